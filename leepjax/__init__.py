@@ -1,0 +1,1 @@
+"""leepjax: when does transfer learning work?"""

@@ -1,0 +1,36 @@
+"""Where work that need not be done twice is kept, and the content keys it is kept under."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def cache_dir(kind: str) -> Path:
+    """Folder for one kind of cached thing: ``$LEEPJAX_CACHE/kind`` or ``~/.cache/leepjax/kind``."""
+    root = os.environ.get("LEEPJAX_CACHE") or Path.home() / ".cache" / "leepjax"
+    return Path(root).expanduser() / kind
+
+
+def digest(*parts: Any) -> str:
+    """Content key (16 hex digits) of arrays, dataclasses and plain values, in order.
+
+    Arrays count by dtype, shape and bytes; anything else by its JSON text, so that the key is
+    the same in another process and on another machine.
+    """
+    state = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        if hasattr(part, "__array__"):
+            array = np.ascontiguousarray(part)
+            state.update(f"{array.dtype}{array.shape}".encode())
+            state.update(array.data)
+        else:
+            if dataclasses.is_dataclass(part) and not isinstance(part, type):
+                part = dataclasses.asdict(part)
+            state.update(json.dumps(part, sort_keys=True, default=str).encode())
+        state.update(b"\0")
+    return state.hexdigest()

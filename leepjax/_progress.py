@@ -1,0 +1,22 @@
+"""One progress bar for all long work: rate, remaining time, and the numbers that matter."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+
+def progress(
+    iterable: Iterable[Any] | None = None, *, total: int | None = None, desc: str, unit: str
+) -> Any:
+    """``tqdm`` with this project's manners: live on a terminal, one line each 10 s in a log."""
+    return tqdm(
+        iterable,
+        total=total,
+        desc=desc,
+        unit=unit,
+        unit_scale=True,
+        dynamic_ncols=True,
+        mininterval=0.2 if sys.stderr.isatty() else 10.0,
+    )

@@ -1,0 +1,51 @@
+"""A bank: labelled images held once, from which every task is cut by index."""
+
+import dataclasses
+from functools import cached_property, partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from leepjax._cache import digest
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["images", "labels", "groups"],
+    meta_fields=["class_names", "group_names"],
+)
+@dataclasses.dataclass(frozen=True)
+class Bank:
+    """Labelled images with the names of their classes and groups.
+
+    Attributes:
+      images: ``[n, h, w, channels]`` uint8; characters are bright ink on black.
+      labels: ``[n]`` int32 in ``0..C-1``.
+      groups: ``[n]`` int32, the script or alphabet of each image; all zero where there are none.
+      class_names: ``C`` names; a label is an index into them.
+      group_names: the names of the groups; one where there are none.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    class_names: tuple[str, ...]
+    group_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, also of those without an image in this bank."""
+        return len(self.class_names)
+
+    @cached_property
+    def digest(self) -> str:
+        """Content key of images, labels, groups and names."""
+        return digest(self.images, self.labels, self.groups, [*self.class_names, *self.group_names])
+
+
+class Dataset(NamedTuple):
+    """The two banks of one data set, over the same classes and groups."""
+
+    train: Bank
+    test: Bank

@@ -1,0 +1,164 @@
+"""LEEP and the classifier behind it, the expected empirical predictor."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from leepjax.metrics._evaluate import evaluate
+from leepjax.metrics._neg_label_entropy import neg_entropy
+
+
+def leep(
+    probs: Any, labels: Any, *, num_classes: int, where: Any = None, weights: Any = None
+) -> jax.Array:
+    r"""Log expected empirical prediction: larger is better, -H(Y) <= LEEP <= 0, in nats.
+
+    A hypothetical classifier draws a source class z from the source model's output and then a
+    target label from the empirical P(y | z); LEEP is its average log-likelihood:
+
+    .. math:: \hat P(y, z) = \tfrac1n \sum_{i: y_i = y} \theta_{iz}, \qquad
+              \mathrm{LEEP} = \tfrac1n \sum_i \log \sum_z \hat P(y_i \mid z)\, \theta_{iz}
+
+    exp(LEEP) is the geometric-mean probability given to the right label. Constant ``probs`` give
+    exactly -H(Y); one-hot ``probs`` give NCE. With one class present LEEP is 0. A source class
+    without mass, or a target class without samples, changes nothing. LEEP reads calibration:
+    rescaling the logits moves it though no decision changes. It grows with fewer or less even
+    classes; across such tasks compare :func:`leep_gain`.
+
+    Args:
+      probs: ``[n, s]`` source-class probabilities of the target samples; rows sum to one.
+      labels: ``[n]`` integer target labels in ``0..num_classes-1``.
+      num_classes: number of target classes, a Python int.
+      where: ``[n]`` bool, the samples to count; default all.
+      weights: ``[n]`` float >= 0, frequency weights: an integer weight equals repetition.
+
+    Returns:
+      A scalar; NaN for invalid values under ``jit`` or ``vmap``. Differentiable in ``probs`` and
+      ``weights``.
+
+    Raises:
+      ValueError: a shape, dtype or (outside tracing) value is wrong; it names the argument.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> probs = jnp.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9]])
+      >>> print(f"{leep(probs, jnp.array([0, 0, 1, 1]), num_classes=2):.4f}")
+      -0.3426
+
+    Source: Nguyen, Hassner, Seeger, Archambeau, "LEEP: A New Measure to Evaluate Transferability
+    of Learned Representations", ICML 2020.
+    """
+    return evaluate(
+        _leep, probs=probs, labels=labels, num_classes=num_classes, where=where, weights=weights
+    )
+
+
+def leep_gain(
+    probs: Any, labels: Any, *, num_classes: int, where: Any = None, weights: Any = None
+) -> jax.Array:
+    """LEEP + H(Y): the nats that the source model adds to knowing class frequencies; >= 0.
+
+    The expected empirical predictor is one EM step away from predicting the class frequencies,
+    hence the bound. Unlike LEEP it is comparable across tasks with different class counts.
+    Larger is better. Arguments, errors and source as for :func:`leep`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> probs = jnp.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9]])
+      >>> print(f"{leep_gain(probs, jnp.array([0, 0, 1, 1]), num_classes=2):.4f}")
+      0.3505
+    """
+    return evaluate(
+        _leep_gain,
+        probs=probs,
+        labels=labels,
+        num_classes=num_classes,
+        where=where,
+        weights=weights,
+    )
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["conditional"], meta_fields=[])
+class ExpectedEmpiricalPredictor:
+    """The classifier of which LEEP is the log-likelihood: p(y | x) = sum_z P(y | z) theta_z(x).
+
+    Fitted on one sample and used on another it gives held-out LEEP:
+    ``log(eep.predict(probs)[i, labels[i]])`` averaged. A pytree.
+
+    Attributes:
+      conditional: ``[c, s]`` P(y | z); a source class that never occurs has a zero column.
+    """
+
+    def __init__(self, conditional: jax.Array):
+        self.conditional = conditional
+
+    @classmethod
+    def fit(
+        cls,
+        probs: Any,
+        labels: Any,
+        *,
+        num_classes: int,
+        where: Any = None,
+        weights: Any = None,
+        smoothing: float = 0.0,
+    ) -> "ExpectedEmpiricalPredictor":
+        """Estimate P(y | z) from ``probs [n, s]`` and ``labels [n]``.
+
+        ``smoothing`` is Laplace's: so many samples are added to each pair (y, z) before
+        conditioning. Without it a target class absent here has probability 0, and its held-out
+        log-likelihood is -inf. Other arguments and errors as for :func:`leep`.
+
+        Example:
+          >>> import jax.numpy as jnp
+          >>> probs = jnp.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9]])
+          >>> eep = ExpectedEmpiricalPredictor.fit(probs, jnp.array([0, 0, 1, 1]), num_classes=2)
+          >>> print([round(float(p), 3) for p in eep.predict(jnp.array([[1.0, 0.0]]))[0]])
+          [0.81, 0.19]
+        """
+        smoothing = float(smoothing)
+        if not 0 <= smoothing < float("inf"):
+            raise ValueError(f"smoothing: wanted a finite number >= 0, got {smoothing}")
+        conditional = evaluate(
+            _conditional,
+            probs=probs,
+            labels=labels,
+            num_classes=num_classes,
+            where=where,
+            weights=weights,
+            smoothing=smoothing,
+        )
+        return cls(conditional)
+
+    def predict(self, probs: Any) -> jax.Array:
+        """Target-class probabilities ``[m, c]`` of samples with source probabilities ``[m, s]``."""
+        probs = jnp.asarray(probs)
+        s = self.conditional.shape[1]
+        if probs.ndim != 2 or probs.shape[1] != s:
+            raise ValueError(f"probs: wanted shape [m, {s}], got {list(probs.shape)}")
+        return jnp.matmul(probs, self.conditional.T, precision="highest")
+
+
+def _conditional(probs, labels, weights, *, num_classes, smoothing=0.0):
+    joint = jax.ops.segment_sum(weights[:, None] * probs, labels, num_classes) + smoothing
+    mass = joint.sum(0)
+    return joint / jnp.where(mass > 0, mass, 1)
+
+
+def _leep(probs, labels, weights, *, num_classes):
+    # A row of theta has an entry >= 1/s, and P(y_i | z) there is >= 1/(s * sum of weights):
+    # the argument of the logarithm is far from underflow wherever the weight is positive.
+    conditional = _conditional(probs, labels, weights, num_classes=num_classes)
+    predicted = jnp.matmul(probs, conditional.T, precision="highest")
+    likelihood = jnp.take_along_axis(predicted, labels[:, None], 1)[:, 0]
+    log_likelihood = jnp.log(jnp.where(weights > 0, likelihood, 1))
+    return jnp.sum(weights * log_likelihood) / jnp.sum(weights)
+
+
+def _leep_gain(probs, labels, weights, *, num_classes):
+    gain = _leep(probs, labels, weights, num_classes=num_classes) - neg_entropy(
+        labels, weights, num_classes=num_classes
+    )
+    return jnp.maximum(gain, 0)  # rounding alone can take it below

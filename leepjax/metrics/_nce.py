@@ -1,0 +1,68 @@
+"""NCE: negative conditional entropy of target labels given source labels."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from leepjax.metrics._evaluate import evaluate
+
+
+def nce(
+    source_labels: Any,
+    labels: Any,
+    *,
+    num_source_classes: int,
+    num_classes: int,
+    where: Any = None,
+    weights: Any = None,
+) -> jax.Array:
+    r"""Negative conditional entropy -H(Y | Z) of hard labels, in nats; larger is better.
+
+    .. math:: \mathrm{NCE} = \sum_{y,z} \hat P(y, z) \log \hat P(y \mid z)
+
+    with counts alone, no smoothing. -H(Y) <= NCE <= 0; one class present gives 0. LEEP of one-hot
+    probabilities equals NCE. Z is a label of the source task: given by the data set where target
+    images carry both, else the source model's arg max.
+
+    Args:
+      source_labels: ``[n]`` integer source labels in ``0..num_source_classes-1``.
+      labels: ``[n]`` integer target labels in ``0..num_classes-1``.
+      num_source_classes: number of source classes, a Python int.
+      num_classes: number of target classes, a Python int.
+      where: ``[n]`` bool, the samples to count; default all.
+      weights: ``[n]`` float >= 0, frequency weights.
+
+    Returns:
+      A scalar <= 0; NaN for invalid values under ``jit`` or ``vmap``.
+
+    Raises:
+      ValueError: a shape, dtype or (outside tracing) value is wrong; it names the argument.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> source_labels, labels = jnp.array([0, 0, 0, 1]), jnp.array([0, 0, 1, 1])
+      >>> print(f"{nce(source_labels, labels, num_source_classes=2, num_classes=2):.4f}")
+      -0.4774
+
+    Source: Tran, Nguyen, Hassner, "Transferability and Hardness of Supervised Classification
+    Tasks", ICCV 2019.
+    """
+    return evaluate(
+        _nce,
+        source_labels=source_labels,
+        labels=labels,
+        num_source_classes=num_source_classes,
+        num_classes=num_classes,
+        where=where,
+        weights=weights,
+    )
+
+
+def _nce(source_labels, labels, weights, *, num_source_classes, num_classes):
+    pair = source_labels * num_classes + labels
+    joint = jax.ops.segment_sum(weights, pair, num_source_classes * num_classes) / weights.sum()
+    joint = joint.reshape(num_source_classes, num_classes)
+    xlogy = jax.scipy.special.xlogy
+    marginal = joint.sum(1)
+    return jnp.minimum(jnp.sum(xlogy(joint, joint)) - jnp.sum(xlogy(marginal, marginal)), 0)

@@ -1,0 +1,134 @@
+"""The catalogue of metrics, and ``score``, which computes many of them at once.
+
+A new metric is one file and one line here; the contract suite and ``score`` read the rest from it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from leepjax.metrics._h_score import h_score
+from leepjax.metrics._knn import knn
+from leepjax.metrics._leep import leep, leep_gain
+from leepjax.metrics._nce import nce
+from leepjax.metrics._neg_label_entropy import neg_label_entropy
+
+
+class Metric(NamedTuple):
+    """What a metric needs and promises.
+
+    Attributes:
+      name: the public name.
+      fn: ``fn(*inputs, labels, *, num_classes, where=None, ...)`` -> scalar, larger is better.
+      inputs: the arrays before ``labels``, of ``probs``, ``source_labels``, ``features``.
+      weights: whether it takes frequency weights.
+      differentiable: whether its gradient in its floating-point inputs is meaningful.
+    """
+
+    name: str
+    fn: Callable[..., jax.Array]
+    inputs: tuple[str, ...]
+    weights: bool
+    differentiable: bool
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("leep", leep, ("probs",), weights=True, differentiable=True),
+        Metric("leep_gain", leep_gain, ("probs",), weights=True, differentiable=True),
+        Metric("nce", nce, ("source_labels",), weights=True, differentiable=False),
+        Metric("h_score", h_score, ("features",), weights=True, differentiable=True),
+        Metric("knn", knn, ("features",), weights=False, differentiable=False),
+        Metric("neg_label_entropy", neg_label_entropy, (), weights=True, differentiable=False),
+    )
+}
+
+
+def score(
+    labels: Any,
+    *,
+    num_classes: int,
+    features: Any = None,
+    probs: Any = None,
+    logits: Any = None,
+    source_labels: Any = None,
+    where: Any = None,
+    metrics: str | Sequence[str] = "all",
+) -> dict[str, jax.Array]:
+    """Scores by name: all registered metrics whose inputs are given, or those asked for.
+
+    Args:
+      labels: ``[n]`` integer target labels in ``0..num_classes-1``.
+      num_classes: number of target classes, a Python int.
+      features: ``[n, d]`` features of the source model.
+      probs: ``[n, s]`` source-class probabilities; from ``logits`` where not given.
+      logits: ``[n, s]`` source-class logits.
+      source_labels: ``[n]`` source labels; the arg max of probs or logits where not given.
+      where: ``[n]`` bool, the samples to count; default all.
+      metrics: ``"all"`` or names from ``METRICS``.
+
+    Returns:
+      ``{name: scalar}`` in the order of the registry, or of ``metrics``.
+
+    Raises:
+      ValueError: an unknown name, one whose inputs are missing, or what the metric itself raises.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> logits = jnp.array([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
+      >>> scores = score(jnp.array([0, 0, 1, 1]), num_classes=2, logits=logits)
+      >>> print({name: round(float(value), 3) for name, value in scores.items()})
+      {'leep': -0.346, 'leep_gain': 0.347, 'nce': 0.0, 'neg_label_entropy': -0.693}
+    """
+    given: dict[str, Any] = {"features": features, "probs": probs, "source_labels": source_labels}
+    if probs is None and logits is not None:
+        given["probs"] = jax.nn.softmax(_matrix("logits", logits), axis=1)
+    decisions = probs if probs is not None else logits
+    if decisions is not None:
+        decisions = _matrix("probs" if probs is not None else "logits", decisions)
+        if source_labels is None:
+            given["source_labels"] = decisions.argmax(1)
+        num_source_classes = decisions.shape[1]
+    elif source_labels is not None and not isinstance(source_labels, jax.core.Tracer):
+        counted = (
+            jnp.asarray(source_labels) if where is None else jnp.where(where, source_labels, 0)
+        )
+        num_source_classes = max(int(counted.max()), 0) + 1
+    else:
+        num_source_classes = None
+    given = {name: value for name, value in given.items() if value is not None}
+    if metrics == "all":
+        chosen = [m for m in METRICS.values() if set(m.inputs) <= given.keys()]
+    else:
+        chosen = [
+            _lookup(name, given) for name in ([metrics] if isinstance(metrics, str) else metrics)
+        ]
+    scores = {}
+    for metric in chosen:
+        options = (
+            {"num_source_classes": num_source_classes} if "source_labels" in metric.inputs else {}
+        )
+        arrays = [given[name] for name in metric.inputs]
+        scores[metric.name] = metric.fn(
+            *arrays, labels, num_classes=num_classes, where=where, **options
+        )
+    return scores
+
+
+def _lookup(name: str, given: dict[str, Any]) -> Metric:
+    if name not in METRICS:
+        raise ValueError(f"metrics: wanted names among {sorted(METRICS)}, got {name!r}")
+    missing = [argument for argument in METRICS[name].inputs if argument not in given]
+    if missing:
+        raise ValueError(f"metrics: {name!r} needs {missing}, which was not given")
+    return METRICS[name]
+
+
+def _matrix(name: str, x: Any) -> jax.Array:
+    x = jnp.asarray(x)
+    if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"{name}: wanted floats of shape [n, s], got {x.dtype}{list(x.shape)}")
+    return x
