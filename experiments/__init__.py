@@ -1,0 +1,1 @@
+"""Experiments: one readable file each, ``python -m experiments.NAME``."""

@@ -1,0 +1,217 @@
+"""Does a score of the source model predict the accuracy of the transferred model?
+
+A source model is trained (or imported), target tasks are drawn, every registered score is computed
+from each task's labelled images, a head is retrained for each task, and score is held against test
+accuracy: with intervals that cluster on target classes, and beside the nulls.
+
+    python -m experiments.transfer_accuracy
+
+trains a Conv4 on Latin, Greek and Cyrillic glyphs and transfers it to 200 tasks of five characters
+within one other script, then to 200 tasks across scripts. The study on real data, in the three
+regimes of the LEEP paper:
+
+    python -m experiments.transfer_accuracy \
+        --source-model resnet20 --source-weights cifar10_resnet20.safetensors \
+        --target-data fashion_mnist --regime small --num-tasks 200
+
+Results with their intervals are in the README.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+
+from leepjax import report
+from leepjax._cache import cache_dir
+from leepjax.data import Dataset, load
+from leepjax.evaluation import score_tasks
+from leepjax.models import Source, TrainConfig, extract, load_resnet, train_source
+from leepjax.tasks import Tasks, sample_tasks
+from leepjax.transfer import retrain_head
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Scores of a source model against the accuracy of its transfer, task by task."""
+
+    preset: Literal["smoke", "default", "paper"] = "default"
+    """Sizes: smoke (a minute, nothing to learn from it), default, paper (1,000 tasks)."""
+    source_data: str = "glyphs:latin+greek+cyrillic"
+    """What the source model is trained on: NAME[:SPLIT]. Not used with --source-weights."""
+    source_model: str = "conv4"
+    """conv4, conv4_max, mlp, resnet20, resnet32, resnet44 or resnet56."""
+    source_weights: Path | None = None
+    """Safetensors of a CIFAR-10 ResNet, instead of training."""
+    source_steps: int = 2000
+    """Updates of source training, batches of 128."""
+    target_data: str = "glyphs:-latin-greek-cyrillic"
+    """What the target tasks are drawn from: NAME[:SPLIT]."""
+    regime: Literal["subsets", "small", "imbalanced"] = "small"
+    """subsets: 2 to 10 classes; small: 5 classes, as many images of each; imbalanced: 5 classes,
+    a number of images drawn for each."""
+    ways: tuple[int, ...] = ()
+    """Classes of a task, K or LOW HIGH, where the regime's own is not wanted."""
+    shots: tuple[int, ...] = ()
+    """Training images of a class, M or LOW HIGH; default: subsets 1500 at most, small 50 (20 where
+    the data has groups), imbalanced 30 60."""
+    test_shots: int = 1000
+    """Test images of a class, at most."""
+    num_tasks: int = 200
+    """Tasks of each setting: within groups and across, where the data has groups, else one."""
+    learner: Literal["retrain_head"] = "retrain_head"
+    """How the source is transferred."""
+    protocol: Literal["optimum", "sgd"] = "optimum"
+    """Heads at the optimum of their objective, or after a fixed budget of SGD."""
+    l2: float = 1e-3
+    """Penalty on the squared norm of a head's kernel, halved."""
+    seed: int = 0
+    """Of source training, tasks and learner."""
+    output_dir: Path | None = None
+    """Where results go; default runs/transfer_accuracy/KEY, KEY of the configuration."""
+    data_dir: Path | None = None
+    """TFDS data directory; default TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    devices: str = "1"
+    """How many devices share the work: a number, or all."""
+    overwrite: bool = False
+    """Start anew where the same command has already run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Preset:
+    preset: Literal["smoke", "default", "paper"] = "default"
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "source_data": "glyphs:digits+greek",
+        "source_steps": 60,
+        "target_data": "glyphs:ogham+tifinagh",
+        "num_tasks": 12,
+    },
+    "default": {},
+    "paper": {"num_tasks": 1000},
+}
+
+
+def run(config: Config, console: Console) -> Path:
+    """Run the study, or show it where it has already run; return its directory."""
+    devices = _devices(config.devices)
+    with report.open_run(
+        "transfer_accuracy", config, output_dir=config.output_dir, overwrite=config.overwrite
+    ) as study:
+        if not study.finished:
+            _run(study, config, devices)
+    report.show_study(study.path, console)
+    return study.path
+
+
+def _run(study: report.Run, config: Config, devices: Sequence[Any]) -> None:
+    dataset = load(config.target_data, data_dir=config.data_dir)
+    groupings = (True, False) if len(dataset.train.group_names) > 1 else (False,)
+    keys = jax.random.split(jax.random.key(config.seed), 2)
+    settings = {
+        f"{config.regime}-within" if within else f"{config.regime}": draw_tasks(
+            key, dataset, config, within_groups=within
+        )
+        for within, key in zip(groupings, keys, strict=False)
+    }
+    source = make_source(config)
+    study.log(event="source", classes=len(source.class_names), digest=source.digest)
+    train, test = (extract(source, bank, devices=devices) for bank in dataset)
+    findings = {}
+    for setting, tasks in settings.items():
+        scores = score_tasks(train.features, train.logits, tasks, devices=devices)
+        result = retrain_head(
+            train.features,
+            test.features,
+            tasks,
+            protocol=config.protocol,
+            l2=config.l2,
+            key=jax.random.key(config.seed),
+            devices=devices,
+        )
+        study.log(
+            event="tasks",
+            setting=setting,
+            accuracy=float(result.accuracy.mean()),
+            largest_grad_norm=float(result.grad_norm.max()),
+        )
+        findings[setting] = tasks, scores, result
+    report.write_study(study, dataset.train, findings)
+    study.finish()
+
+
+def make_source(config: Config) -> Source:
+    """The source model: imported where weights are given, else trained, or loaded if it was."""
+    if config.source_weights is not None:
+        if not config.source_model.startswith("resnet"):
+            raise ValueError(
+                f"--source-weights: read for resnet20 to resnet56, got --source-model "
+                f"{config.source_model}"
+            )
+        return load_resnet(config.source_weights, int(config.source_model.removeprefix("resnet")))
+    dataset = load(config.source_data, data_dir=config.data_dir)
+    training = TrainConfig(steps=config.source_steps, seed=config.seed)
+    return train_source(config.source_model, dataset, training)
+
+
+def draw_tasks(key: jax.Array, dataset: Dataset, config: Config, *, within_groups: bool) -> Tasks:
+    """Target tasks of the regime; the group structure of the data decides how many shots."""
+    grouped = len(dataset.train.group_names) > 1
+    fewest = int(np.bincount(dataset.train.labels).min())
+    ways, shots = {
+        "subsets": ((2, min(10, dataset.train.num_classes)), (min(1500, fewest),)),
+        # characters: the fewest that give H-score, constant at 5 x shots <= 65, a meaning
+        "small": ((5,), (20,) if grouped else (50,)),
+        "imbalanced": ((5,), (30, 60)),
+    }[config.regime]
+    return sample_tasks(
+        key,
+        dataset,
+        num_tasks=config.num_tasks,
+        ways=_count("ways", config.ways or ways),
+        shots=_count("shots", config.shots or shots),
+        test_shots=config.test_shots,
+        within_groups=within_groups,
+    )
+
+
+def _count(name: str, value: tuple[int, ...]) -> int | tuple[int, int]:
+    match value:
+        case (number,):
+            return number
+        case (low, high):
+            return low, high
+    raise ValueError(f"--{name}: wanted one number, or LOW HIGH, got {value}")
+
+
+def _devices(text: str) -> Sequence[Any]:
+    available = jax.devices()
+    if text == "all":
+        return available
+    if not text.isdigit() or not 1 <= int(text) <= len(available):
+        raise ValueError(f"--devices: wanted 1 to {len(available)}, or all, got {text!r}")
+    return available[: int(text)]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line, run, and turn bad input into one clear line."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    preset = tyro.cli(_Preset, args=arguments, return_unknown_args=True, add_help=False)[0].preset
+    config = tyro.cli(Config, args=arguments, default=Config(preset, **PRESETS[preset]))
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir("xla")))
+    try:
+        run(config, Console())
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Prepared TFDS sets, and Glyphs, as banks."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from leepjax._cache import cache_dir
+from leepjax.data.bank import Bank, Dataset
+from leepjax.data.glyphs import SCRIPTS, prepare
+from leepjax.data.records import Records, damaged, group_key, names_of, read
+
+TEST_SHARE = 0.3  # of each class, where a set has no test split of its own
+
+
+def glyphs(selection: str) -> Dataset:
+    """Glyphs of the selected scripts (all without a selection), drawn first if need be.
+
+    They are drawn into the cache, not the TFDS data directory: that is often shared and read-only.
+    """
+    root = cache_dir("tfds")
+    scripts = _selected(selection, tuple(SCRIPTS))
+    prepare(root)
+    builder = find("glyphs", root)
+    parts = [read(builder, split) for split in ("train", "test")]
+    if selection:
+        wanted = [list(SCRIPTS).index(script) for script in scripts]
+        masks = [np.isin(part.groups, wanted) for part in parts]
+        parts = [
+            Records(*(array[mask] for array in part))
+            for part, mask in zip(parts, masks, strict=True)
+        ]
+    return _dataset(builder, *parts)
+
+
+def _selected(selection: str, scripts: tuple[str, ...]) -> tuple[str, ...]:
+    """Scripts of ``A+B`` (these) or ``-A-B`` (all but these), in the order of ``scripts``."""
+    named = selection.removeprefix("-").split("-" if selection.startswith("-") else "+")
+    unknown = [script for script in named if selection and script not in scripts]
+    if unknown:
+        raise ValueError(
+            f"name: glyphs has no script {unknown[0]!r} (in 'glyphs:{selection}'); wanted A+B or "
+            f"-A-B of {', '.join(scripts)}."
+        )
+    if not selection:
+        return scripts
+    kept = tuple(s for s in scripts if (s in named) != selection.startswith("-"))
+    if not kept:
+        raise ValueError(f"name: 'glyphs:{selection}' leaves no script. Leave out fewer.")
+    return kept
+
+
+def official(name: str, split: str, root: Path) -> Dataset:
+    """A TFDS set: its own train and test splits, or one split divided by class."""
+    builder = find(name, root)
+    splits = sorted(builder.info.splits)
+    if split and split not in splits:
+        raise ValueError(f"name: {name} has no split {split!r}; wanted one of {', '.join(splits)}.")
+    tests = [test for test in ("test", "validation") if test in splits]
+    if split or len(splits) == 1:
+        parts = _divide(read(builder, split or splits[0]))
+    elif "train" in splits and tests:
+        parts = [read(builder, part) for part in ("train", tests[0])]
+        if not np.isin(parts[1].labels, parts[0].labels).any():
+            raise ValueError(
+                f"name: the train and {tests[0]} splits of {name} share no classes. Choose one "
+                f"split, which is then divided by class: {name}:train or {name}:{tests[0]}."
+            )
+    else:
+        raise ValueError(
+            f"name: {name} has no train and test split. Choose one split, which is then divided "
+            f"by class: {', '.join(f'{name}:{s}' for s in splits)}."
+        )
+    return _dataset(builder, *parts)
+
+
+def _divide(part: Records) -> list[Records]:
+    """Of each class, in stored order, the first 70 % to train and the others to test."""
+    order = np.argsort(part.labels, kind="stable")
+    _, starts, counts = np.unique(part.labels[order], return_index=True, return_counts=True)
+    rank = np.empty(len(order), int)  # of each image among those of its class
+    rank[order] = np.arange(len(order)) - np.repeat(starts, counts)
+    size = np.empty(len(order), int)
+    size[order] = np.repeat(counts, counts)
+    tested = rank >= size - np.round(TEST_SHARE * size)
+    return [Records(*(array[mask] for array in part)) for mask in (~tested, tested)]
+
+
+def _dataset(builder: Any, train: Records, test: Records) -> Dataset:
+    """Two parts to banks over the classes and groups that either of them has."""
+    key = group_key(builder)
+    labels = np.union1d(train.labels, test.labels)
+    if labels[0] < 0:
+        raise ValueError(
+            f"name: {builder.info.name} has images without a label. Choose another split of "
+            f"{', '.join(sorted(builder.info.splits))}."
+        )
+    groups = np.union1d(train.groups, test.groups)
+    all_classes = names_of(builder, "label")
+    all_groups = names_of(builder, key) if key else (builder.info.name,)
+    class_names = tuple(all_classes[i] for i in labels)
+    group_names = tuple(all_groups[i] for i in groups)
+    banks = (
+        Bank(
+            images=part.images,
+            labels=np.searchsorted(labels, part.labels).astype(np.int32),
+            groups=np.searchsorted(groups, part.groups).astype(np.int32),
+            class_names=class_names,
+            group_names=group_names,
+        )
+        for part in (train, test)
+    )
+    return Dataset(*banks)
+
+
+def find(name: str, root: Path) -> Any:
+    """The TFDS builder of a set prepared under ``root``, in its newest version, read-only.
+
+    Args:
+      name: ``SET`` or ``SET/CONFIG``.
+      root: the TFDS data directory.
+
+    Raises:
+      ValueError: no such set, or one that is not prepared in a form that can be read here.
+    """
+    folders = [
+        info.parent
+        for info in (root / name).glob("*/dataset_info.json")
+        if re.fullmatch(r"\d+\.\d+\.\d+", info.parent.name)
+    ]
+    if not folders:
+        raise ValueError(_missing(name, root))
+    folder = max(folders, key=lambda path: tuple(map(int, path.name.split("."))))
+    try:
+        builder = tfds.builder_from_directory(folder)
+    except Exception as error:
+        raise ValueError(damaged(name, folder, error)) from error
+    stored = builder.info.file_format
+    if stored is None or stored.value != "array_record":
+        raise ValueError(
+            f"name: {name!r} in {folder} is stored as {stored and stored.value}, wanted "
+            f"array_record. Move that folder away, then: {_prepare_command(name, root)}"
+        )
+    return builder
+
+
+def _missing(name: str, root: Path) -> str:
+    known = tfds.list_builders(with_community_datasets=False)
+    if name.split("/")[0] in known:
+        return (
+            f"name: {name!r} is not prepared in {root}. Prepare it once with: "
+            f"{_prepare_command(name, root)}"
+        )
+    prepared = {info.parts[-3] for info in root.glob("*/*/dataset_info.json")}
+    near = difflib.get_close_matches(name, {*known, *prepared, "glyphs", "digits"})
+    return (
+        f"name: wanted 'glyphs', 'digits' or the name of a TFDS image set, got {name!r}. "
+        + (f"Did you mean {' or '.join(map(repr, near))}? " if near else "")
+        + f"Prepared in {root}: {', '.join(sorted(prepared)) or 'none'}."
+    )
+
+
+def _prepare_command(name: str, root: Path) -> str:
+    default = Path("~/tensorflow_datasets").expanduser()
+    where = "" if root == default else f", data_dir='{root}'"
+    return (
+        'pip install "leepjax[prepare]" && python -c "import tensorflow_datasets as tfds; '
+        f"tfds.builder('{name}', file_format='array_record'{where}).download_and_prepare()\""
+    )

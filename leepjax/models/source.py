@@ -1,0 +1,130 @@
+"""A source model: what was learnt, apart from what is static, and one pure function to apply it."""
+
+import dataclasses
+import re
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from leepjax._cache import digest
+from leepjax.models.preprocess import Preprocess
+
+
+class Outputs(NamedTuple):
+    """What a network says about images.
+
+    Attributes:
+      features: ``[n, d]``, the input of the network's head.
+      logits: ``[n, s]``, one per source class.
+    """
+
+    features: Any
+    logits: Any
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["params", "rest"],
+    meta_fields=["graphdef", "preprocess", "class_names"],
+)
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A network with its parameters, ready for ``apply``, ``extract`` and any transfer.
+
+    Attributes:
+      graphdef: the static structure, from ``nnx.split``; equal for networks built alike.
+      params: nested dict of arrays, what gradients are taken of; ``params["head"]`` is the head.
+      rest: nested dict of arrays, the running averages of batch normalisation.
+      preprocess: from uint8 images to the network's input.
+      class_names: ``s`` names of the source classes.
+    """
+
+    graphdef: Any
+    params: dict[str, Any]
+    rest: dict[str, Any]
+    preprocess: Preprocess
+    class_names: tuple[str, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """Content key of computation, parameters, running averages, preprocessing and names."""
+        # The jaxpr says what is computed; a graphdef's text differs between processes. Functions
+        # in it print their address, which differs too.
+        jaxpr = jax.make_jaxpr(partial(apply, self.graphdef))(self.params, self.rest, self._input())
+        computation = re.sub(r" at 0x[0-9a-f]+", "", str(jaxpr))
+        arrays = tree_digest((self.params, self.rest))
+        return digest(computation, arrays, self.preprocess, self.class_names)
+
+    def _input(self) -> jax.ShapeDtypeStruct:
+        size, channels = self.preprocess.size, self.preprocess.channels
+        return jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
+
+
+def tree_digest(tree: Any) -> str:
+    """Content key of the arrays of a pytree and of their places in it."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return digest(*(part for path, leaf in leaves for part in (jax.tree_util.keystr(path), leaf)))
+
+
+def make_source(
+    network: nnx.Module, preprocess: Preprocess, class_names: tuple[str, ...]
+) -> Source:
+    """Split a network into a ``Source``; the arrays are shared with it, not copied.
+
+    Args:
+      network: called as ``network(x [n, h, w, ch], train=False)``, it returns features ``[n, d]``
+        and logits ``[n, s]``; its head is the attribute ``head``.
+      preprocess: from uint8 images to ``x``.
+      class_names: ``s`` names.
+
+    Raises:
+      ValueError: names that are not one per logit.
+    """
+    graphdef, params, rest = nnx.split(network, nnx.Param, ...)
+    source = Source(
+        graphdef,
+        nnx.to_pure_dict(params),
+        nnx.to_pure_dict(rest),
+        preprocess,
+        tuple(class_names),
+    )
+    call = partial(apply, graphdef)
+    outputs, _ = jax.eval_shape(call, source.params, source.rest, source._input())
+    if outputs.logits.shape[-1] != len(class_names):
+        raise ValueError(
+            f"class_names: wanted {outputs.logits.shape[-1]} names, one per logit, "
+            f"got {len(class_names)}"
+        )
+    return source
+
+
+def apply(
+    graphdef: Any,
+    params: dict[str, Any],
+    rest: dict[str, Any],
+    x: jax.Array,
+    *,
+    train: bool = False,
+) -> tuple[Outputs, dict[str, Any]]:
+    """Run a network; pure, for ordinary ``jit``, ``grad``, ``vmap`` and ``scan``.
+
+    Args:
+      graphdef: static structure.
+      params: nested dict of arrays.
+      rest: nested dict of arrays.
+      x: ``[n, size, size, channels]`` float, already preprocessed.
+      train: normalise by the batch and update the running averages.
+
+    Returns:
+      The outputs, and ``rest`` after the call: itself unless ``train``.
+    """
+    # Merging plain dicts makes Variables of this trace; merging nnx.State would share the caller's.
+    network = nnx.merge(graphdef, params, rest)
+    outputs = Outputs(*network(x, train=train))
+    if not train:
+        return outputs, rest
+    _, _, updated = nnx.split(network, nnx.Param, ...)
+    return outputs, nnx.to_pure_dict(updated)

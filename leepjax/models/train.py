@@ -1,0 +1,228 @@
+"""Training of source models, each once: the result is kept under a key of what determines it."""
+
+import dataclasses
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from flax import nnx
+
+from leepjax._cache import cache_dir, digest
+from leepjax._progress import progress
+from leepjax.data.bank import Bank, Dataset
+from leepjax.models.extraction import accuracy
+from leepjax.models.networks import make_network
+from leepjax.models.preprocess import Preprocess
+from leepjax.models.source import Source, apply, make_source, tree_digest
+
+_REPORT_EVERY = 20  # steps
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How a source model is trained.
+
+    Attributes:
+      steps: number of updates.
+      batch_size: images an update.
+      learning_rate: peak rate of Adam, reached after the warm-up and then lowered to 0 by a cosine.
+      weight_decay: decoupled decay of the kernels (AdamW), times the learning rate.
+      warmup: share of the steps, in ``[0, 1)``, over which the rate rises linearly from 0.
+      seed: of the initial parameters and the order of the images.
+
+    Raises:
+      ValueError: a field out of its range.
+    """
+
+    steps: int = 2000
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    warmup: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: wanted at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "weight_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}: wanted 0 or more, got {getattr(self, name)}")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup: wanted a share in [0, 1), got {self.warmup}")
+
+
+class TrainState(NamedTuple):
+    """What one update passes on to the next: parameters, running averages, optimiser state."""
+
+    params: Any
+    rest: Any
+    optimiser: Any
+
+
+class TrainInfo(NamedTuple):
+    """What one update reports: mean loss and share of correct answers in its batch, ``[]``."""
+
+    loss: Any
+    accuracy: Any
+
+
+def train_source(name: str, dataset: Dataset, config: TrainConfig) -> Source:
+    """A network trained to classify a data set, or the one that an earlier call trained.
+
+    The checkpoint lies in ``cache_dir("sources")`` under a key of the name, the configuration and
+    the training bank. Beside it ``source.json``, written last, says that it is complete and holds
+    the accuracy on the test bank. What is incomplete is trained anew; what is damaged too, with a
+    warning.
+
+    Args:
+      name: one of ``NETWORKS``.
+      dataset: ``train`` is learnt, ``test`` only measured. Images that are not square are padded.
+      config: the recipe.
+
+    Raises:
+      ValueError: an unknown name, an empty bank, images too small for the network, or a loss that
+        is not finite.
+    """
+    for split, bank in zip(dataset._fields, dataset, strict=True):
+        if len(bank.images) == 0:
+            raise ValueError(f"dataset.{split}: wanted at least one image, got none")
+    init_key, order_key = jax.random.split(jax.random.key(config.seed))
+    fresh = _fresh(name, dataset.train, init_key)
+    folder = cache_dir("sources").absolute() / digest(name, config, dataset.train.digest)
+    source = _load(folder, fresh)
+    if source is None:
+        source = _train(name, fresh, dataset.train, config, order_key)
+        record = {
+            "network": name,
+            "config": dataclasses.asdict(config),
+            "train": dataset.train.digest,
+            "test": dataset.test.digest,
+            "test_accuracy": accuracy(source, dataset.test),
+        }
+        _save(folder, source, record)
+    return source
+
+
+def make_step(
+    graphdef: Any, preprocess: Preprocess, optimiser: optax.GradientTransformation
+) -> Callable[..., tuple[TrainState, TrainInfo]]:
+    """One jitted update, ``step(state, index [batch], images [n, h, w, c], labels [n])``.
+
+    It gathers its batch from the uint8 images on the device and lowers the batch's mean
+    cross-entropy; ``state`` is donated.
+    """
+
+    def loss_fn(params: Any, rest: Any, x: jax.Array, labels: jax.Array):
+        outputs, rest = apply(graphdef, params, rest, x, train=True)
+        loss = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels).mean()
+        return loss, (rest, jnp.mean(outputs.logits.argmax(axis=1) == labels))
+
+    @partial(jax.jit, donate_argnums=0)
+    def step(state: TrainState, index: jax.Array, images: jax.Array, labels: jax.Array):
+        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+        x = preprocess(images[index])
+        (loss, (rest, correct)), grads = grad_fn(state.params, state.rest, x, labels[index])
+        updates, moments = optimiser.update(grads, state.optimiser, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(params, rest, moments), TrainInfo(loss, correct)
+
+    return step
+
+
+def _fresh(name: str, bank: Bank, key: jax.Array) -> Source:
+    size, channels = max(bank.images.shape[1:3]), bank.images.shape[3]
+    preprocess = Preprocess(size, channels, mean=(0.5,) * channels, std=(0.5,) * channels)
+    rngs = nnx.Rngs(key)
+    network = make_network(name, bank.num_classes, size=size, channels=channels, rngs=rngs)
+    return make_source(network, preprocess, bank.class_names)
+
+
+def _optimiser(config: TrainConfig) -> optax.GradientTransformation:
+    warmup = int(config.warmup * config.steps)
+    rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, config.steps)
+
+    def is_kernel(params: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+    return optax.adamw(rate, weight_decay=config.weight_decay, mask=is_kernel)
+
+
+def _batches(key: jax.Array, n: int, config: TrainConfig) -> Iterator[np.ndarray]:
+    """Index batches ``[batch]``, cut from one permutation of the ``n`` images after another."""
+    waiting = np.empty(0, np.int32)
+    epoch = 0
+    for _ in range(config.steps):
+        while len(waiting) < config.batch_size:
+            order = jax.random.permutation(jax.random.fold_in(key, epoch), n)
+            waiting = np.concatenate([waiting, np.asarray(order, np.int32)])
+            epoch += 1
+        yield waiting[: config.batch_size]
+        waiting = waiting[config.batch_size :]
+
+
+def _train(name: str, fresh: Source, bank: Bank, config: TrainConfig, key: jax.Array) -> Source:
+    optimiser = _optimiser(config)
+    step = make_step(fresh.graphdef, fresh.preprocess, optimiser)
+    state = TrainState(fresh.params, fresh.rest, optimiser.init(fresh.params))
+    images, labels = jax.device_put((bank.images, bank.labels))
+    window: list[TrainInfo] = []
+    total = config.steps * config.batch_size
+    with progress(total=total, desc=f"train {name}", unit="image") as bar:
+        for done, index in enumerate(_batches(key, len(labels), config), start=1):
+            state, info = step(state, index, images, labels)
+            window.append(info)
+            # Reading a value waits for the device, so not at every step.
+            if len(window) == _REPORT_EVERY or done == config.steps:
+                loss, correct = np.mean(jax.device_get(window), axis=0)
+                if not np.isfinite(loss):
+                    raise ValueError(
+                        f"config.learning_rate: the loss of {name} became {loss} within {done} "
+                        f"steps, wanted finite; lower it from {config.learning_rate}"
+                    )
+                bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{correct:.3f}", refresh=False)
+                bar.update(len(window) * config.batch_size)
+                window.clear()
+    return dataclasses.replace(fresh, params=state.params, rest=state.rest)
+
+
+def _save(folder: Path, source: Source, record: dict[str, Any]) -> None:
+    # As NumPy arrays a checkpoint can be restored on any machine, whatever its devices.
+    tree = jax.device_get({"params": source.params, "rest": source.rest})
+    complete = folder / "source.json"
+    complete.unlink(missing_ok=True)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder / "checkpoint", tree, force=True)
+    _write_record(complete, record | {"arrays": tree_digest(tree)})
+
+
+def _write_record(path: Path, record: dict[str, Any]) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(record, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def _load(folder: Path, fresh: Source) -> Source | None:
+    complete = folder / "source.json"
+    if not complete.is_file():
+        return None
+    try:
+        wanted = json.loads(complete.read_text())["arrays"]
+        with ocp.StandardCheckpointer() as checkpointer:
+            empty = jax.device_get({"params": fresh.params, "rest": fresh.rest})
+            tree = checkpointer.restore(folder / "checkpoint", empty)
+        if tree_digest(tree) != wanted:
+            raise ValueError("the arrays are not those that were saved")
+    except Exception as error:  # Orbax passes on whatever its parsers and its storage raise.
+        warnings.warn(f"{folder} is damaged and trained anew: {error}", stacklevel=3)
+        return None
+    return dataclasses.replace(fresh, **jax.tree.map(jnp.asarray, tree))

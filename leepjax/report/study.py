@@ -1,0 +1,110 @@
+"""The tables of a study, written from arrays and read back to be shown and drawn.
+
+``results.csv`` has one row a task: setting, group, classes, every score, what the learner reached.
+``correlation.csv`` has one row for each setting, score and statistic, with its interval;
+``without_class.csv`` Pearson's r of every score with all tasks that contain one class left out.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from leepjax.data import Bank
+from leepjax.evaluation import Correlation, Estimate, correlate
+from leepjax.report.figures import scatter
+from leepjax.report.run import Run, read_table
+from leepjax.report.tables import print_correlations, verdict
+from leepjax.tasks import Tasks
+
+Rows = list[dict[str, Any]]
+
+
+def write_study(run: Run, bank: Bank, settings: Mapping[str, tuple[Tasks, Any, Any]]) -> None:
+    """Correlate every setting and write the three tables and a figure for each setting.
+
+    Args:
+      run: the run directory.
+      bank: the train bank, for the names of classes and groups.
+      settings: by name: tasks, scores ``{name: [t]}``, and a learner's result, a NamedTuple of
+        arrays ``[t]`` with ``accuracy`` among them.
+    """
+    results: Rows = []
+    correlations: Rows = []
+    without: Rows = []
+    for setting, (tasks, scores, result) in settings.items():
+        results += _task_rows(setting, bank, tasks, scores, result)
+        table = correlate(
+            scores,
+            result.accuracy,
+            classes=tasks.classes,
+            groups=tasks.groups,
+            num_bank_classes=bank.num_classes,
+        )
+        for row in table:
+            for statistic, estimate in row.estimates.items():
+                key = {"setting": setting, "score": row.score, "statistic": statistic}
+                correlations.append(key | estimate._asdict())
+        for c in np.unique(tasks.classes[tasks.classes >= 0]):
+            key = {"setting": setting, "class": bank.class_names[c]}
+            without.append(key | {row.score: row.without_class[c] for row in table})
+    run.write_table("results", results)
+    run.write_table("correlation", correlations)
+    run.write_table("without_class", without)
+    draw_study(run.path)
+
+
+def _task_rows(setting: str, bank: Bank, tasks: Tasks, scores: Any, result: Any) -> Rows:
+    rows = []
+    for i, classes in enumerate(tasks.classes):
+        present = classes[classes >= 0]
+        row = {
+            "setting": setting,
+            "task": i,
+            "group": bank.group_names[tasks.groups[i]] if tasks.groups[i] >= 0 else "",
+            "classes": " ".join(str(c) for c in present),
+            "num_classes": len(present),
+            "num_train": int(tasks.train.where[i].sum()),
+            "num_test": int(tasks.test.where[i].sum()),
+        }
+        row |= {name: float(values[i]) for name, values in scores.items()}
+        rows.append(row | {name: float(values[i]) for name, values in result._asdict().items()})
+    return rows
+
+
+def read_correlations(path: Path) -> dict[str, list[Correlation]]:
+    """``correlation.csv`` of a run directory as ``{setting: [Correlation]}``."""
+    settings: dict[str, dict[str, dict[str, Estimate]]] = {}
+    for row in read_table(path / "correlation.csv"):
+        estimates = settings.setdefault(row["setting"], {}).setdefault(row["score"], {})
+        estimates[row["statistic"]] = Estimate(*(float(row[k]) for k in Estimate._fields))
+    return {
+        setting: [Correlation(score, estimates, np.empty(0)) for score, estimates in scores.items()]
+        for setting, scores in settings.items()
+    }
+
+
+def draw_study(path: Path) -> None:
+    """Draw ``SETTING.png`` and ``SETTING.svg`` of a run directory from its tables."""
+    results = read_table(path / "results.csv")
+    for setting, table in read_correlations(path).items():
+        rows = [row for row in results if row["setting"] == setting]
+        scores = {c.score: np.array([float(row[c.score]) for row in rows]) for c in table}
+        accuracy = np.array([float(row["accuracy"]) for row in rows])
+        for suffix in ("png", "svg"):
+            scatter(path / f"{setting}.{suffix}", verdict(table), scores, accuracy, table)
+
+
+def show_study(path: Path, console: Console) -> None:
+    """Print the correlation table of every setting of a run directory, and where its files are."""
+    results = read_table(path / "results.csv")
+    for setting, table in read_correlations(path).items():
+        accuracy = np.array([float(r["accuracy"]) for r in results if r["setting"] == setting])
+        title = (
+            f"{setting}: {len(accuracy)} tasks, "
+            f"accuracy {accuracy.mean():.3f} ± {accuracy.std():.3f} (standard deviation)"
+        )
+        print_correlations(title, table, console)
+    console.print(f"Tables and figures: {path}", soft_wrap=True)

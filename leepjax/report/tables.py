@@ -1,0 +1,80 @@
+"""The correlation table of a study, for a terminal and in words."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from leepjax.evaluation import NULLS, Correlation, Estimate
+
+HEADINGS = {
+    "pearson": "r [95 %]",
+    "spearman": "Spearman",
+    "pearson|num_classes": "r | class count",
+    "pearson|group": "r | group",
+}  # Kendall's tau is in correlation.csv: six columns do not fit 80 characters
+
+
+def print_correlations(title: str, table: Sequence[Correlation], console: Console) -> None:
+    """Print one row a score, best Pearson's r first, nulls marked, and the verdict below."""
+    shown = [statistic for statistic in table[0].estimates if statistic in HEADINGS]
+    grid = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    grid.add_column("score", no_wrap=True)
+    for statistic in shown:
+        grid.add_column(HEADINGS[statistic], justify="right", no_wrap=True)
+    for row in sorted(table, key=_descending):
+        null = row.score in NULLS
+        cells = [format_estimate(row.estimates[s], interval=s != "spearman") for s in shown]
+        grid.add_row(f"{row.score} *" if null else row.score, *cells, style="dim" if null else None)
+    console.print(grid)
+    console.print(f"* null. {verdict(table)}\n")
+
+
+def format_estimate(estimate: Estimate, *, interval: bool = True) -> str:
+    """``.85 [.80, .89]``; "undefined" where there is nothing to correlate.
+
+    Rounded to two decimals; the interval outwards, so that it never looks narrower than it is.
+    """
+    if not np.isfinite(estimate.value):
+        return "undefined"
+    text = _decimal(estimate.value)
+    if not interval:
+        return text
+    if not np.isfinite(estimate.low):
+        return f"{text} [undefined]"
+    low, high = np.floor(estimate.low * 100) / 100, np.ceil(estimate.high * 100) / 100
+    return f"{text} [{_decimal(low)}, {_decimal(high)}]"
+
+
+def verdict(table: Sequence[Correlation]) -> str:
+    """What the table says, in words: the best score held against the best null."""
+    rows = [row for row in sorted(table, key=_descending) if np.isfinite(_r(row).value)]
+    scores = [row for row in rows if row.score not in NULLS]
+    nulls = [row for row in rows if row.score in NULLS]
+    if not scores:
+        return "No score has a defined correlation with accuracy."
+    best = scores[0]
+    text = f"Best score: {best.score}, r = {format_estimate(_r(best))}."
+    if not nulls:
+        return text
+    null = nulls[0]
+    text += f" Best null: {null.score}, r = {format_estimate(_r(null))}."
+    clear = [row.score for row in scores if _r(row).low > _r(null).value]
+    if clear:
+        return f"{text} Interval above that null: {', '.join(clear)}."
+    return f"{text} No score's interval lies above that null."
+
+
+def _r(row: Correlation) -> Estimate:
+    return row.estimates["pearson"]
+
+
+def _descending(row: Correlation) -> float:
+    return np.inf if np.isnan(_r(row).value) else -_r(row).value
+
+
+def _decimal(x: float) -> str:
+    text = f"{x:.2f}".replace("-0.00", "0.00")
+    return text.replace("0.", ".", 1) if abs(x) < 0.995 else text

@@ -1,0 +1,6 @@
+"""Batches of target tasks over the banks of one data set."""
+
+from leepjax.tasks.map import map_tasks as map_tasks
+from leepjax.tasks.tasks import Split as Split
+from leepjax.tasks.tasks import Tasks as Tasks
+from leepjax.tasks.tasks import sample_tasks as sample_tasks

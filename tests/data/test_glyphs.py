@@ -1,0 +1,268 @@
+"""Glyphs: what is drawn, from which faces, and that it is the same every time."""
+
+import os
+import unicodedata
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from leepjax.data import load
+from leepjax.data.glyphs import SCRIPTS, builder, prepare
+from leepjax.data.glyphs.builder import IMAGES, Glyphs, divide_faces, images_of
+from leepjax.data.glyphs.catalogue import Character, candidates, catalogue, distinct_faces
+from leepjax.data.glyphs.drawing import FACES, FIELD, draw, faces_with, fields, glyph
+
+COUNTS = {
+    "latin": 43,
+    "greek": 67,
+    "cyrillic": 27,
+    "armenian": 61,
+    "georgian": 76,
+    "digits": 9,
+    "lao": 35,
+    "arrows": 89,
+    "hebrew": 22,
+    "syllabics": 353,
+    "braille": 183,
+    "maths": 191,
+    "arabic": 74,
+    "nko": 24,
+    "tifinagh": 36,
+    "ogham": 25,
+}
+FEW = tuple(
+    Character(char, script, distinct_faces(char, faces_with(char)))
+    for char, script in [
+        ("A", "latin"),
+        ("g", "latin"),
+        ("Ω", "greek"),
+        ("Ж", "cyrillic"),
+        ("ᐁ", "syllabics"),
+        ("ߋ", "nko"),
+    ]
+)
+
+
+@pytest.fixture
+def few(tmp_path, monkeypatch):
+    """The folder of Glyphs, in which it has six characters."""
+    monkeypatch.setenv("LEEPJAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(builder, "catalogue", lambda: FEW)
+    return tmp_path / "cache" / "tfds"
+
+
+def test_catalogue():
+    # Another FreeType rasterises a little differently, and moves characters over the thresholds.
+    counts = Counter(c.script for c in catalogue())
+    assert all(abs(counts[script] - count) <= 2 + count // 10 for script, count in COUNTS.items())
+    assert list(COUNTS) == list(SCRIPTS)
+    assert len({c.name for c in catalogue()}) == len(catalogue())
+    first_seen = list(dict.fromkeys(c.script for c in catalogue()))
+    assert first_seen == list(SCRIPTS)
+
+
+def test_every_character_is_drawn_by_its_faces_and_not_decomposed():
+    for c in catalogue():
+        assert 2 <= len(c.faces) <= len(FACES)
+        assert set(c.faces) <= set(faces_with(c.char))
+        assert list(c.faces) == [face for face in FACES if face in c.faces]
+        assert not unicodedata.decomposition(c.char)
+        assert SCRIPTS[c.script][0] <= ord(c.char) <= SCRIPTS[c.script][1]
+
+
+@pytest.mark.parametrize(
+    ("kept", "dropped"),
+    [("O", "oΟοОо"), ("A", "ΑА"), ("H", "ΗН"), ("J", "յ"), ("Γ", "Г"), ("З", "3")],
+)
+def test_homoglyphs_are_kept_once(kept, dropped):
+    chars = {c.char for c in catalogue()}
+    assert kept in chars
+    assert not chars & set(dropped)
+    assert set(dropped) <= {char for char, _ in candidates()}
+
+
+def test_faces_without_the_character_or_with_the_same_drawing_are_dropped():
+    assert faces_with("A") == FACES
+    assert all(face.startswith("Sans") for face in faces_with("ߋ"))
+    assert faces_with("漢") == ()
+    assert distinct_faces("A", ("Sans", "Sans", "Serif")) == ("Sans", "Serif")
+
+
+def test_fields_are_distances_to_the_outline():
+    (square,) = fields("■", ("Sans",))
+    assert square.shape == (FIELD, FIELD)
+    assert square[32, 32] == pytest.approx(20.5, abs=0.3)  # half of the box, less half a pixel
+    np.testing.assert_allclose(np.diff(square[32, 2:30]), 1, atol=0.3)
+    np.testing.assert_allclose(square, square.T, atol=0.5)
+    assert glyph(" ", "Sans").size == 0
+
+
+@pytest.mark.parametrize("m", range(2, 13))
+def test_a_third_of_the_faces_is_for_testing(m):
+    parts = divide_faces(Character("A", "latin", FACES[:m]))
+    assert sorted(parts["train"] + parts["test"]) == sorted(FACES[:m])
+    assert len(parts["test"]) == max(1, round(m / 3))
+
+
+def test_no_face_is_shared_between_training_and_testing():
+    tested = Counter()
+    for c in catalogue():
+        parts = divide_faces(c)
+        assert parts["train"]
+        assert parts["test"]
+        assert not set(parts["train"]) & set(parts["test"])
+        tested.update(parts["test"])
+    assert set(tested) == set(FACES)  # no style is only ever trained on
+
+
+@pytest.mark.parametrize("character", FEW, ids=lambda c: c.name)
+def test_images(character):
+    for split, n in IMAGES.items():
+        images, faces = images_of(character, split)
+        assert images.shape == (n, 28, 28, 1)
+        assert images.dtype == np.uint8
+        assert set(faces) == set(divide_faces(character)[split])
+        assert max(Counter(faces).values()) - min(Counter(faces).values()) <= 1
+        assert len(np.unique(images.reshape(n, -1), axis=0)) == n
+        # Ink is bright, lies in the middle, and none is blank: the border is noise on black.
+        inner, border = images[:, 7:21, 7:21].mean((1, 2, 3)), images[:, [0, -1]].mean((1, 2, 3))
+        assert (inner > 25).all()
+        assert (inner > border).mean() > 0.95
+        assert images.max((1, 2, 3)).min() > 120
+        np.testing.assert_array_equal(images_of(character, split)[0], images)
+
+
+def test_noise_apart_an_image_is_its_character():
+    clear = fields("A", ("Sans", "Serif"))
+    images = draw(clear, 400, np.random.default_rng(0)).astype(float)[..., 0]
+    for face in range(2):
+        mean = images[face::2].mean(0)
+        ink = (clear[face] > 0).astype(float).reshape(FIELD, FIELD)
+        ink = ink[np.ix_(*2 * [((np.arange(28) + 0.5) * FIELD / 28).astype(int)])]
+        assert np.corrcoef(mean.ravel(), ink.ravel())[0, 1] > 0.6
+
+
+def test_generated_twice_the_bytes_are_the_same(few, tmp_path, monkeypatch):
+    data = load("glyphs")
+    monkeypatch.setenv("LEEPJAX_CACHE", str(tmp_path / "another"))
+    again = load("glyphs")
+    assert [bank.digest for bank in again] == [bank.digest for bank in data]
+
+
+def test_images_do_not_depend_on_the_other_characters(few, tmp_path, monkeypatch):
+    data = load("glyphs")
+    monkeypatch.setattr(builder, "catalogue", lambda: FEW[::-2])
+    monkeypatch.setenv("LEEPJAX_CACHE", str(tmp_path / "another"))
+    fewer = load("glyphs")
+    for bank, part in zip(data, fewer, strict=True):
+        for label, name in enumerate(part.class_names):
+            whole = bank.images[bank.labels == bank.class_names.index(name)]
+            np.testing.assert_array_equal(part.images[part.labels == label], whole)
+
+
+def test_banks(few):
+    data = load("glyphs")
+    for bank, n in zip(data, IMAGES.values(), strict=True):
+        assert bank.images.shape == (len(FEW) * n, 28, 28, 1)
+        assert bank.class_names == tuple(c.name for c in FEW)
+        assert bank.group_names == ("latin", "greek", "cyrillic", "syllabics", "nko")
+        np.testing.assert_array_equal(bank.labels, np.repeat(np.arange(len(FEW)), n))
+        scripts = np.array(bank.group_names)[bank.groups]
+        assert all(FEW[label].script == s for label, s in zip(bank.labels, scripts, strict=True))
+    np.testing.assert_array_equal(data.train.images[:90], images_of(FEW[0], "train")[0])
+
+
+@pytest.mark.parametrize(
+    ("selection", "scripts"),
+    [
+        ("latin", ("latin",)),
+        ("nko+latin", ("latin", "nko")),
+        ("-latin", ("greek", "cyrillic", "syllabics", "nko")),
+        ("-syllabics-latin-nko", ("greek", "cyrillic")),
+    ],
+)
+def test_selected_scripts(selection, scripts, few):
+    everything, data = load("glyphs"), load(f"glyphs:{selection}")
+    wanted = [c.name for c in FEW if c.script in scripts]
+    for bank, whole in zip(data, everything, strict=True):
+        assert bank.group_names == scripts
+        assert bank.class_names == tuple(wanted)
+        assert set(bank.labels) == set(range(len(wanted)))
+        assert set(bank.groups) == set(range(len(scripts)))
+        rows = np.isin(np.array(whole.class_names)[whole.labels], wanted)
+        np.testing.assert_array_equal(bank.images, whole.images[rows])
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ("latn", "no script 'latn'.*wanted A.B or -A-B of latin, greek, .*ogham"),
+        ("latin+gothic", "no script 'gothic'"),
+        ("latin-greek", "no script 'latin-greek'"),
+        ("-", "no script ''"),
+        ("-" + "-".join(SCRIPTS), "leaves no script"),
+    ],
+)
+def test_unknown_scripts(selection, message, few):
+    with pytest.raises(ValueError, match=message):
+        load(f"glyphs:{selection}")
+    assert not few.exists()  # said before anything is drawn
+
+
+def test_drawn_once(few, monkeypatch):
+    load("glyphs")
+    monkeypatch.setattr(builder, "images_of", None)  # drawing again would fail
+    load("glyphs")
+
+
+def test_an_interruption_leaves_nothing_behind(few, monkeypatch):
+    def interrupted(character, split):
+        if split == "test":
+            raise KeyboardInterrupt
+        return images_of(character, split)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builder, "images_of", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(few)
+    assert not [path for path in few.rglob("*") if path.is_file()]
+    assert len(load("glyphs").test.images) == 30 * len(FEW)
+
+
+def test_a_cache_that_cannot_be_written_to(few, monkeypatch):
+    few.parent.touch()  # a file where the cache would be
+    with pytest.raises(ValueError, match=r"LEEPJAX_CACHE: .*wanted a folder"):
+        load("glyphs")
+    few.parent.unlink()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ValueError, match=r"LEEPJAX_CACHE: .*wanted a folder"):
+        load("glyphs")
+
+
+def test_one_progress_bar_and_nothing_else(few, capfd):
+    prepare(few)
+    out, err = capfd.readouterr()
+    assert not out
+    lines = [line for line in err.replace("\r", "\n").splitlines() if line.strip()]
+    assert lines
+    assert all(line.startswith("Drawing Glyphs (once)") for line in lines)
+
+
+def test_faces_are_recorded(few):
+    prepare(few)
+    source = Glyphs(data_dir=os.fspath(few), file_format="array_record").as_data_source("test")
+    record = source[30]
+    assert (record["label"], record["script"]) == (1, 0)
+    assert FACES[record["face"]] in divide_faces(FEW[1])["test"]
+
+
+@pytest.mark.slow
+def test_all_of_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEEPJAX_CACHE", str(tmp_path / "cache"))
+    data = load("glyphs")
+    for bank, n in zip(data, IMAGES.values(), strict=True):
+        assert bank.images.shape == (len(catalogue()) * n, 28, 28, 1)
+        assert (np.bincount(bank.labels) == n).all()
+        assert bank.group_names == tuple(SCRIPTS)
+        assert bank.images.max((1, 2, 3)).min() > 60

@@ -1,0 +1,31 @@
+"""Float64 on demand, and the golden values."""
+
+import json
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def x64():
+    """Compute the test in float64."""
+    enable = getattr(jax, "enable_x64", None)
+    if enable is None:  # jax < 0.8
+        from jax.experimental import enable_x64 as enable
+    with enable(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Values of independent references, and their inputs, from ``$LEEPJAX_GOLDEN_DIR``."""
+    folder = os.environ.get("LEEPJAX_GOLDEN_DIR")
+    if not folder:
+        pytest.skip("golden values need LEEPJAX_GOLDEN_DIR, the folder with golden.json")
+    folder = Path(folder)
+    with np.load(folder / "inputs.npz") as arrays:
+        inputs = dict(arrays)
+    return json.loads((folder / "golden.json").read_text())["values"], inputs

@@ -1,0 +1,130 @@
+"""Seeded cases, and the one way in which the tests call a metric."""
+
+import functools
+import inspect
+
+import jax
+import numpy as np
+import pytest
+
+from leepjax.metrics import METRICS
+
+from .oracles import ORACLES
+
+N, D, C, S = 30, 5, 4, 6
+
+
+def over(metrics):
+    """Parametrise a test over registry entries."""
+    metrics = list(metrics)
+    return pytest.mark.parametrize("metric", metrics, ids=[m.name for m in metrics])
+
+
+each = over(METRICS.values())
+each_weighted = over(m for m in METRICS.values() if m.weights)
+each_differentiable = over(m for m in METRICS.values() if m.differentiable)
+
+
+def softmax(logits):
+    z = np.exp(logits - logits.max(-1, keepdims=True))
+    return z / z.sum(-1, keepdims=True)
+
+
+def make_case(seed=0, n=N, d=D, c=C, s=S):
+    """Every array that a metric may ask for; features and predictions know a little of y."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n) % c)
+    means = rng.normal(size=(c, d)) * (D / d) ** 0.5  # as far apart in any dimension
+    features = rng.normal(size=(n, d)) + means[labels]
+    logits = 2 * rng.normal(size=(n, s)) + 2 * rng.normal(size=(c, s))[labels]
+    return {
+        "features": features,
+        "logits": logits,
+        "probs": softmax(logits),
+        "source_labels": logits.argmax(-1),
+        "labels": labels,
+        "where": rng.permutation(np.arange(n) % 3 > 0),
+        "weights": rng.integers(0, 4, size=n).astype(np.float64),
+    }
+
+
+def conditioned_features(labels, d, condition, offset=0.0, seed=0):
+    """Features whose covariance has about this condition number, class signal in every direction.
+
+    `offset` moves all samples together, in units of the largest standard deviation.
+    """
+    rng = np.random.default_rng(seed)
+    white = rng.normal(size=(len(labels), d)) + rng.normal(size=(labels.max() + 1, d))[labels]
+    white = white - white.mean(0)
+    white = white @ np.linalg.inv(np.linalg.cholesky(white.T @ white / len(white))).T
+    rotation = np.linalg.qr(rng.normal(size=(d, d)))[0]
+    spread = np.geomspace(1, condition**-0.5, d)
+    return white * spread @ rotation + offset * rng.choice([-1.0, 1.0], size=d)
+
+
+def select(case, rows):
+    """The same case of these rows only."""
+    return {name: array[rows] for name, array in case.items()}
+
+
+def cast(case, dtype):
+    """The same case with its floating-point arrays in `dtype`."""
+    floats = {k: v.astype(dtype) for k, v in case.items() if np.issubdtype(v.dtype, np.floating)}
+    return case | floats
+
+
+def parameters(metric):
+    return inspect.signature(metric.fn).parameters
+
+
+def optional(metric):
+    """Names of the per-sample arrays that the metric takes by keyword."""
+    return ("where", "weights") if metric.weights else ("where",)
+
+
+def class_options(metric, num_classes=C, num_source_classes=S):
+    """The static class counts that the metric asks for."""
+    options = {"num_classes": num_classes, "num_source_classes": num_source_classes}
+    return {name: value for name, value in options.items() if name in parameters(metric)}
+
+
+def eager(fn):
+    return fn
+
+
+def jit_vmap(fn):
+    return jax.jit(jax.vmap(fn))
+
+
+@functools.lru_cache(maxsize=None, typed=True)  # typed: 4.0 is not 4
+def _program(metric, use, transform, **options):
+    """The transformed call, one for all cases: what was compiled once is compiled no more."""
+    names = (*metric.inputs, "labels")
+
+    def call(arrays):
+        keywords = {name: arrays[name] for name in use}
+        return metric.fn(*(arrays[name] for name in names), **keywords, **options)
+
+    return transform(call), (*names, *use)
+
+
+def evaluate(metric, case, use=(), transform=eager, **options):
+    """``metric.fn`` of its own arrays of `case` and of those named in `use`, transformed."""
+    options = class_options(metric) | options
+    program, names = _program(metric, tuple(use), transform, **options)
+    return program({name: case[name] for name in names})
+
+
+def oracle_of(metric, case, use=(), **options):
+    """What the oracle says of the same call: masked rows are left out before."""
+    if "where" in use:
+        case = select(case, case["where"])
+    arrays = [case[name] for name in (*metric.inputs, "labels")]
+    weights = {"weights": case["weights"]} if "weights" in use else {}
+    return ORACLES[metric.name](*arrays, **weights, **(class_options(metric) | options))
+
+
+def assert_agrees(value, oracle, tolerance=1e-4):
+    """The accuracy promised of float32: ``|a - b| <= tolerance max(1, |b|)``."""
+    value = float(value)
+    assert abs(value - oracle) <= tolerance * max(1.0, abs(oracle)), f"{value} for {oracle}"

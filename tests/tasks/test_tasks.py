@@ -1,0 +1,111 @@
+"""Tasks: what is drawn is what was asked for, and the same key draws the same."""
+
+import jax
+import numpy as np
+import pytest
+
+from leepjax.data import Bank, Dataset
+from leepjax.tasks import map_tasks, sample_tasks
+
+CLASSES, GROUPS, PER_CLASS = 12, 3, 20
+
+
+def bank(per_class: int) -> Bank:
+    labels = np.tile(np.arange(CLASSES, dtype=np.int32), per_class)
+    images = np.zeros((len(labels), 2, 2, 1), np.uint8)
+    names = tuple(f"c{i}" for i in range(CLASSES))
+    return Bank(images, labels, labels % GROUPS, names, ("a", "b", "c"))
+
+
+DATASET = Dataset(bank(PER_CLASS), bank(7))
+KEY = jax.random.key(3)
+
+
+def draw(**changes):
+    options = {"num_tasks": 30, "ways": 4, "shots": 5}
+    return sample_tasks(KEY, DATASET, **{**options, **changes})
+
+
+@pytest.mark.parametrize("ways", [4, (2, 6)])
+@pytest.mark.parametrize("shots", [5, (3, 9), None])
+@pytest.mark.parametrize("test_shots", [3, None])
+def test_splits_hold_the_images_of_the_classes(ways, shots, test_shots):
+    tasks = draw(ways=ways, shots=shots, test_shots=test_shots)
+    low, high = ways if isinstance(ways, tuple) else (ways, ways)
+    assert tasks.num_classes.min() >= low
+    assert tasks.num_classes.max() <= high
+    for i, classes in enumerate(tasks.classes):
+        present = classes[classes >= 0]
+        assert len(set(present)) == len(present) == tasks.num_classes[i]
+        for split, source, wanted in (
+            (tasks.train, DATASET.train, shots or PER_CLASS),
+            (tasks.test, DATASET.test, test_shots or 7),
+        ):
+            rows = split.indices[i][split.where[i]]
+            assert len(set(rows)) == len(rows)
+            np.testing.assert_array_equal(
+                source.labels[rows], present[split.labels[i][split.where[i]]]
+            )
+            counts = np.bincount(split.labels[i][split.where[i]], minlength=len(present))
+            low, high = wanted if isinstance(wanted, tuple) else (wanted, wanted)
+            assert (counts >= low).all()
+            assert (counts <= high).all()
+
+
+def test_the_same_key_draws_the_same_and_another_does_not():
+    jax.tree.map(np.testing.assert_array_equal, draw(), draw())
+    other = sample_tasks(jax.random.key(4), DATASET, num_tasks=30, ways=4, shots=5)
+    assert (other.classes != draw().classes).any()
+
+
+def test_class_sets_do_not_repeat_while_others_are_left():
+    # 12 choose 2 = 66 sets: all drawn once, then a second time
+    tasks = draw(num_tasks=132, ways=2)
+    _, counts = np.unique(tasks.classes, axis=0, return_counts=True)
+    assert len(counts) == 66
+    assert set(counts) == {2}
+    few = draw(num_tasks=50, ways=5)  # of 792: by rejection
+    assert len(np.unique(few.classes, axis=0)) == 50
+
+
+def test_within_groups_a_task_has_one_group_and_groups_take_turns():
+    tasks = draw(within_groups=True, ways=3)
+    np.testing.assert_array_equal(tasks.classes % GROUPS, np.tile(tasks.groups[:, None], (1, 3)))
+    np.testing.assert_array_equal(np.bincount(tasks.groups), [10, 10, 10])
+    assert (draw().groups == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ways": 1}, "ways: wanted 2"),
+        ({"ways": (5, 3)}, "ways: wanted 2"),
+        ({"ways": 13}, "ways: wanted at most the number of classes in both banks"),
+        ({"ways": 5, "within_groups": True}, "in one group"),
+        ({"shots": 21}, r"shots: wanted at most 20"),
+        ({"shots": 0}, "shots: wanted 1"),
+        ({"test_shots": 0}, "test_shots: wanted"),
+        ({"num_tasks": 0}, "num_tasks: wanted"),
+    ],
+)
+def test_bad_input(changes, message):
+    with pytest.raises(ValueError, match=message):
+        draw(**changes)
+
+
+def test_map_keeps_the_order_of_tasks_and_trims_buckets(monkeypatch):
+    monkeypatch.setattr("leepjax.tasks.map.ROWS", 100)  # several chunks a bucket
+    tasks = draw(ways=(2, 6), shots=(3, 9))
+    shapes = set()
+
+    def fn(chunk):
+        shapes.add((chunk.classes.shape[1], chunk.train.where.shape[1]))
+        assert (chunk.classes >= 0).all()
+        return {"classes": chunk.classes.sum(1), "size": chunk.train.where.sum(1)}
+
+    result = map_tasks(fn, tasks, desc="test")
+    np.testing.assert_array_equal(
+        result["classes"], np.where(tasks.classes < 0, 0, tasks.classes).sum(1)
+    )
+    np.testing.assert_array_equal(result["size"], tasks.train.where.sum(1))
+    assert len(shapes) == 5
