@@ -2,6 +2,8 @@
 
 import os
 
-# The suite is many small programs. Where the caller names a folder for JAX's compilation cache
-# (JAX_COMPILATION_CACHE_DIR), all of them are kept, not only those that took a second to compile.
+from leepjax._cache import cache_dir
+
+# The suite is many small programs: keep all of them compiled, for the next run.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir("xla")))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 ROW_SUM_TOLERANCE = {2: 2e-2, 4: 1e-4, 8: 1e-6}  # by bytes of the dtype: half, single, double
 
@@ -52,13 +53,13 @@ def evaluate(
         "where": where,
     }
     arrays = {k: _as_array(k, v) for k, v in named.items() if v is not None}
-    static["num_classes"] = _count("num_classes", num_classes)
+    static["num_classes"] = check_count("num_classes", num_classes)
     if source_labels is not None:
-        static["num_source_classes"] = _count("num_source_classes", num_source_classes)
+        static["num_source_classes"] = check_count("num_source_classes", num_source_classes)
     _check_shapes(arrays)
     options = tuple(sorted(static.items()))
     value, broken = _run(kernel, arrays, options)
-    if not isinstance(broken, jax.core.Tracer) and np.asarray(broken).any():
+    if not isinstance(broken, Tracer) and np.asarray(broken).any():
         _raise(arrays, dict(options))
     return value
 
@@ -137,6 +138,10 @@ def _raise(arrays, static):
 
 def _as_array(name: str, x: Any) -> jax.Array:
     try:
+        if name in ("labels", "source_labels") and not isinstance(x, jax.Array):
+            x = np.asarray(x)
+            if x.dtype.kind in "iu":  # what int32 cannot hold must not wrap into range
+                x = np.clip(x, -1, np.iinfo(np.int32).max).astype(np.int32)
         x = jnp.asarray(x)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: wanted an array, got {type(x).__name__} ({error})") from None
@@ -152,7 +157,7 @@ def _as_array(name: str, x: Any) -> jax.Array:
     return x.astype(jnp.result_type(float)) if name == "weights" else x
 
 
-def _count(name: str, value: Any) -> int:
+def check_count(name: str, value: Any) -> int:
     """A static count >= 1 (``num_classes``, ``k``, ...)."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name}: wanted a Python int >= 1, got {value!r}")

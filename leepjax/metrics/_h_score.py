@@ -58,8 +58,13 @@ def h_score(
 
 def _h_score(features, labels, weights, *, num_classes):
     total = weights.sum()
-    g = features - jnp.matmul(weights, features, precision="highest") / total
-    g = g - jnp.matmul(weights, g, precision="highest") / total  # what a large offset left behind
+    # About a sample first, so that a large offset, or features that do not vary, leave no rounding
+    # behind; in units of the largest, so that squares stay in range. H depends on neither.
+    g = features - features[jnp.argmax(weights > 0)][None]
+    g = jnp.where((weights > 0)[:, None], g, 0)
+    unit = jax.lax.stop_gradient(jnp.abs(g).max())
+    g = g / jnp.where(unit > 0, unit, 1)
+    g = g - (jnp.matmul(weights, g, precision="highest") / total)[None]
     counts = jax.ops.segment_sum(weights, labels, num_classes)
     sums = jax.ops.segment_sum(weights[:, None] * g, labels, num_classes)
     # With B = between^T between, H = tr(C^+ B) for rows sqrt(n_c / n) * (mean of class c).
@@ -75,7 +80,7 @@ def _h_score(features, labels, weights, *, num_classes):
 
 
 def _gram(x, weights):
-    return jnp.matmul((weights / weights.sum() * x.T), x, precision="highest")
+    return jnp.matmul((weights / weights.sum())[None] * x.T, x, precision="highest")
 
 
 def _whitening(covariance, n):
@@ -84,4 +89,4 @@ def _whitening(covariance, n):
     d = eigenvalues.shape[0]
     kept = (eigenvalues > RTOL * eigenvalues[-1]) & (jnp.arange(d)[::-1] < n - 1)
     scale = jnp.where(kept, jax.lax.rsqrt(jnp.where(kept, eigenvalues, 1)), 0)
-    return vectors * scale, kept.astype(covariance.dtype)
+    return vectors * scale[None], kept.astype(covariance.dtype)

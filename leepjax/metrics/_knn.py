@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from leepjax.metrics._evaluate import evaluate
+from leepjax.metrics._evaluate import check_count, evaluate
 
 BLOCK = 1024  # rows of similarities held at once: n * BLOCK floats
 
@@ -43,7 +43,12 @@ def knn(
     Information Theory, 1967.
     """
     return evaluate(
-        _knn, features=features, labels=labels, num_classes=num_classes, k=k, where=where
+        _knn,
+        features=features,
+        labels=labels,
+        num_classes=num_classes,
+        k=check_count("k", k),
+        where=where,
     )
 
 
@@ -51,19 +56,22 @@ def _knn(features, labels, weights, *, num_classes, k):
     included = weights > 0
     n = labels.shape[0]
     k = min(k, n)
-    norm = jnp.linalg.norm(features, axis=1, keepdims=True)
-    unit = features / jnp.where(norm > 0, norm, 1)
-    # A vote weighs 1, and 2^-(rank + 2) breaks ties for the nearer without ever outvoting.
-    vote = 1 + 0.5 ** (jnp.arange(k, dtype=features.dtype) + 2)
+    unit = features
+    for norm in (jnp.inf, 2):  # by the largest entry first: its square may leave float32's range
+        size = jnp.linalg.norm(unit, norm, axis=1, keepdims=True)
+        unit = unit / jnp.where(size > 0, size, 1)
+    rank = jnp.arange(k)
 
     def correct(row):
         similarity = jnp.matmul(unit, unit[row], precision="highest")
         others = included & (jnp.arange(n) != row)
         nearest, index = jax.lax.top_k(jnp.where(others, similarity, -jnp.inf), k)
-        votes = jax.ops.segment_sum(
-            jnp.where(nearest > -jnp.inf, vote, 0), labels[index], num_classes
-        )
-        return (votes.argmax() == labels[row]) & (votes.max() > 0)
+        valid = nearest > -jnp.inf
+        votes = jax.ops.segment_sum(valid.astype(jnp.int32), labels[index], num_classes)
+        first = jax.ops.segment_min(jnp.where(valid, rank, k), labels[index], num_classes)
+        # Most votes, then the nearest voter: 0 <= k - first <= k never outweighs a vote.
+        winner = jnp.argmax(jnp.where(votes > 0, votes * (k + 1) + (k - first), 0))
+        return (winner == labels[row]) & valid.any()
 
     right = jax.lax.map(correct, jnp.arange(n), batch_size=min(n, BLOCK))
     return jnp.sum(right & included) / jnp.sum(included)

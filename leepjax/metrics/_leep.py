@@ -143,7 +143,11 @@ class ExpectedEmpiricalPredictor:
 
 def _conditional(probs, labels, weights, *, num_classes, smoothing=0.0):
     joint = jax.ops.segment_sum(weights[:, None] * probs, labels, num_classes) + smoothing
-    mass = joint.sum(0)
+    # The derivative of joint / mass squares the mass, which underflows for a source class that
+    # hardly occurs; of joint over its own constant it does not.
+    mass = jax.lax.stop_gradient(joint.sum(0, keepdims=True))
+    joint = joint / jnp.where(mass > 0, mass, 1)
+    mass = joint.sum(0, keepdims=True)
     return joint / jnp.where(mass > 0, mass, 1)
 
 

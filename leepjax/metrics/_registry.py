@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from leepjax.metrics._h_score import h_score
 from leepjax.metrics._knn import knn
@@ -84,21 +85,19 @@ def score(
       {'leep': -0.346, 'leep_gain': 0.347, 'nce': 0.0, 'neg_label_entropy': -0.693}
     """
     given: dict[str, Any] = {"features": features, "probs": probs, "source_labels": source_labels}
-    if probs is None and logits is not None:
-        given["probs"] = jax.nn.softmax(_matrix("logits", logits), axis=1)
-    decisions = probs if probs is not None else logits
-    if decisions is not None:
-        decisions = _matrix("probs" if probs is not None else "logits", decisions)
+    num_source_classes = None
+    if probs is not None or logits is not None:
+        name, outputs = ("logits", logits) if probs is None else ("probs", probs)
+        outputs = _matrix(name, outputs, where)
+        num_source_classes = outputs.shape[1]
+        if probs is None:
+            given["probs"] = jax.nn.softmax(outputs, axis=1)
         if source_labels is None:
-            given["source_labels"] = decisions.argmax(1)
-        num_source_classes = decisions.shape[1]
-    elif source_labels is not None and not isinstance(source_labels, jax.core.Tracer):
-        counted = (
-            jnp.asarray(source_labels) if where is None else jnp.where(where, source_labels, 0)
-        )
-        num_source_classes = max(int(counted.max()), 0) + 1
-    else:
-        num_source_classes = None
+            given["source_labels"] = outputs.argmax(1)
+    elif source_labels is not None:
+        counted = jnp.where(True if where is None else where, source_labels, 0)
+        if not isinstance(counted, Tracer):
+            num_source_classes = max(int(counted.max()), 0) + 1
     given = {name: value for name, value in given.items() if value is not None}
     if metrics == "all":
         chosen = [m for m in METRICS.values() if set(m.inputs) <= given.keys()]
@@ -127,8 +126,15 @@ def _lookup(name: str, given: dict[str, Any]) -> Metric:
     return METRICS[name]
 
 
-def _matrix(name: str, x: Any) -> jax.Array:
+def _matrix(name: str, x: Any, where: Any) -> jax.Array:
     x = jnp.asarray(x)
     if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"{name}: wanted floats of shape [n, s], got {x.dtype}{list(x.shape)}")
+    if name == "logits":  # softmax would hide which argument was wrong
+        wrong = ~jnp.isfinite(x).all(1)
+        wrong = wrong if where is None else wrong & where
+        if not isinstance(wrong, Tracer) and wrong.any():
+            raise ValueError(
+                f"logits: wanted finite numbers, got others at sample {wrong.argmax()}"
+            )
     return x

@@ -29,3 +29,10 @@ def golden():
     with np.load(folder / "inputs.npz") as arrays:
         inputs = dict(arrays)
     return json.loads((folder / "golden.json").read_text())["values"], inputs
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion():
+    """Metrics run inside projects that forbid implicit rank promotion."""
+    with jax.numpy_rank_promotion("raise"):
+        yield

@@ -39,7 +39,7 @@ def test_four_samples_by_hand(k, value):
 def test_tie_goes_to_the_nearest_of_the_tied_classes():
     # The first sample's neighbours in order: 2, 1, 0, 0, 1. Classes 0 and 1 have two votes each
     # and 1 is nearer; 2 is the nearest of all but not tied.
-    features = at_angles(0, 1, 2, 3, 4, 5)
+    features = at_angles(0, 1, 2.1, 3.3, 4.6, 6)  # no two angles between them are equal
     for own, right in ((1, True), (0, False), (2, False)):
         labels = np.array([own, 2, 1, 0, 0, 1])
         others = oracles.knn(features, labels, num_classes=3) * 6 - right
