@@ -141,7 +141,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any]) -> None:
             event="tasks",
             setting=setting,
             accuracy=float(result.accuracy.mean()),
-            largest_grad_norm=float(result.grad_norm.max()),
+            largest_gap=float(result.gap.max()),
         )
         findings[setting] = tasks, scores, result
     report.write_study(study, dataset.train, findings)

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from leepjax.tasks import Split, Tasks, map_tasks
-from leepjax.transfer.softmax_regression import Heads, softmax_regression
+from leepjax.transfer.softmax_regression import Heads, certify, softmax_regression
 
 
 class TransferResult(NamedTuple):
@@ -19,13 +19,14 @@ class TransferResult(NamedTuple):
     Attributes:
       accuracy: ``[t]`` share of the test images that are labelled right.
       objective: ``[t]`` training objective at the end (module docstring of softmax_regression).
-      grad_norm: ``[t]`` Euclidean norm of its gradient: the certificate of protocol "optimum".
+      gap: ``[t]`` by how much the objective may exceed its minimum: the certificate of protocol
+        "optimum", at most 5e-6 there.
       iterations: ``[t]`` L-BFGS iterations, or gradient steps of protocol "sgd".
     """
 
     accuracy: Any
     objective: Any
-    grad_norm: Any
+    gap: Any
     iterations: Any
 
 
@@ -43,9 +44,9 @@ def retrain_head(
 
     The objective is mean cross-entropy + l2/2 times the squared norm of the kernel, over features
     standardised by the task's own training images (features that do not vary there are left out).
-    ``"optimum"`` solves it until the gradient norm is below 1e-5: for l2 = 1e-3 within 1e-5
-    of the minimum. ``"sgd"`` takes 100 epochs of SGD on it, momentum 0.9, rate 0.01,
-    batches of 32: what a fixed budget reaches, as most published studies do it.
+    ``"optimum"`` solves it to within 5e-6 of the minimum. ``"sgd"`` takes 100 epochs of SGD on it,
+    momentum 0.9, rate 0.01, batches of 32: what a fixed budget reaches, as in most published
+    studies.
 
     Args:
       train_features: ``[n, d]`` features of the train bank.
@@ -92,7 +93,8 @@ def _fit(train_features, test_features, tasks, l2, key, *, protocol):
     # Fold the standardisation into the head, so that it reads raw features.
     kernel = heads.kernel / jnp.swapaxes(scale, 1, 2)
     bias = heads.bias - jnp.einsum("tkd,tdc->tc", mean, kernel, precision="highest")
-    return TransferResult(_accuracy(Heads(kernel, bias), test_features, tasks.test), *info)
+    accuracy = _accuracy(Heads(kernel, bias), test_features, tasks.test)
+    return TransferResult(accuracy, info.objective, info.gap, info.iterations)
 
 
 def _moments(x, where):
@@ -140,7 +142,5 @@ def _sgd(x, split: Split, num_classes, l2, key, epochs=100, batch_size=32, rate=
     t, _, d = x.shape
     heads = Heads(jnp.zeros((t, d, num_classes), x.dtype), jnp.zeros((t, num_classes), x.dtype))
     (heads, _), _ = jax.lax.scan(step, (heads, optimiser.init(heads)), batches)
-    full = (x, split.labels, split.where)
-    grad = jax.grad(lambda h: loss(h, *full).sum())(heads)
-    norm = jnp.sqrt(sum(jnp.sum(g.reshape(t, -1) ** 2, 1) for g in grad))
-    return heads, (loss(heads, *full), norm, jnp.full(t, len(batches)))
+    iterations = jnp.full(t, len(batches))
+    return heads, certify(heads, x, split.labels, split.where, l2, iterations)

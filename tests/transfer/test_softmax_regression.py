@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
-from leepjax.transfer import softmax_regression
+from leepjax.transfer import certify, softmax_regression
 
 L2 = 1e-3
 
@@ -18,6 +18,7 @@ def problems(tasks=6, n=80, d=12, c=4, spread=1.0, seed=0):
     labels = rng.permuted(np.tile(np.arange(n) % c, (tasks, 1)), axis=1)
     centres = spread * rng.normal(size=(tasks, c, d))
     x = centres[np.arange(tasks)[:, None], labels] + rng.normal(size=(tasks, n, d))
+    x = (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)
     return x.astype(np.float32), labels.astype(np.int32)
 
 
@@ -54,17 +55,15 @@ def minimum(x, labels):
 
 
 @pytest.mark.parametrize("c", [2, 4])
-@pytest.mark.parametrize(
-    "spread", [0.0, 0.5, 3.0, 10.0]
-)  # noise, overlapping, separable, far apart
+@pytest.mark.parametrize("spread", [0.0, 0.5, 3.0, 100.0])  # noise to separable to collapsed
 def test_objective_is_within_1e_5_of_scikit_learn(spread, c):
     x, labels = problems(spread=spread, c=c)
     heads, info = softmax_regression(x, labels, np.ones(labels.shape, bool), num_classes=c)
     for i in range(len(x)):
         value = objective(heads.kernel[i], heads.bias[i], x[i], labels[i])
         assert abs(value - info.objective[i]) < 1e-6
-        assert value - minimum(x[i], labels[i]) < 5e-6
-    assert (np.asarray(info.grad_norm) <= 1.01e-5).all()
+        assert value - minimum(x[i], labels[i]) < 1e-5
+    assert (np.asarray(info.gap) <= 5.1e-6).all()
 
 
 def test_a_task_alone_is_the_same_task_in_a_batch_and_padding_changes_nothing():
@@ -89,13 +88,14 @@ def test_certificate_bounds_the_gap():
         objective(heads.kernel[i], heads.bias[i], x[i], labels[i]) - minimum(x[i], labels[i])
         for i in range(len(x))
     ]
-    bound = np.asarray(info.grad_norm) ** 2 / (2 * L2)
-    assert max(gaps) > 1e-6  # loose enough to say something
-    assert (gaps <= bound).all()
+    assert max(gaps) > 1e-4  # loose enough to say something
+    assert (gaps <= np.asarray(info.gap)).all()
+    again = certify(heads, x, labels, ones, L2, info.iterations)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2), info, again)
 
 
 def test_finished_lanes_stand_still():
-    easy, hard = problems(spread=0.0, tasks=1), problems(spread=3.0, tasks=1, seed=1)
+    easy, hard = problems(spread=0.0, tasks=1), problems(spread=0.5, tasks=1, seed=1)
     x, labels = (np.concatenate(pair) for pair in zip(easy, hard, strict=True))
     _, info = softmax_regression(x, labels, np.ones(labels.shape, bool), num_classes=4)
     assert info.iterations[0] < info.iterations[1]
@@ -106,7 +106,7 @@ def test_iterations_are_bounded():
     ones = np.ones(labels.shape, bool)
     _, info = softmax_regression(x, labels, ones, num_classes=4, max_iterations=3)
     assert (np.asarray(info.iterations) == 3).all()
-    assert (np.asarray(info.grad_norm) > 1e-4).any()
+    assert (np.asarray(info.gap) > 1e-4).any()
 
 
 def test_penalty_is_an_array_leaf_and_does_not_compile_again():
