@@ -208,7 +208,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = tyro.cli(Config, args=arguments, default=Config(preset, **PRESETS[preset]))
     jax.config.update("jax_compilation_cache_dir", str(cache_dir("xla")))
     try:
-        run(config, Console())
+        console = Console()
+        console.width = max(console.width, 96)  # rather lines that wrap than names cut short
+        run(config, console)
     except ValueError as error:
         sys.exit(f"error: {error}")
 

@@ -1,1 +1,65 @@
-"""leepjax: when does transfer learning work?"""
+"""leepjax: when does transfer learning work?
+
+Scores of a source model on a target task (``leepjax.metrics``, which imports jax alone), the
+transfers they are meant to predict, and the honest correlation between the two. The names below
+are resolved when first used, so that importing one part does not import the rest.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from leepjax.data import Bank, Dataset, load
+    from leepjax.evaluation import correlate, score_tasks
+    from leepjax.metrics import leep, score
+    from leepjax.models import Outputs, Source, extract, load_resnet, train_source
+    from leepjax.tasks import Tasks, sample_tasks
+    from leepjax.transfer import retrain_head
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Bank": "data",
+    "Dataset": "data",
+    "Outputs": "models",
+    "Source": "models",
+    "Tasks": "tasks",
+    "correlate": "evaluation",
+    "extract": "models",
+    "leep": "metrics",
+    "load": "data",
+    "load_resnet": "models",
+    "retrain_head": "transfer",
+    "sample_tasks": "tasks",
+    "score": "metrics",
+    "score_tasks": "evaluation",
+    "train_source": "models",
+}
+
+__all__ = [
+    "Bank",
+    "Dataset",
+    "Outputs",
+    "Source",
+    "Tasks",
+    "correlate",
+    "extract",
+    "leep",
+    "load",
+    "load_resnet",
+    "retrain_head",
+    "sample_tasks",
+    "score",
+    "score_tasks",
+    "train_source",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"leepjax.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'leepjax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

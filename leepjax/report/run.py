@@ -71,13 +71,14 @@ def open_run(
     """Open the run directory of a configuration, new or where it was left.
 
     It is opened before long work starts, so that a directory that cannot be written shows at once.
-    A ``ValueError`` inside the block (bad input) takes a new directory away again.
+    An exception inside the block takes a new directory away again, and brings back one that was
+    to be overwritten.
 
     Args:
       experiment: name of the experiment.
       config: its configuration, a dataclass.
       output_dir: the directory; default ``runs/EXPERIMENT/KEY``, KEY of the configuration.
-      overwrite: start anew, deleting what an earlier run wrote there.
+      overwrite: start anew; what an earlier run wrote there is deleted at the end.
 
     Raises:
       ValueError: the directory cannot be written, or holds another configuration or other things.
@@ -86,8 +87,10 @@ def open_run(
     key = digest(experiment, identity)
     path = Path(output_dir) if output_dir else Path("runs") / experiment / key
     held = _held(path)
+    replaced = path.with_name(f".{path.name}.replaced")
     if held is not None and overwrite:
-        shutil.rmtree(path)
+        shutil.rmtree(replaced, ignore_errors=True)
+        os.replace(path, replaced)
     elif held is not None and held["key"] != key:
         old = held["config"]
         differs = [
@@ -123,10 +126,13 @@ def open_run(
         ) from None
     try:
         yield Run(path, time.perf_counter())
-    except ValueError:
+    except BaseException:
         if held is None or overwrite:
             shutil.rmtree(path)
+        if replaced.exists():
+            os.replace(replaced, path)
         raise
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _held(path: Path) -> dict[str, Any] | None:

@@ -18,7 +18,10 @@ HEADINGS = {
 
 
 def print_correlations(title: str, table: Sequence[Correlation], console: Console) -> None:
-    """Print one row a score, best Pearson's r first, nulls marked, and the verdict below."""
+    """Print one row a score, best Pearson's r first, nulls marked, and the verdict below.
+
+    96 columns hold every table whole; on a narrower console rich cuts names short.
+    """
     shown = [statistic for statistic in table[0].estimates if statistic in HEADINGS]
     grid = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     grid.add_column("score", no_wrap=True)

@@ -1,0 +1,100 @@
+"""The experiment from its command line, on scikit-learn's digits."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from experiments.transfer_accuracy import main
+
+SMALL = [
+    *("--source-data", "digits", "--source-model", "mlp", "--source-steps", "20"),
+    *("--target-data", "digits", "--shots", "10", "--num-tasks", "8"),
+]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEEPJAX_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def results(tmp_path):
+    def read(*arguments):
+        main([*SMALL, *arguments, "--output-dir", str(tmp_path / "run")])
+        with open(tmp_path / "run" / "results.csv", newline="") as file:
+            return list(csv.DictReader(file))
+
+    return read
+
+
+@pytest.mark.parametrize("regime", ["subsets", "small", "imbalanced"])
+def test_a_row_a_task_a_table_and_a_figure(regime, results, tmp_path, capsys):
+    rows = results("--regime", regime, *(("--shots", "5", "20") if regime == "imbalanced" else ()))
+    assert len(rows) == 8
+    assert {"leep", "nce", "h_score", "knn", "accuracy", "gap", "classes"} <= rows[0].keys()
+    assert all(0 <= float(row["accuracy"]) <= 1 for row in rows)
+    assert all(float(row["gap"]) <= 5.1e-6 for row in rows)
+    assert all(len(row["classes"].split()) == int(row["num_classes"]) for row in rows)
+    with open(tmp_path / "run" / "correlation.csv", newline="") as file:
+        table = {(row["score"], row["statistic"]): row for row in csv.DictReader(file)}
+    expected = np.corrcoef(*np.array([[row["leep"], row["accuracy"]] for row in rows], float).T)
+    assert float(table["leep", "pearson"]["value"]) == pytest.approx(expected[0, 1], abs=1e-6)
+    assert (tmp_path / "run" / f"{regime}.png").stat().st_size > 10_000
+    out = capsys.readouterr().out
+    assert "leep" in out
+    assert "Best null" in out
+
+
+def test_the_same_command_shows_what_is_there(results, capsys, monkeypatch):
+    first = results()
+    shown = capsys.readouterr().out
+    monkeypatch.setattr("experiments.transfer_accuracy.load", None)  # nothing is computed again
+    assert results() == first
+    assert capsys.readouterr().out == shown
+
+
+def test_the_same_seed_gives_the_same_tasks_on_two_protocols(results):
+    optimum = results()
+    sgd = results("--protocol", "sgd", "--overwrite")
+    assert [row["classes"] for row in sgd] == [row["classes"] for row in optimum]
+    assert [row["leep"] for row in sgd] == [row["leep"] for row in optimum]
+    assert any(
+        row["objective"] != other["objective"] for row, other in zip(sgd, optimum, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--target-data", "digitz"), "error: name: .*'digitz'"),
+        (
+            ("--target-data", "mnist", "--data-dir", "/nowhere"),
+            "not prepared.*download_and_prepare",
+        ),
+        (("--source-weights", "nowhere.safetensors"), "error: --source-weights: read for resnet20"),
+        (
+            ("--source-model", "resnet20", "--source-weights", "nowhere.safetensors"),
+            "error: .*nowhere.safetensors",
+        ),
+        (("--source-model", "alexnet"), "error: .*alexnet"),
+        (("--ways", "11"), "error: ways: wanted at most"),
+        (("--ways", "2", "3", "4"), "error: --ways: wanted one number, or LOW HIGH"),
+        (("--shots", "1000"), "error: shots: wanted at most"),
+        (("--devices", "9"), "error: --devices: wanted 1 to"),
+        (("--l2", "0"), "error: l2: wanted"),
+        (("--num-tasks", "0"), "error: num_tasks: wanted"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_leaves_nothing(arguments, message, tmp_path):
+    with pytest.raises(SystemExit, match=message):
+        main([*SMALL, *arguments, "--output-dir", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()
+
+
+def test_flags_keep_over_presets(tmp_path):
+    main(["--preset", "smoke", *SMALL, "--output-dir", str(tmp_path / "run")])
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert config["preset"] == "smoke"
+    assert (config["num_tasks"], config["target_data"]) == (8, "digits")

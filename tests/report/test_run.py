@@ -1,0 +1,95 @@
+"""Run directories: kept, continued, refused, never half-written."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from leepjax.report import open_run, read_table
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    steps: int = 3
+    output_dir: Path | None = None
+
+
+def finished(path, steps=3, **options):
+    with open_run("test", Config(steps), output_dir=path, **options) as run:
+        run.write_table("results", [{"a": 1, "b": "x, y"}, {"a": 2, "b": ""}])
+        run.finish()
+    return run
+
+
+def test_a_run_says_what_it_was_and_what_came_out(tmp_path):
+    run = finished(tmp_path / "run")
+    record = json.loads((run.path / "config.json").read_text())
+    assert record["config"]["steps"] == 3
+    assert {"jax", "flax", "leepjax", "python"} <= record["versions"].keys()
+    assert record["devices"]
+    assert read_table(run.path / "results.csv") == [{"a": "1", "b": "x, y"}, {"a": "2", "b": ""}]
+    assert json.loads((run.path / "metrics.jsonl").read_text())["event"] == "finished"
+    with open_run("test", Config(), output_dir=run.path) as again:
+        assert again.finished
+
+
+def test_the_default_directory_is_keyed_by_the_configuration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = [finished(None, steps).path for steps in (3, 4, 3)]
+    assert paths[0] == paths[2] != paths[1]
+    assert paths[0].parts[:2] == ("runs", "test")
+
+
+def test_another_configuration_is_refused_saying_what_differs(tmp_path):
+    finished(tmp_path)
+    with (
+        pytest.raises(ValueError, match=r"steps: there 3, asked for 4.*--overwrite"),
+        open_run("test", Config(4), output_dir=tmp_path),
+    ):
+        pass
+    assert read_table(tmp_path / "results.csv")
+
+
+def test_overwrite_starts_anew_and_gives_back_what_it_could_not_replace(tmp_path):
+    path = tmp_path / "run"
+    finished(path)
+    with (
+        pytest.raises(ValueError, match="bad input"),
+        open_run("test", Config(4), output_dir=path, overwrite=True),
+    ):
+        raise ValueError("bad input")
+    assert len(read_table(path / "results.csv")) == 2
+    finished(path, steps=4, overwrite=True)
+    assert json.loads((path / "config.json").read_text())["config"]["steps"] == 4
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_bad_input_leaves_no_directory(tmp_path):
+    with (
+        pytest.raises(ValueError, match="bad input"),
+        open_run("test", Config(), output_dir=tmp_path / "new"),
+    ):
+        raise ValueError("bad input")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("inside", ["file", "file/deeper"])
+def test_a_directory_that_cannot_be_written(tmp_path, inside):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(ValueError, match=r"output_dir: .*file"),
+        open_run("test", Config(), output_dir=tmp_path / inside),
+    ):
+        pass
+
+
+def test_a_directory_with_other_things_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    for overwrite in (False, True):
+        with (
+            pytest.raises(ValueError, match="output_dir: wanted an empty directory or one of an"),
+            open_run("test", Config(), output_dir=tmp_path, overwrite=overwrite),
+        ):
+            pass
+    assert (tmp_path / "thesis.tex").exists()

@@ -1,0 +1,53 @@
+"""What the table says in words and figures."""
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from leepjax.evaluation import Correlation, Estimate
+from leepjax.report import format_estimate, print_correlations, verdict
+
+NAN = float("nan")
+
+
+def row(score, r, low=NAN, high=NAN):
+    return Correlation(score, {"pearson": Estimate(r, low, high)}, np.empty(0))
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text"),
+    [
+        ((0.856, 0.802, 0.891), ".86 [.80, .90]"),  # intervals are rounded outwards
+        ((-0.3, -0.613, 0.219), "-.30 [-.62, .22]"),
+        ((0.999, 0.95, 0.9991), "1.00 [.95, 1.00]"),
+        ((-0.001, -0.1, 0.1), ".00 [-.10, .10]"),
+        ((0.5, NAN, NAN), ".50 [undefined]"),
+        ((NAN, NAN, NAN), "undefined"),
+    ],
+)
+def test_format(estimate, text):
+    assert format_estimate(Estimate(*estimate)) == text
+
+
+def test_verdict_holds_the_best_score_against_the_best_null():
+    null = row("knn", 0.7, 0.6, 0.8)
+    clear = verdict([row("leep", 0.9, 0.75, 0.95), null, row("neg_label_entropy", NAN)])
+    assert "Best score: leep, r = .90 [.75, .95]. Best null: knn" in clear
+    assert clear.endswith("Interval above that null: leep.")
+    assert verdict([row("leep", 0.9, 0.65, 0.95), null]).endswith(
+        "No score's interval lies above that null."
+    )
+    assert verdict([row("leep", NAN)]) == "No score has a defined correlation with accuracy."
+
+
+def test_table_fits_96_columns_and_marks_nulls(capsys):
+    table = [row("leep", 0.9, 0.75, 0.95), row("neg_label_entropy", NAN)]
+    for extra in ("spearman", "pearson|num_classes", "pearson|group"):
+        for correlation in table:
+            correlation.estimates[extra] = Estimate(-0.5, -0.6, -0.4)
+    print_correlations("title", table, Console(width=96))
+    out = capsys.readouterr().out
+    assert "neg_label_entropy *" in out
+    assert "undefined" in out
+    assert out.count("-.50 [-.60, -.40]") == 4
+    assert "…" not in out
