@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from leepjax.metrics import score
+from leepjax.metrics import METRICS, score
 from leepjax.tasks import Tasks, map_tasks
 
 
@@ -37,9 +37,10 @@ def score_tasks(
             raise ValueError(f"{name}: wanted finite numbers of shape [n, d], got {np.shape(x)}")
     chosen = metrics if isinstance(metrics, str) else tuple(metrics)
     banks = jnp.asarray(features), jnp.asarray(logits)
-    return map_tasks(
+    scores = map_tasks(
         lambda chunk: _score(*banks, chunk, metrics=chosen), tasks, devices=devices, desc="scores"
     )
+    return {name: scores[name] for name in METRICS if name in scores}  # jit sorts dictionaries
 
 
 @partial(jax.jit, static_argnames="metrics")
