@@ -114,14 +114,13 @@ def run(config: Config, console: Console) -> Path:
 
 def _run(study: report.Run, config: Config, devices: Sequence[Any]) -> None:
     dataset = load(config.target_data, data_dir=config.data_dir)
-    groupings = (True, False) if len(dataset.train.group_names) > 1 else (False,)
-    keys = jax.random.split(jax.random.key(config.seed), 2)
-    settings = {
-        f"{config.regime}-within" if within else f"{config.regime}": draw_tasks(
-            key, dataset, config, within_groups=within
-        )
-        for within, key in zip(groupings, keys, strict=False)
-    }
+    within_key, across_key = jax.random.split(jax.random.key(config.seed))
+    across = draw_tasks(across_key, dataset, config, within_groups=False)
+    if len(dataset.train.group_names) > 1:
+        within = draw_tasks(within_key, dataset, config, within_groups=True)
+        settings = {f"{config.regime}-within": within, f"{config.regime}-across": across}
+    else:
+        settings = {config.regime: across}
     source = make_source(config)
     study.log(event="source", classes=len(source.class_names), digest=source.digest)
     train, test = (extract(source, bank, devices=devices) for bank in dataset)

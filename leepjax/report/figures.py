@@ -47,7 +47,8 @@ def scatter(
             if np.isfinite(r.value):
                 _fit(axis, x, accuracy)
             name = f"{row.score} (null)" if row.score in NULLS else row.score
-            axis.set_title(f"{name}\nr = {format_estimate(r)}", fontsize=9)
+            equals = " =" if np.isfinite(r.value) else ""
+            axis.set_title(f"{name}\nr{equals} {format_estimate(r)}", fontsize=9)
             axis.set_xlabel(row.score)
         for axis in axes[::columns]:
             axis.set_ylabel("test accuracy")

@@ -75,7 +75,7 @@ def _r(row: Correlation) -> Estimate:
 
 
 def _descending(row: Correlation) -> float:
-    return np.inf if np.isnan(_r(row).value) else -_r(row).value
+    return np.inf if np.isnan(_r(row).value) else -round(_r(row).value, 6)
 
 
 def _decimal(x: float) -> str:
