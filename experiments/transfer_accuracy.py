@@ -18,8 +18,9 @@ Results with their intervals are in the README.
 """
 
 import dataclasses
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,15 @@ from leepjax import report
 from leepjax._cache import cache_dir
 from leepjax.data import Dataset, load
 from leepjax.evaluation import score_tasks
-from leepjax.models import Source, TrainConfig, extract, load_resnet, train_source
+from leepjax.models import (
+    NETWORKS,
+    Source,
+    TrainConfig,
+    accuracy,
+    extract,
+    load_resnet,
+    train_source,
+)
 from leepjax.tasks import Tasks, sample_tasks
 from leepjax.transfer import retrain_head
 
@@ -100,20 +109,24 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+LEARNERS = {"retrain_head": retrain_head}
+
+
 def run(config: Config, console: Console) -> Path:
     """Run the study, or show it where it has already run; return its directory."""
+    _check(config)
     devices = _devices(config.devices)
     with report.open_run(
         "transfer_accuracy", config, output_dir=config.output_dir, overwrite=config.overwrite
     ) as study:
         if not study.finished:
-            _run(study, config, devices)
-    report.show_study(study.path, console)
-    return study.path
+            _run(study, config, devices, console)
+    report.show_study(study.final, console)
+    return study.final
 
 
-def _run(study: report.Run, config: Config, devices: Sequence[Any]) -> None:
-    dataset = load(config.target_data, data_dir=config.data_dir)
+def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:
+    dataset = _named("--target-data", load, config.target_data, data_dir=config.data_dir)
     within_key, across_key = jax.random.split(jax.random.key(config.seed))
     across = draw_tasks(across_key, dataset, config, within_groups=False)
     if len(dataset.train.group_names) > 1:
@@ -121,13 +134,14 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any]) -> None:
         settings = {f"{config.regime}-within": within, f"{config.regime}-across": across}
     else:
         settings = {config.regime: across}
-    source = make_source(config)
-    study.log(event="source", classes=len(source.class_names), digest=source.digest)
+    source, source_accuracy = make_source(config)
+    console.print(f"Source: {len(source.class_names)} classes, test accuracy {source_accuracy}")
+    study.log(event="source", accuracy=source_accuracy, digest=source.digest)
     train, test = (extract(source, bank, devices=devices) for bank in dataset)
     findings = {}
     for setting, tasks in settings.items():
         scores = score_tasks(train.features, train.logits, tasks, devices=devices)
-        result = retrain_head(
+        result = LEARNERS[config.learner](
             train.features,
             test.features,
             tasks,
@@ -144,21 +158,45 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any]) -> None:
         )
         findings[setting] = tasks, scores, result
     report.write_study(study, dataset.train, findings)
-    study.finish()
 
 
-def make_source(config: Config) -> Source:
-    """The source model: imported where weights are given, else trained, or loaded if it was."""
+def make_source(config: Config) -> tuple[Source, str]:
+    """The source model, and its test accuracy; imported where weights are given, else trained."""
     if config.source_weights is not None:
-        if not config.source_model.startswith("resnet"):
-            raise ValueError(
-                f"--source-weights: read for resnet20 to resnet56, got --source-model "
-                f"{config.source_model}"
-            )
-        return load_resnet(config.source_weights, int(config.source_model.removeprefix("resnet")))
-    dataset = load(config.source_data, data_dir=config.data_dir)
+        depth = int(config.source_model.removeprefix("resnet"))
+        source = _named("--source-weights", load_resnet, config.source_weights, depth)
+        return source, "unknown (imported)"
+    dataset = _named("--source-data", load, config.source_data, data_dir=config.data_dir)
     training = TrainConfig(steps=config.source_steps, seed=config.seed)
-    return train_source(config.source_model, dataset, training)
+    source = _named("--source-model", train_source, config.source_model, dataset, training)
+    return source, f"{accuracy(source, dataset.test):.3f}"
+
+
+def _named(flag: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call a function; what it finds wrong is said of the flag."""
+    try:
+        return function(*arguments, **options)
+    except ValueError as error:
+        raise ValueError(f"{flag}: {error}") from None
+
+
+def _check(config: Config) -> None:
+    """What would otherwise show only after minutes."""
+    if config.source_model not in NETWORKS:
+        raise ValueError(
+            f"--source-model: wanted one of {', '.join(NETWORKS)}, got {config.source_model!r}"
+        )
+    if config.source_weights is not None and not config.source_model.startswith("resnet"):
+        raise ValueError(
+            f"--source-weights: read for resnet20 to resnet56, got --source-model "
+            f"{config.source_model}"
+        )
+    if not 0 < config.l2 < float("inf"):
+        raise ValueError(f"--l2: wanted a finite number > 0, got {config.l2}")
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"--seed: wanted 0 to 2^32 - 1, got {config.seed}")
+    if config.source_steps < 1:
+        raise ValueError(f"--source-steps: wanted at least 1, got {config.source_steps}")
 
 
 def draw_tasks(key: jax.Array, dataset: Dataset, config: Config, *, within_groups: bool) -> Tasks:
@@ -195,7 +233,7 @@ def _devices(text: str) -> Sequence[Any]:
     available = jax.devices()
     if text == "all":
         return available
-    if not text.isdigit() or not 1 <= int(text) <= len(available):
+    if not text.isdecimal() or not 1 <= int(text) <= len(available):
         raise ValueError(f"--devices: wanted 1 to {len(available)}, or all, got {text!r}")
     return available[: int(text)]
 
@@ -205,10 +243,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     preset = tyro.cli(_Preset, args=arguments, return_unknown_args=True, add_help=False)[0].preset
     config = tyro.cli(Config, args=arguments, default=Config(preset, **PRESETS[preset]))
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir("xla")))
     try:
+        if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+            jax.config.update("jax_compilation_cache_dir", str(cache_dir("xla")))
         console = Console()
-        console.width = max(console.width, 96)  # rather lines that wrap than names cut short
+        console.width = max(console.width, 112)  # rather lines that wrap than names cut short
         run(config, console)
     except ValueError as error:
         sys.exit(f"error: {error}")

@@ -11,9 +11,20 @@ import numpy as np
 
 
 def cache_dir(kind: str) -> Path:
-    """Folder for one kind of cached thing: ``$LEEPJAX_CACHE/kind`` or ``~/.cache/leepjax/kind``."""
+    """Folder for one kind of cached thing: ``$LEEPJAX_CACHE/kind`` or ``~/.cache/leepjax/kind``.
+
+    Raises:
+      ValueError: it cannot be made.
+    """
     root = os.environ.get("LEEPJAX_CACHE") or Path.home() / ".cache" / "leepjax"
-    return Path(root).expanduser() / kind
+    path = Path(root).expanduser() / kind
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"LEEPJAX_CACHE: wanted a folder that can be written, got {path} ({error})"
+        ) from None
+    return path
 
 
 def digest(*parts: Any) -> str:

@@ -16,7 +16,7 @@ def progress(
         total=total,
         desc=desc,
         unit=unit,
-        unit_scale=True,
+        unit_scale=unit != "task",
         dynamic_ncols=True,
         mininterval=0.2 if sys.stderr.isatty() else 10.0,
     )

@@ -44,6 +44,35 @@ class Bank:
         return digest(self.images, self.labels, self.groups, [*self.class_names, *self.group_names])
 
 
+def check_bank(name: str, bank: Bank) -> None:
+    """Check what everything that reads a bank relies on.
+
+    Raises:
+      ValueError: images, labels or groups have a wrong shape, dtype or value, or there are none.
+    """
+    images, n = bank.images, len(bank.images)
+    if images.ndim != 4 or images.dtype != np.uint8 or n == 0:
+        raise ValueError(
+            f"{name}.images: wanted uint8 of shape [n, h, w, channels] with n >= 1, got "
+            f"{images.dtype} of shape {list(images.shape)}"
+        )
+    for field, values, names in (
+        ("labels", bank.labels, bank.class_names),
+        ("groups", bank.groups, bank.group_names),
+    ):
+        values = np.asarray(values)
+        if values.shape != (n,) or not np.issubdtype(values.dtype, np.integer):
+            raise ValueError(
+                f"{name}.{field}: wanted {n} integers, one per image, got {values.dtype} of shape "
+                f"{list(values.shape)}"
+            )
+        if values.min() < 0 or values.max() >= len(names):
+            raise ValueError(
+                f"{name}.{field}: wanted 0 to {len(names) - 1}, an index into the names, got "
+                f"{values.min()} to {values.max()}"
+            )
+
+
 class Dataset(NamedTuple):
     """The two banks of one data set, over the same classes and groups."""
 

@@ -21,8 +21,8 @@ def glyphs(selection: str) -> Dataset:
 
     They are drawn into the cache, not the TFDS data directory: that is often shared and read-only.
     """
-    root = cache_dir("tfds")
     scripts = _selected(selection, tuple(SCRIPTS))
+    root = cache_dir("tfds")
     prepare(root)
     builder = find("glyphs", root)
     parts = [read(builder, split) for split in ("train", "test")]

@@ -23,6 +23,9 @@ class Correlation(NamedTuple):
       score: its name.
       estimates: by statistic: ``pearson``, ``spearman``, ``kendall``; ``pearson|num_classes`` where
         tasks differ in their class counts; ``pearson|group`` where they come from several groups.
+        Intervals cluster on the target classes. Where tasks come from groups, those of the first
+        four cluster on the groups instead, in which the classes nest: they say what to expect of
+        new groups, ``pearson|group`` of new classes of the same groups.
       without_class: ``[C]`` Pearson's r with all tasks that contain a class left out.
     """
 
@@ -39,7 +42,7 @@ def correlate(
     groups: np.ndarray,
     num_bank_classes: int,
 ) -> list[Correlation]:
-    """Correlations of all scores with accuracy, with intervals that cluster on target classes.
+    """Correlations of all scores with accuracy, with intervals that cluster on classes or groups.
 
     Args:
       scores: ``{name: [t]}``.
@@ -54,29 +57,35 @@ def correlate(
     for name, values in {"accuracy": accuracy, **scores}.items():
         if np.shape(values) != (len(classes),) or not np.isfinite(values).all():
             raise ValueError(f"{name}: wanted {len(classes)} finite numbers, one per task")
-    membership = np.zeros((len(classes), num_bank_classes), bool)
-    for task, row in zip(membership, classes, strict=True):
+    groups = np.asarray(groups)
+    if groups.shape != (len(classes),):
+        raise ValueError(f"groups: wanted shape [{len(classes)}], got {list(groups.shape)}")
+    if np.max(classes) >= num_bank_classes:
+        raise ValueError(f"classes: wanted ids below {num_bank_classes}, got {np.max(classes)}")
+    of_classes = np.zeros((len(classes), num_bank_classes), bool)
+    for task, row in zip(of_classes, classes, strict=True):
         task[row[row >= 0]] = True
-    statistics: dict[str, Statistic] = {
-        "pearson": pearson,
-        "spearman": spearman,
-        "kendall": kendall,
+    of_groups = groups[:, None] == np.unique(groups)
+    clusters = of_groups if of_groups.shape[1] > 1 else of_classes
+    counts = of_classes.sum(1)
+    statistics: dict[str, tuple[Statistic, np.ndarray]] = {
+        "pearson": (pearson, clusters),
+        "spearman": (spearman, clusters),
+        "kendall": (kendall, clusters),
     }
-    counts = membership.sum(1)
-    if len(set(counts.tolist())) > 1:
-        statistics["pearson|num_classes"] = partial_pearson(counts)
-    if len(set(np.asarray(groups).tolist())) > 1:
-        statistics["pearson|group"] = partial_pearson(groups)
-    used = membership.any(0)
+    if len(np.unique(counts)) > 1:
+        statistics["pearson|num_classes"] = partial_pearson(counts), clusters
+    if of_groups.shape[1] > 1:
+        statistics["pearson|group"] = partial_pearson(groups), of_classes
     table = []
     for name, values in scores.items():
-        both = {
-            label: jackknife(statistic, _steady(values), accuracy, membership[:, used])
-            for label, statistic in statistics.items()
+        values = _steady(values)
+        estimates = {
+            label: jackknife(statistic, values, accuracy, membership)[0]
+            for label, (statistic, membership) in statistics.items()
         }
-        without = np.full(num_bank_classes, np.nan)
-        without[used] = both["pearson"][1]
-        table.append(Correlation(name, {k: v[0] for k, v in both.items()}, without))
+        without = pearson(values, np.asarray(accuracy, float), ~of_classes.T)
+        table.append(Correlation(name, estimates, without))
     return table
 
 

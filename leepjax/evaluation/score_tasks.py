@@ -1,7 +1,7 @@
 """Scores of a source model on every task: the rows of a study."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from leepjax.metrics import METRICS, score
-from leepjax.tasks import Tasks, map_tasks
+from leepjax.tasks import Tasks, check_rows, map_tasks
 
 
 def score_tasks(
@@ -32,28 +32,31 @@ def score_tasks(
     Raises:
       ValueError: an argument has a wrong shape or value; it names the argument.
     """
-    for name, x in (("features", features), ("logits", logits)):
-        if np.ndim(x) != 2 or not np.isfinite(x).all():
-            raise ValueError(f"{name}: wanted finite numbers of shape [n, d], got {np.shape(x)}")
+    check_rows("features", features, tasks.train)
+    check_rows("logits", logits, tasks.train)
+    if len(features) != len(logits):
+        raise ValueError(f"logits: wanted {len(features)} rows like features, got {len(logits)}")
     chosen = metrics if isinstance(metrics, str) else tuple(metrics)
-    banks = jnp.asarray(features), jnp.asarray(logits)
-    scores = map_tasks(
-        lambda chunk: _score(*banks, chunk, metrics=chosen), tasks, devices=devices, desc="scores"
-    )
+    shared = jnp.asarray(features), jnp.asarray(logits)
+    scores = map_tasks(_score(chosen), shared, tasks, devices=devices, desc="scores")
     return {name: scores[name] for name in METRICS if name in scores}  # jit sorts dictionaries
 
 
-@partial(jax.jit, static_argnames="metrics")
-def _score(features, logits, tasks, *, metrics):
-    def one(labels, indices, where):
-        return score(
-            labels,
-            num_classes=tasks.classes.shape[1],
-            features=features[indices],
-            logits=logits[indices],
-            where=where,
-            metrics=metrics,
-        )
+@cache
+def _score(metrics):
+    def of_tasks(shared, tasks):
+        features, logits = shared
 
-    train = tasks.train
-    return jax.vmap(one)(train.labels, train.indices, train.where)
+        def one(labels, indices, where):
+            return score(
+                labels,
+                num_classes=tasks.classes.shape[1],
+                features=features[indices],
+                logits=logits[indices],
+                where=where,
+                metrics=metrics,
+            )
+
+        return jax.vmap(one)(tasks.train.labels, tasks.train.indices, tasks.train.where)
+
+    return of_tasks

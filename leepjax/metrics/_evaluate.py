@@ -53,6 +53,8 @@ def evaluate(
         "where": where,
     }
     arrays = {k: _as_array(k, v) for k, v in named.items() if v is not None}
+    if labels is None:
+        raise ValueError("labels: wanted an array of integers, got None")
     static["num_classes"] = check_count("num_classes", num_classes)
     if source_labels is not None:
         static["num_source_classes"] = check_count("num_source_classes", num_source_classes)
@@ -140,10 +142,12 @@ def _as_array(name: str, x: Any) -> jax.Array:
     try:
         if name in ("labels", "source_labels") and not isinstance(x, jax.Array):
             x = np.asarray(x)
+            if x.dtype.kind not in "iub":
+                raise ValueError(f"{name}: wanted integers, got dtype {x.dtype}")
             if x.dtype.kind in "iu":  # what int32 cannot hold must not wrap into range
                 x = np.clip(x, -1, np.iinfo(np.int32).max).astype(np.int32)
         x = jnp.asarray(x)
-    except (TypeError, ValueError) as error:
+    except (TypeError, OverflowError) as error:
         raise ValueError(f"{name}: wanted an array, got {type(x).__name__} ({error})") from None
     kinds = {
         "labels": (jnp.integer, "integers"),

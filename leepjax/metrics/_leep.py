@@ -133,12 +133,21 @@ class ExpectedEmpiricalPredictor:
         return cls(conditional)
 
     def predict(self, probs: Any) -> jax.Array:
-        """Target-class probabilities ``[m, c]`` of samples with source probabilities ``[m, s]``."""
-        probs = jnp.asarray(probs)
-        s = self.conditional.shape[1]
-        if probs.ndim != 2 or probs.shape[1] != s:
-            raise ValueError(f"probs: wanted shape [m, {s}], got {list(probs.shape)}")
-        return jnp.matmul(probs, self.conditional.T, precision="highest")
+        """Target-class probabilities ``[m, c]`` of samples with source probabilities ``[m, s]``.
+
+        Raises:
+          ValueError: ``probs`` are not probabilities of the s source classes.
+        """
+        shape, s = jnp.shape(probs), self.conditional.shape[1]
+        if len(shape) != 2 or shape[1] != s:
+            raise ValueError(f"probs: wanted shape [m, {s}], got {list(shape)}")
+        labels = jnp.zeros(shape[0], jnp.int32)
+        checked = evaluate(_checked, probs=probs, labels=labels, num_classes=1)
+        return jnp.matmul(checked, self.conditional.T, precision="highest")
+
+
+def _checked(probs, labels, weights, *, num_classes):
+    return probs
 
 
 def _conditional(probs, labels, weights, *, num_classes, smoothing=0.0):

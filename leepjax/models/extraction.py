@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from leepjax._cache import cache_dir, digest
 from leepjax._progress import progress
-from leepjax.data.bank import Bank
+from leepjax.data.bank import Bank, check_bank
 from leepjax.models.preprocess import Preprocess
 from leepjax.models.source import Outputs, Source, apply
 
@@ -45,8 +45,7 @@ def extract(
     Raises:
       ValueError: an empty bank, no devices, or a batch size below 1.
     """
-    if len(bank.images) == 0:
-        raise ValueError("bank: wanted at least one image, got none")
+    check_bank("bank", bank)
     if batch_size < 1:
         raise ValueError(f"batch_size: wanted at least 1, got {batch_size}")
     if devices is not None and len(devices) == 0:

@@ -18,7 +18,7 @@ from flax import nnx
 
 from leepjax._cache import cache_dir, digest
 from leepjax._progress import progress
-from leepjax.data.bank import Bank, Dataset
+from leepjax.data.bank import Bank, Dataset, check_bank
 from leepjax.models.extraction import accuracy
 from leepjax.models.networks import make_network
 from leepjax.models.preprocess import Preprocess
@@ -52,8 +52,11 @@ class TrainConfig:
 
     def __post_init__(self):
         for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: wanted at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}: wanted an int >= 1, got {value!r}")
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed: wanted an int in [0, 2^32), got {self.seed!r}")
         for name in ("learning_rate", "weight_decay"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}: wanted 0 or more, got {getattr(self, name)}")
@@ -94,8 +97,7 @@ def train_source(name: str, dataset: Dataset, config: TrainConfig) -> Source:
         is not finite.
     """
     for split, bank in zip(dataset._fields, dataset, strict=True):
-        if len(bank.images) == 0:
-            raise ValueError(f"dataset.{split}: wanted at least one image, got none")
+        check_bank(f"dataset.{split}", bank)
     init_key, order_key = jax.random.split(jax.random.key(config.seed))
     fresh = _fresh(name, dataset.train, init_key)
     folder = cache_dir("sources").absolute() / digest(name, config, dataset.train.digest)

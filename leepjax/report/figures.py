@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 
 import matplotlib
 import numpy as np
@@ -23,7 +24,7 @@ def scatter(
 ) -> None:
     """Draw one panel a score: tasks as points, least-squares line, its 95 % band, r in the title.
 
-    The band is the usual one for independent tasks; r's interval clusters on target classes.
+    The band is the usual one for independent tasks; r's interval clusters.
 
     Args:
       path: where to; the suffix names the format (``.svg``, ``.png``).
@@ -38,7 +39,9 @@ def scatter(
         {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
     ):
         figure = Figure(figsize=(3.3 * columns, 2.7 * rows + 0.4), layout="constrained")
-        figure.suptitle(title, fontweight="bold")
+        figure.suptitle("\n".join(wrap(title, 40 * columns)), fontweight="bold", fontsize=9)
+        note = "band: least squares, tasks taken as independent; [ ]: 95 %, clustered"
+        figure.supxlabel(note, fontsize=7)
         axes = np.atleast_1d(figure.subplots(rows, columns, sharey=True)).ravel()
         for axis, row in zip(axes, table, strict=False):
             x = scores[row.score]

@@ -1,8 +1,8 @@
 """A run directory: what was asked for, what happened, what came out.
 
 ``config.json`` is the configuration with versions and device, ``metrics.jsonl`` one JSON object a
-line as things happen, and tables are CSV files, each written whole or not at all. A run is finished
-when ``done`` lies beside them.
+line as things happen, and tables are CSV files. A run is written into a folder beside its directory
+that takes the directory's name at the end: what is there is whole.
 """
 
 import csv
@@ -31,17 +31,16 @@ class Run:
     """An open run directory.
 
     Attributes:
-      path: the directory.
+      path: the directory to write to, or to read where ``finished``.
+      final: the directory it becomes.
+      finished: whether a run of this configuration has come to its end there.
       started: ``time.perf_counter()`` when it was opened.
     """
 
     path: Path
+    final: Path
+    finished: bool
     started: float
-
-    @property
-    def finished(self) -> bool:
-        """Whether a run of this configuration has come to its end here."""
-        return (self.path / "done").exists()
 
     def log(self, **values: Any) -> None:
         """Append one line to ``metrics.jsonl``, with the seconds since the run was opened."""
@@ -51,103 +50,94 @@ class Run:
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write ``name.csv``, one row for each mapping, columns as in the first."""
-        partial = self.path / f".{name}.csv.partial"
-        with open(partial, "w", newline="") as file:
+        with open(self.path / f"{name}.csv", "w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(partial, self.path / f"{name}.csv")
-
-    def finish(self) -> None:
-        """Say that all results are in place."""
-        self.log(event="finished")
-        (self.path / "done").touch()
 
 
 @contextmanager
 def open_run(
     experiment: str, config: Any, *, output_dir: Path | None = None, overwrite: bool = False
 ) -> Iterator[Run]:
-    """Open the run directory of a configuration, new or where it was left.
+    """Open the run directory of a configuration, to write a run or to read one that is there.
 
     It is opened before long work starts, so that a directory that cannot be written shows at once.
-    An exception inside the block takes a new directory away again, and brings back one that was
-    to be overwritten.
+    An exception inside the block leaves everything as it was.
 
     Args:
       experiment: name of the experiment.
       config: its configuration, a dataclass.
       output_dir: the directory; default ``runs/EXPERIMENT/KEY``, KEY of the configuration.
-      overwrite: start anew; what an earlier run wrote there is deleted at the end.
+      overwrite: start anew; the run that is there is deleted when this one has ended.
 
     Raises:
       ValueError: the directory cannot be written, or holds another configuration or other things.
     """
     identity = {k: v for k, v in _plain(config).items() if k not in _NOT_IDENTITY}
+    identity["leepjax"] = version("leepjax")
     key = digest(experiment, identity)
-    path = Path(output_dir) if output_dir else Path("runs") / experiment / key
+    path = (Path(output_dir) if output_dir else Path("runs") / experiment / key).resolve()
     held = _held(path)
-    replaced = path.with_name(f".{path.name}.replaced")
-    if held is not None and overwrite:
-        shutil.rmtree(replaced, ignore_errors=True)
-        os.replace(path, replaced)
-    elif held is not None and held["key"] != key:
-        old = held["config"]
-        differs = [
-            f"{name}: there {old.get(name)!r}, asked for {value!r}"
-            for name, value in identity.items()
-            if old.get(name) != value
-        ] or [f"experiment: there {held['experiment']!r}, asked for {experiment!r}"]
-        raise ValueError(
-            f"output_dir: {path} holds a run of another configuration ({'; '.join(differs)}); "
-            "name another directory, or pass --overwrite to delete it"
-        )
+    if held is not None and not overwrite:
+        _check_same(path, held, experiment, key, identity)
+        yield Run(path, path, True, time.perf_counter())
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    names = ("leepjax", "jax", "flax", "optax", "numpy")
+    record = {
+        "experiment": experiment,
+        "key": key,
+        "config": _plain(config),
+        "versions": {name: version(name) for name in names} | {"python": platform.python_version()},
+        "devices": [str(device.device_kind) for device in jax.devices()],
+    }
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        record = {
-            "experiment": experiment,
-            "key": key,
-            "config": _plain(config),
-            "versions": {
-                name: version(name) for name in ("leepjax", "jax", "flax", "optax", "numpy")
-            }
-            | {"python": platform.python_version()},
-            "devices": [str(device.device_kind) for device in jax.devices()],
-        }
-        if not (path / "config.json").exists():
-            partial = path / ".config.json.partial"
-            partial.write_text(json.dumps(record, indent=2) + "\n")
-            os.replace(partial, path / "config.json")
-        with open(path / "metrics.jsonl", "a"):
-            pass
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        (partial / "config.json").write_text(json.dumps(record, indent=2) + "\n")
     except OSError as error:
         raise ValueError(
-            f"output_dir: wanted a directory to write to, got {path} ({error})"
+            f"output_dir: wanted one that can be written, got {path} ({error})"
         ) from None
     try:
-        yield Run(path, time.perf_counter())
-    except BaseException:
-        if held is None or overwrite:
+        yield Run(partial, path, False, time.perf_counter())
+        if held is not None:
             shutil.rmtree(path)
-        if replaced.exists():
-            os.replace(replaced, path)
-        raise
-    shutil.rmtree(replaced, ignore_errors=True)
+        os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_same(path: Path, held: dict, experiment: str, key: str, identity: dict) -> None:
+    if held["key"] == key:
+        return
+    old = {**held["config"], "leepjax": held["versions"]["leepjax"]}
+    differs = [
+        f"{name}: there {old.get(name)!r}, asked for {value!r}"
+        for name, value in identity.items()
+        if old.get(name) != value
+    ] or [f"experiment: there {held['experiment']!r}, asked for {experiment!r}"]
+    raise ValueError(
+        f"output_dir: {path} holds a run of another configuration ({'; '.join(differs)}); "
+        "name another directory, or pass --overwrite to replace it"
+    )
 
 
 def _held(path: Path) -> dict[str, Any] | None:
     """The record of the run that lies at ``path``, if one does."""
     try:
-        if not path.is_dir() or not any(path.iterdir()):
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             return None
-        return json.loads((path / "config.json").read_text())
-    except FileNotFoundError:
-        raise ValueError(
-            f"output_dir: wanted an empty directory or one of an earlier run, got {path}, "
-            "which holds other things"
-        ) from None
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"output_dir: cannot read the run at {path} ({error})") from None
+        record = json.loads((path / "config.json").read_text())
+    except (OSError, ValueError):
+        record = None
+    if isinstance(record, dict) and {"experiment", "key", "config", "versions"} <= record.keys():
+        return record
+    raise ValueError(
+        f"output_dir: wanted an empty directory or one of an earlier run, got {path}, which holds "
+        "other things or cannot be read"
+    )
 
 
 def _plain(config: Any) -> dict[str, Any]:

@@ -75,13 +75,21 @@ def _task_rows(setting: str, bank: Bank, tasks: Tasks, scores: Any, result: Any)
 
 
 def read_correlations(path: Path) -> dict[str, list[Correlation]]:
-    """``correlation.csv`` of a run directory as ``{setting: [Correlation]}``."""
+    """``correlation.csv`` and ``without_class.csv`` of a run directory, ``{setting: [...]}``."""
     settings: dict[str, dict[str, dict[str, Estimate]]] = {}
     for row in read_table(path / "correlation.csv"):
         estimates = settings.setdefault(row["setting"], {}).setdefault(row["score"], {})
         estimates[row["statistic"]] = Estimate(*(float(row[k]) for k in Estimate._fields))
+    rows = read_table(path / "without_class.csv")
+
+    def without(setting: str, score: str) -> np.ndarray:
+        return np.array([float(row[score]) for row in rows if row["setting"] == setting])
+
     return {
-        setting: [Correlation(score, estimates, np.empty(0)) for score, estimates in scores.items()]
+        setting: [
+            Correlation(score, estimates, without(setting, score))
+            for score, estimates in scores.items()
+        ]
         for setting, scores in settings.items()
     }
 

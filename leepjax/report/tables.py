@@ -20,16 +20,20 @@ HEADINGS = {
 def print_correlations(title: str, table: Sequence[Correlation], console: Console) -> None:
     """Print one row a score, best Pearson's r first, nulls marked, and the verdict below.
 
-    96 columns hold every table whole; on a narrower console rich cuts names short.
+    "One class out" is the range of r when all tasks with one class are left out. 112 columns hold
+    every table whole; on a narrower console rich cuts names short.
     """
     shown = [statistic for statistic in table[0].estimates if statistic in HEADINGS]
-    grid = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    console.print(title, style="bold", soft_wrap=True)
+    grid = Table(box=SIMPLE_HEAD)
     grid.add_column("score", no_wrap=True)
     for statistic in shown:
         grid.add_column(HEADINGS[statistic], justify="right", no_wrap=True)
+    grid.add_column("one class out", justify="right", no_wrap=True)
     for row in sorted(table, key=_descending):
         null = row.score in NULLS
         cells = [format_estimate(row.estimates[s], interval=s != "spearman") for s in shown]
+        cells.append(_range(row.without_class))
         grid.add_row(f"{row.score} *" if null else row.score, *cells, style="dim" if null else None)
     console.print(grid)
     console.print(f"* null. {verdict(table)}\n")
@@ -72,6 +76,11 @@ def verdict(table: Sequence[Correlation]) -> str:
 
 def _r(row: Correlation) -> Estimate:
     return row.estimates["pearson"]
+
+
+def _range(values: np.ndarray) -> str:
+    values = values[np.isfinite(values)]
+    return f"{_decimal(values.min())} to {_decimal(values.max())}" if len(values) else ""
 
 
 def _descending(row: Correlation) -> float:

@@ -1,34 +1,51 @@
 """Apply a function to many tasks: bucketed by class count, in chunks that fit, over devices."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from leepjax._progress import progress
 from leepjax.tasks.tasks import Split, Tasks
 
 ROWS = 2**16  # training rows of a chunk: 200 tasks of 5 x 50 images, or 1 of 60,000
+ROUND_ROWS, ROUND_TASKS = 64, 8  # shapes are rounded up, so that other draws compile alike
 
 
 def map_tasks(
-    fn: Callable[[Tasks], Any],
+    fn: Callable[[Any, Tasks], Any],
+    shared: Any,
     tasks: Tasks,
     *,
     devices: Sequence[Any] | None = None,
     desc: str,
 ) -> Any:
-    """Return ``fn`` of all tasks: a pytree of NumPy arrays ``[t, ...]`` in the tasks' order.
+    """Return ``fn(shared, tasks)``: a pytree of NumPy arrays ``[t, ...]`` in the tasks' order.
 
     ``fn`` gets chunks of tasks that have the same number of classes, trimmed to what they fill:
-    ``chunk.classes.shape[1]`` is that number, a static shape. It returns arrays ``[chunk, ...]``,
-    and is best jitted. Results do not depend on the chunks, nor beyond rounding on ``devices``,
-    over which each chunk is divided.
+    ``chunk.classes.shape[1]`` is that number, a static shape. Results depend neither on the chunks
+    nor, beyond rounding, on the devices: each runs ``fn`` on its part of every chunk.
+
+    Args:
+      fn: a pure function, traced once for each shape; it returns arrays ``[chunk, ...]``. Pass the
+        same function object again to have it compiled once.
+      shared: a pytree of arrays that all tasks read, such as the features of a bank.
+      tasks: t tasks.
+      devices: the devices that share the tasks; default the first.
+      desc: what the progress bar says.
+
+    Raises:
+      ValueError: ``devices`` is empty.
     """
-    mesh = jax.sharding.Mesh(np.array(devices or jax.devices()[:1]), ("data",))
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    if devices is not None and len(devices) == 0:
+        raise ValueError("devices: wanted at least one, got none; leave it out for the first")
+    mesh = Mesh(np.array(devices or jax.devices()[:1]), ("data",))
+    run = _sharded(fn, mesh)
+    shared = jax.device_put(shared, NamedSharding(mesh, P()))
     counts = tasks.num_classes
     results, order = [], []
     with progress(total=len(counts), desc=desc, unit="task") as bar:
@@ -36,16 +53,26 @@ def map_tasks(
             members = np.flatnonzero(counts == count)
             bucket = _trim(_take(tasks, members), count)
             size = max(1, min(len(members), ROWS // bucket.train.where.shape[1]))
-            size = -(-size // mesh.size) * mesh.size
+            multiple = np.lcm(ROUND_TASKS if size > ROUND_TASKS else 1, mesh.size)
+            size = -(-size // multiple) * multiple
             for start in range(0, len(members), size):
                 rows = np.arange(start, min(start + size, len(members)))
                 chunk = _take(bucket, np.resize(rows, size))  # the last one filled up by repetition
-                value = jax.device_get(fn(jax.device_put(chunk, sharding)))
+                value = jax.device_get(
+                    run(shared, jax.device_put(chunk, NamedSharding(mesh, P("data"))))
+                )
                 results.append(_take(value, np.arange(len(rows))))
                 order.append(members[rows])
                 bar.update(len(rows))
     inverse = np.argsort(np.concatenate(order))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[inverse], *results)
+
+
+@cache
+def _sharded(fn: Callable[[Any, Tasks], Any], mesh: Mesh) -> Callable[[Any, Tasks], Any]:
+    """``fn`` on every device's part of the tasks, without communication."""
+    specs = {"in_specs": (P(), P("data")), "out_specs": P("data"), "check_vma": False}
+    return jax.jit(jax.shard_map(fn, mesh=mesh, **specs))
 
 
 def _take(tree: Any, rows: np.ndarray) -> Any:
@@ -54,6 +81,8 @@ def _take(tree: Any, rows: np.ndarray) -> Any:
 
 def _trim(tasks: Tasks, count: int) -> Tasks:
     def trim(split: Split) -> Split:
-        return jax.tree.map(lambda x: x[:, : split.where.sum(1).max()], split)
+        length = -(-split.where.sum(1).max() // ROUND_ROWS) * ROUND_ROWS
+        fill = max(0, length - split.where.shape[1])
+        return jax.tree.map(lambda x: np.pad(x[:, :length], ((0, 0), (0, fill))), split)
 
     return Tasks(tasks.classes[:, :count], tasks.groups, trim(tasks.train), trim(tasks.test))

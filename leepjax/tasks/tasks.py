@@ -7,12 +7,14 @@ of two numbers: *class subsets* draw the number of classes and take every image 
 
 from itertools import combinations, pairwise
 from math import comb
+from numbers import Integral
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from leepjax.data import Bank, Dataset
+from leepjax.data import Bank, Dataset, check_bank
 
 Count = int | tuple[int, int]  # a number, or an inclusive range to draw it from
 
@@ -80,10 +82,21 @@ def sample_tasks(
     Raises:
       ValueError: there are too few classes or images; it names the argument.
     """
+    for split, bank in zip(dataset._fields, dataset, strict=True):
+        check_bank(f"dataset.{split}", bank)
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise ValueError(f"key: wanted a typed key such as jax.random.key(0), got {key!r}")
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     low, high = _range("ways", ways, minimum=2)
-    if num_tasks < 1:
-        raise ValueError(f"num_tasks: wanted an int >= 1, got {num_tasks}")
+    if shots is not None:
+        _range("shots", shots, minimum=1)
+    for name, number in (("num_tasks", num_tasks), ("test_shots", test_shots)):
+        if not isinstance(number, Integral) or number < 1:
+            if name == "test_shots" and number is None:
+                continue
+            raise ValueError(f"{name}: wanted an int >= 1, got {number!r}")
+    if dataset.train.class_names != dataset.test.class_names:
+        raise ValueError("dataset: wanted a train and a test bank of the same classes, got others")
     train_rows, test_rows = _rows_by_class(dataset.train), _rows_by_class(dataset.test)
     usable = np.array(
         [len(a) > 0 and len(b) > 0 for a, b in zip(train_rows, test_rows, strict=True)]
@@ -111,15 +124,39 @@ def sample_tasks(
                 f"shots: wanted at most {fewest} (the fewest training images of a class), "
                 f"got {shots}"
             )
-    if test_shots is not None and test_shots < 1:
-        raise ValueError(f"test_shots: wanted an int >= 1 or None, got {test_shots}")
     train = _split(rng, train_rows, classes, shots)
     test = _split(rng, test_rows, classes, test_shots)
     return Tasks(classes, groups.astype(np.int32), train, test)
 
 
+def check_rows(name: str, x: np.ndarray, split: Split) -> np.ndarray:
+    """``x`` if it has a row ``[columns]`` of finite numbers for every image of a split's bank.
+
+    Raises:
+      ValueError: it has not, and would be read past its end or give NaN.
+    """
+    fewest = int(split.indices.max()) + 1
+    if (
+        np.ndim(x) != 2
+        or np.shape(x)[1] == 0
+        or not np.issubdtype(np.asarray(x).dtype, np.floating)
+    ):
+        raise ValueError(f"{name}: wanted floats of shape [n, d], got shape {list(np.shape(x))}")
+    if len(x) < fewest:
+        raise ValueError(
+            f"{name}: wanted a row for each image of the bank, {fewest} or more, got {len(x)}"
+        )
+    bad = ~np.isfinite(x).all(1)
+    if bad.any():
+        raise ValueError(f"{name}: wanted finite numbers, got others in row {bad.argmax()}")
+    return x
+
+
 def _range(name: str, value: Count, minimum: int) -> tuple[int, int]:
-    low, high = value if isinstance(value, tuple) else (value, value)
+    pair = value if isinstance(value, tuple) else (value, value)
+    if len(pair) != 2 or not all(isinstance(v, Integral) for v in pair):
+        raise ValueError(f"{name}: wanted an int, or a pair (low, high) of ints, got {value!r}")
+    low, high = pair
     if not minimum <= low <= high:
         raise ValueError(f"{name}: wanted {minimum} <= low <= high, got {value}")
     return low, high

@@ -1,7 +1,7 @@
 """Head retraining of many tasks: the source's features stay, a new linear head is fitted."""
 
+import warnings
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from leepjax.tasks import Split, Tasks, map_tasks
+from leepjax.tasks import Split, Tasks, check_rows, map_tasks
 from leepjax.transfer.softmax_regression import Heads, certify, softmax_regression
+
+TOLERANCE = 5e-6  # by how much the objective of an "optimum" head may exceed its minimum
 
 
 class TransferResult(NamedTuple):
@@ -20,7 +22,7 @@ class TransferResult(NamedTuple):
       accuracy: ``[t]`` share of the test images that are labelled right.
       objective: ``[t]`` training objective at the end (module docstring of softmax_regression).
       gap: ``[t]`` by how much the objective may exceed its minimum: the certificate of protocol
-        "optimum", at most 5e-6 there.
+        "optimum", at most 5e-6 there (``Certificate`` says how it is estimated).
       iterations: ``[t]`` L-BFGS iterations, or gradient steps of protocol "sgd".
     """
 
@@ -44,9 +46,9 @@ def retrain_head(
 
     The objective is mean cross-entropy + l2/2 times the squared norm of the kernel, over features
     standardised by the task's own training images (features that do not vary there are left out).
-    ``"optimum"`` solves it to within 5e-6 of the minimum. ``"sgd"`` takes 100 epochs of SGD on it,
-    momentum 0.9, rate 0.01, batches of 32: what a fixed budget reaches, as in most published
-    studies.
+    ``"optimum"`` solves it to a gap of 5e-6, and warns of heads that it could not (l2 tiny,
+    features collinear). ``"sgd"`` takes SGD steps worth 100 epochs, momentum 0.9, rate 0.01,
+    batches of 32 drawn with replacement: what a fixed budget reaches, as in most published studies.
 
     Args:
       train_features: ``[n, d]`` features of the train bank.
@@ -60,87 +62,112 @@ def retrain_head(
     Raises:
       ValueError: an argument has a wrong shape or value; it names the argument.
     """
-    for name, features in (("train_features", train_features), ("test_features", test_features)):
-        if np.ndim(features) != 2 or not np.isfinite(features).all():
-            raise ValueError(
-                f"{name}: wanted finite numbers of shape [n, d], got {np.shape(features)}"
-            )
+    check_rows("train_features", train_features, tasks.train)
+    check_rows("test_features", test_features, tasks.test)
+    if train_features.shape[1] != test_features.shape[1]:
+        raise ValueError(
+            f"test_features: wanted {train_features.shape[1]} columns like train_features, "
+            f"got {test_features.shape[1]}"
+        )
     if protocol not in ("optimum", "sgd"):
         raise ValueError(f"protocol: wanted 'optimum' or 'sgd', got {protocol!r}")
     if not 0 < l2 < float("inf"):
         raise ValueError(f"l2: wanted a finite number > 0, got {l2}")
     if protocol == "sgd" and key is None:
         raise ValueError("key: protocol 'sgd' needs one, e.g. jax.random.key(0)")
-    banks = jnp.asarray(train_features), jnp.asarray(test_features)
-
-    def fit(chunk: Tasks) -> TransferResult:
-        return _fit(*banks, chunk, jnp.float32(l2), key, protocol=protocol)
-
-    return map_tasks(fit, tasks, devices=devices, desc=f"heads ({protocol})")
-
-
-@partial(jax.jit, static_argnames="protocol")
-def _fit(train_features, test_features, tasks, l2, key, *, protocol):
-    x = train_features[tasks.train.indices]
-    where = tasks.train.where
-    mean, scale = _moments(x, where)
-    x = (x - mean) / scale
-    c = tasks.classes.shape[1]
-    if protocol == "optimum":
-        heads, info = softmax_regression(x, tasks.train.labels, where, num_classes=c, l2=l2)
-    else:
-        heads, info = _sgd(x, tasks.train, c, l2, key)
-    # Fold the standardisation into the head, so that it reads raw features.
-    kernel = heads.kernel / jnp.swapaxes(scale, 1, 2)
-    bias = heads.bias - jnp.einsum("tkd,tdc->tc", mean, kernel, precision="highest")
-    accuracy = _accuracy(Heads(kernel, bias), test_features, tasks.test)
-    return TransferResult(accuracy, info.objective, info.gap, info.iterations)
+    key = jax.random.key(0) if key is None else key  # "optimum" draws nothing
+    shared = jnp.asarray(train_features), jnp.asarray(test_features), jnp.float32(l2), key
+    desc = f"heads ({protocol})"
+    result = map_tasks(_FITS[protocol], shared, tasks, devices=devices, desc=desc)
+    if protocol == "optimum" and result.gap.max() > 1.1 * TOLERANCE:
+        warnings.warn(
+            f"l2: {np.sum(result.gap > 1.1 * TOLERANCE)} of {len(result.gap)} heads are not solved "
+            f"to {TOLERANCE:g} (gap up to {result.gap.max():.1e}); a larger l2 than {l2:g} helps",
+            stacklevel=2,
+        )
+    return result
 
 
-def _moments(x, where):
-    """Mean and scale ``[t, 1, d]`` over ``where``; an infinite scale leaves a feature out."""
+def _optimum(shared, tasks: Tasks) -> TransferResult:
+    train_features, test_features, l2, _ = shared
+    x, standardise = _standardised(train_features[tasks.train.indices], tasks.train.where)
+    heads, info = softmax_regression(
+        x,
+        tasks.train.labels,
+        tasks.train.where,
+        num_classes=tasks.classes.shape[1],
+        l2=l2,
+        tolerance=TOLERANCE,
+    )
+    return TransferResult(_accuracy(heads, standardise, test_features, tasks.test), *info)
+
+
+def _sgd(shared, tasks: Tasks) -> TransferResult:
+    """100 epochs' worth of batches of 32, each drawn with replacement from the task's images."""
+    train_features, test_features, l2, key = shared
+    labels, where, c = tasks.train.labels, tasks.train.where, tasks.classes.shape[1]
+    x, standardise = _standardised(train_features[tasks.train.indices], where)
+    t, n, d = x.shape
+    size = where.sum(1)
+    steps = -(-100 * size // 32)
+    # A task's own key, the same in whatever chunk it comes.
+    keys = jax.vmap(lambda rows: jax.random.fold_in(key, rows.sum()))(tasks.train.indices)
+    optimiser = optax.sgd(0.01, momentum=0.9)
+
+    def loss(heads, x, labels):
+        logits = jnp.einsum("tnd,tdc->tnc", x, heads.kernel) + heads.bias[:, None]
+        cross = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return jnp.sum(cross.mean(1) + l2 / 2 * jnp.sum(heads.kernel**2, (1, 2)))
+
+    def step(carry, i):
+        heads, state = carry
+        draw = jax.vmap(lambda k, m: jax.random.randint(jax.random.fold_in(k, i), (32,), 0, m))
+        rows = draw(keys, size)
+        batch = jnp.take_along_axis(x, rows[..., None], 1), jnp.take_along_axis(labels, rows, 1)
+        updates, state = optimiser.update(jax.grad(loss)(heads, *batch), state)
+        live = i < steps
+        heads = jax.tree.map(
+            lambda p, u: p + jnp.where(live.reshape((t,) + (1,) * (p.ndim - 1)), u, 0),
+            heads,
+            updates,
+        )
+        return (heads, state), None
+
+    heads = Heads(jnp.zeros((t, d, c), x.dtype), jnp.zeros((t, c), x.dtype))
+    most = -(-100 * n // 32)
+    (heads, _), _ = jax.lax.scan(step, (heads, optimiser.init(heads)), jnp.arange(most))
+    info = certify(heads, x, labels, where, l2, steps)
+    return TransferResult(_accuracy(heads, standardise, test_features, tasks.test), *info)
+
+
+_FITS = {"optimum": _optimum, "sgd": _sgd}
+
+
+def _standardised(x, where):
+    """``x [t, n, d]`` standardised over ``where``, and how: ``(mean, unit, scale)``, ``[t, 1, d]``.
+
+    An infinite scale leaves out a feature that does not vary. Deviations are taken in units of the
+    largest before they are squared, so that the squares stay in range.
+    """
     share = (where / where.sum(1, keepdims=True))[..., None]
-    mean = jnp.sum(share * x, 1, keepdims=True)
-    std = jnp.sqrt(jnp.sum(share * (x - mean) ** 2, 1, keepdims=True))
-    varies = std > 1e-6 * jnp.abs(mean)
-    return mean, jnp.where(varies, std, jnp.inf)
+    mean = jnp.sum(share * jnp.where(where[..., None], x, 0), 1, keepdims=True)
+    deviation = jnp.where(where[..., None], x - mean, 0)
+    unit = jnp.abs(deviation).max(1, keepdims=True)
+    varies = unit > 1e-6 * jnp.abs(mean)
+    unit = jnp.where(varies, unit, jnp.inf)
+    scale = jnp.sqrt(jnp.sum(share * (deviation / unit) ** 2, 1, keepdims=True))
+    scale = jnp.where(varies, scale, 1)
+    return deviation / unit / scale, (mean, unit, scale)
 
 
-def _accuracy(heads, features, split: Split):
+def _accuracy(heads, standardise, features, split: Split):
     """Test images one task at a time: their features need not be held for all tasks at once."""
 
     def one(args):
-        kernel, bias, split = args
-        logits = jnp.matmul(features[split.indices], kernel, precision="highest") + bias
+        kernel, bias, (mean, unit, scale), split = args
+        x = (features[split.indices] - mean) / unit / scale
+        logits = jnp.matmul(x, kernel, precision="highest") + bias
         right = (logits.argmax(1) == split.labels) & split.where
         return right.sum() / split.where.sum()
 
-    return jax.lax.map(one, (heads.kernel, heads.bias, split))
-
-
-def _sgd(x, split: Split, num_classes, l2, key, epochs=100, batch_size=32, rate=0.01):
-    n = x.shape[1]
-    batch_size = min(batch_size, n)
-    optimiser = optax.sgd(rate, momentum=0.9)
-
-    def loss(heads, x, labels, weights):
-        logits = jnp.einsum("tnd,tdc->tnc", x, heads.kernel) + heads.bias[:, None]
-        cross = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        mean = jnp.sum(weights * cross, 1) / jnp.maximum(jnp.sum(weights, 1), 1)
-        return mean + l2 / 2 * jnp.sum(heads.kernel**2, (1, 2))
-
-    def step(carry, rows):
-        heads, state = carry
-        batch = [jnp.take(a, rows, 1) for a in (x, split.labels, split.where)]
-        grad = jax.grad(lambda h: loss(h, *batch).sum())(heads)
-        updates, state = optimiser.update(grad, state)
-        return (jax.tree.map(jnp.add, heads, updates), state), None
-
-    orders = jax.vmap(lambda k: jax.random.permutation(k, n))(jax.random.split(key, epochs))
-    steps = n // batch_size
-    batches = orders[:, : steps * batch_size].reshape(epochs * steps, batch_size)
-    t, _, d = x.shape
-    heads = Heads(jnp.zeros((t, d, num_classes), x.dtype), jnp.zeros((t, num_classes), x.dtype))
-    (heads, _), _ = jax.lax.scan(step, (heads, optimiser.init(heads)), batches)
-    iterations = jnp.full(t, len(batches))
-    return heads, certify(heads, x, split.labels, split.where, l2, iterations)
+    return jax.lax.map(one, (heads.kernel, heads.bias, standardise, split))

@@ -230,13 +230,9 @@ def test_an_interruption_leaves_nothing_behind(few, monkeypatch):
     assert len(load("glyphs").test.images) == 30 * len(FEW)
 
 
-def test_a_cache_that_cannot_be_written_to(few, monkeypatch):
+def test_a_cache_that_cannot_be_written_to(few):
     few.parent.touch()  # a file where the cache would be
-    with pytest.raises(ValueError, match=r"LEEPJAX_CACHE: .*wanted a folder"):
-        load("glyphs")
-    few.parent.unlink()
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(ValueError, match=r"LEEPJAX_CACHE: .*wanted a folder"):
+    with pytest.raises(ValueError, match=r"LEEPJAX_CACHE: wanted a folder"):
         load("glyphs")
 
 

@@ -124,7 +124,7 @@ def test_a_loss_that_is_not_finite_stops_at_once(digits, cache):
     config = TrainConfig(steps=10_000, learning_rate=1e30, warmup=0.0)
     with pytest.raises(ValueError, match=r"learning_rate: the loss of mlp became .* lower it"):
         train_source("mlp", digits, config)
-    assert not (cache / "sources").exists()
+    assert not any((cache / "sources").iterdir())
 
 
 def test_every_image_is_seen_once_an_epoch():
@@ -163,7 +163,7 @@ def test_errors_name_the_argument(digits):
     empty = dataclasses.replace(
         digits.test, images=digits.test.images[:0], labels=digits.test.labels[:0]
     )
-    with pytest.raises(ValueError, match=r"dataset\.test: wanted at least one image"):
+    with pytest.raises(ValueError, match=r"dataset\.test\.images: wanted uint8"):
         train_source("mlp", Dataset(digits.train, empty), SHORT)
     with pytest.raises(ValueError, match="name: wanted one of"):
         train_source("vgg", digits, SHORT)

@@ -18,27 +18,27 @@ class Config:
 def finished(path, steps=3, **options):
     with open_run("test", Config(steps), output_dir=path, **options) as run:
         run.write_table("results", [{"a": 1, "b": "x, y"}, {"a": 2, "b": ""}])
-        run.finish()
+        run.log(event="written")
     return run
 
 
 def test_a_run_says_what_it_was_and_what_came_out(tmp_path):
     run = finished(tmp_path / "run")
-    record = json.loads((run.path / "config.json").read_text())
+    record = json.loads((run.final / "config.json").read_text())
     assert record["config"]["steps"] == 3
     assert {"jax", "flax", "leepjax", "python"} <= record["versions"].keys()
     assert record["devices"]
-    assert read_table(run.path / "results.csv") == [{"a": "1", "b": "x, y"}, {"a": "2", "b": ""}]
-    assert json.loads((run.path / "metrics.jsonl").read_text())["event"] == "finished"
-    with open_run("test", Config(), output_dir=run.path) as again:
+    assert read_table(run.final / "results.csv") == [{"a": "1", "b": "x, y"}, {"a": "2", "b": ""}]
+    assert json.loads((run.final / "metrics.jsonl").read_text())["event"] == "written"
+    with open_run("test", Config(), output_dir=run.final) as again:
         assert again.finished
 
 
 def test_the_default_directory_is_keyed_by_the_configuration(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    paths = [finished(None, steps).path for steps in (3, 4, 3)]
+    paths = [finished(None, steps, overwrite=True).final for steps in (3, 4, 3)]
     assert paths[0] == paths[2] != paths[1]
-    assert paths[0].parts[:2] == ("runs", "test")
+    assert paths[0].parent == tmp_path / "runs" / "test"
 
 
 def test_another_configuration_is_refused_saying_what_differs(tmp_path):
@@ -65,13 +65,21 @@ def test_overwrite_starts_anew_and_gives_back_what_it_could_not_replace(tmp_path
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
-def test_bad_input_leaves_no_directory(tmp_path):
-    with (
-        pytest.raises(ValueError, match="bad input"),
-        open_run("test", Config(), output_dir=tmp_path / "new"),
-    ):
-        raise ValueError("bad input")
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("there", [False, True])
+def test_an_exception_leaves_everything_as_it_was(error, there, tmp_path):
+    if there:
+        (tmp_path / "mine").mkdir()
+    with pytest.raises(error), open_run("test", Config(), output_dir=tmp_path / "mine"):
+        raise error
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"] * there
+
+
+def test_what_a_killed_run_left_is_cleared(tmp_path):
+    (tmp_path / ".run.partial").mkdir()
+    (tmp_path / ".run.partial" / "metrics.jsonl").touch()
+    finished(tmp_path / "run")
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize("inside", ["file", "file/deeper"])
@@ -84,12 +92,15 @@ def test_a_directory_that_cannot_be_written(tmp_path, inside):
         pass
 
 
-def test_a_directory_with_other_things_is_left_alone(tmp_path):
-    (tmp_path / "thesis.tex").touch()
+@pytest.mark.parametrize(
+    ("name", "content"), [("thesis.tex", ""), ("config.json", '{"model_type": "bert"}')]
+)
+def test_a_directory_with_other_things_is_left_alone(name, content, tmp_path):
+    (tmp_path / name).write_text(content)
     for overwrite in (False, True):
         with (
             pytest.raises(ValueError, match="output_dir: wanted an empty directory or one of an"),
             open_run("test", Config(), output_dir=tmp_path, overwrite=overwrite),
         ):
             pass
-    assert (tmp_path / "thesis.tex").exists()
+    assert (tmp_path / name).read_text() == content

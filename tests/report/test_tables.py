@@ -11,7 +11,7 @@ NAN = float("nan")
 
 
 def row(score, r, low=NAN, high=NAN):
-    return Correlation(score, {"pearson": Estimate(r, low, high)}, np.empty(0))
+    return Correlation(score, {"pearson": Estimate(r, low, high)}, np.array([-0.25, np.nan, 0.5]))
 
 
 @pytest.mark.parametrize(
@@ -40,14 +40,15 @@ def test_verdict_holds_the_best_score_against_the_best_null():
     assert verdict([row("leep", NAN)]) == "No score has a defined correlation with accuracy."
 
 
-def test_table_fits_96_columns_and_marks_nulls(capsys):
+def test_table_fits_112_columns_and_marks_nulls(capsys):
     table = [row("leep", 0.9, 0.75, 0.95), row("neg_label_entropy", NAN)]
     for extra in ("spearman", "pearson|num_classes", "pearson|group"):
         for correlation in table:
             correlation.estimates[extra] = Estimate(-0.5, -0.6, -0.4)
-    print_correlations("title", table, Console(width=96))
+    print_correlations("title", table, Console(width=112))
     out = capsys.readouterr().out
     assert "neg_label_entropy *" in out
     assert "undefined" in out
     assert out.count("-.50 [-.60, -.40]") == 4
+    assert "-.25 to .50" in out
     assert "…" not in out

@@ -84,6 +84,9 @@ def test_within_groups_a_task_has_one_group_and_groups_take_turns():
         ({"ways": 5, "within_groups": True}, "in one group"),
         ({"shots": 21}, r"shots: wanted at most 20"),
         ({"shots": 0}, "shots: wanted 1"),
+        ({"shots": 2.5}, "shots: wanted an int, or a pair"),
+        ({"ways": (2, 3, 4)}, "ways: wanted an int, or a pair"),
+        ({"num_tasks": "3"}, "num_tasks: wanted an int"),
         ({"test_shots": 0}, "test_shots: wanted"),
         ({"num_tasks": 0}, "num_tasks: wanted"),
     ],
@@ -98,12 +101,11 @@ def test_map_keeps_the_order_of_tasks_and_trims_buckets(monkeypatch):
     tasks = draw(ways=(2, 6), shots=(3, 9))
     shapes = set()
 
-    def fn(chunk):
+    def fn(offset, chunk):
         shapes.add((chunk.classes.shape[1], chunk.train.where.shape[1]))
-        assert (chunk.classes >= 0).all()
-        return {"classes": chunk.classes.sum(1), "size": chunk.train.where.sum(1)}
+        return {"classes": chunk.classes.sum(1) + offset, "size": chunk.train.where.sum(1)}
 
-    result = map_tasks(fn, tasks, desc="test")
+    result = map_tasks(fn, np.int32(0), tasks, desc="test")
     np.testing.assert_array_equal(
         result["classes"], np.where(tasks.classes < 0, 0, tasks.classes).sum(1)
     )

@@ -63,19 +63,36 @@ def test_sgd_approaches_the_optimum_from_above():
     np.testing.assert_array_equal(sgd.objective, again.objective)
 
 
-def test_chunks_change_nothing(monkeypatch):
-    tasks = tasks_of()
-    whole = retrain_head(TRAIN, TEST, tasks)
+@pytest.mark.parametrize("protocol", ["optimum", "sgd"])
+def test_chunks_change_nothing(protocol, monkeypatch):
+    tasks, options = tasks_of(ways=(3, 4)), {"protocol": protocol, "key": jax.random.key(1)}
+    whole = retrain_head(TRAIN, TEST, tasks, **options)
     monkeypatch.setattr("leepjax.tasks.map.ROWS", 150)
-    chunked = retrain_head(TRAIN, TEST, tasks)
-    np.testing.assert_allclose(whole.objective, chunked.objective, atol=1e-6)
+    chunked = retrain_head(TRAIN, TEST, tasks, **options)
+    np.testing.assert_allclose(whole.objective, chunked.objective, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [2.0**-70, 2.0**60])
+def test_the_unit_of_the_features_changes_nothing(scale):
+    tasks = tasks_of(ways=3)
+    expected = retrain_head(TRAIN, TEST, tasks)
+    scaled = retrain_head(TRAIN * np.float32(scale), TEST * np.float32(scale), tasks)
+    np.testing.assert_allclose(scaled.objective, expected.objective, atol=1e-5)
+    np.testing.assert_allclose(scaled.accuracy, expected.accuracy, atol=0.02)
+
+
+def test_heads_that_could_not_be_solved_are_warned_of():
+    with pytest.warns(UserWarning, match=r"l2: \d+ of 12 heads are not solved"):
+        retrain_head(TRAIN, TEST, tasks_of(ways=3), l2=1e-9)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_features": TRAIN[:, :, None]}, "train_features: wanted finite"),
+        ({"train_features": TRAIN[:, :, None]}, "train_features: wanted floats of shape"),
         ({"test_features": np.full_like(TEST, np.nan)}, "test_features: wanted finite"),
+        ({"train_features": TRAIN[:10]}, "train_features: wanted a row for each image"),
+        ({"test_features": TEST[:, :5]}, "test_features: wanted 10 columns like train_features"),
         ({"protocol": "adam"}, "protocol: wanted 'optimum' or 'sgd', got 'adam'"),
         ({"protocol": "sgd"}, "key: protocol 'sgd' needs one"),
         ({"l2": 0.0}, "l2: wanted a finite number > 0"),
