@@ -130,7 +130,7 @@ def test_accuracy_needs_the_sources_own_classes(untrained, bank):
 
 def test_errors_name_the_argument(untrained, bank):
     source = untrained("mlp")
-    with pytest.raises(ValueError, match="bank.images: wanted uint8 of shape"):
+    with pytest.raises(ValueError, match=r"bank\.images: wanted uint8 of shape"):
         extract(source, _first(bank, 0))
     with pytest.raises(ValueError, match="batch_size: wanted at least 1, got 0"):
         extract(source, bank, batch_size=0)
