@@ -11,6 +11,8 @@ nominal 95 % intervals that
   leepjax   leaves out one class at a time (leepjax.evaluation.jackknife)
   tasks     takes tasks for independent (Fisher's z)
   BCa       resamples tasks (scipy.stats.bootstrap, BCa), the usual careful choice
+
+and then, where tasks come in groups within which classes nest, clustered by groups and by classes.
 """
 
 from itertools import combinations
@@ -40,26 +42,22 @@ def class_sets(rng: np.random.Generator, classes: int, size: int, number: int) -
     return np.array([rng.choice(classes, size, replace=False) for _ in range(number)])
 
 
-def main() -> None:
-    rng = np.random.default_rng(0)
+def shared_classes(rng: np.random.Generator) -> None:
     print("classes  k  tasks  rho  noise |   leepjax      tasks        BCa   (coverage, width)")
     for classes, size, number, rho, noise in DESIGNS:
         truth = (rho + NOISE_CORRELATION * noise**2) / (1 + noise**2)
-        intervals: dict[str, list[tuple[float, float]]] = {"leepjax": [], "tasks": [], "BCa": []}
+        columns: list[list[tuple[float, float]]] = [[], [], []]
         for repeat in range(REPEATS):
             sets = class_sets(rng, classes, size, number)
-            effects = rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], classes)
-            own = [[1, NOISE_CORRELATION], [NOISE_CORRELATION, 1]]
             x, y = (
-                effects[sets].mean(1)
-                + noise / np.sqrt(size) * rng.multivariate_normal([0, 0], own, len(sets))
+                effects(rng, rho, classes)[sets].mean(1)
+                + noise / np.sqrt(size) * effects(rng, NOISE_CORRELATION, len(sets))
             ).T
             membership = (sets[:, :, None] == np.arange(classes)).any(1)
             estimate, _ = jackknife(pearson, x, y, membership[:, membership.any(0)])
-            intervals["leepjax"].append((estimate.low, estimate.high))
-            half = 1.96 / np.sqrt(len(x) - 3)
-            z = np.arctanh(estimate.value)
-            intervals["tasks"].append((np.tanh(z - half), np.tanh(z + half)))
+            columns[0].append((estimate.low, estimate.high))
+            z, half = np.arctanh(estimate.value), 1.96 / np.sqrt(len(x) - 3)
+            columns[1].append((np.tanh(z - half), np.tanh(z + half)))
             if repeat < REPEATS // 2:  # the slowest of the three
                 resampled = bootstrap(
                     (x, y),
@@ -69,15 +67,45 @@ def main() -> None:
                     n_resamples=500,
                     rng=rng,
                 )
-                intervals["BCa"].append(resampled.confidence_interval)
-        cells = []
-        for bounds in intervals.values():
-            low, high = np.array(bounds).T
-            cells.append(
-                f"{np.mean((low <= truth) & (truth <= high)):.2f}, {np.mean(high - low):.2f}"
+                columns[2].append(resampled.confidence_interval)
+        cells = "   ".join(coverage(column, truth) for column in columns)
+        print(f"{classes:7d} {size:2d} {number:6d} {rho:4.1f} {noise:6.1f} | {cells}")
+
+
+def nested_groups(rng: np.random.Generator) -> None:
+    """Tasks within groups (scripts, alphabets) whose own effects have correlation 0.6 as well."""
+    groups, per_group, size, number, rho = 13, 60, 5, 200, 0.6
+    print("\n13 groups of 60 classes, 200 tasks of 5 within a group; r over new groups")
+    print("group sd / class sd | by groups    by classes   (coverage, width)")
+    for ratio in (0.0, 0.3, 0.5, 1.0):
+        columns: list[list[tuple[float, float]]] = [[], []]
+        for _ in range(REPEATS):
+            group = np.arange(number) % groups
+            sets = np.array(
+                [g * per_group + rng.choice(per_group, size, replace=False) for g in group]
             )
-        print(f"{classes:7d} {size:2d} {number:6d} {rho:4.1f} {noise:6.1f} | {'   '.join(cells)}")
+            of_classes = effects(rng, rho, groups * per_group)[sets].mean(1)
+            x, y = (of_classes + ratio * effects(rng, rho, groups)[group]).T
+            by_class = (sets[:, :, None] == np.unique(sets)).any(1)
+            for column, clusters in zip(
+                columns, (group[:, None] == np.arange(groups), by_class), strict=True
+            ):
+                estimate, _ = jackknife(pearson, x, y, clusters)
+                column.append((estimate.low, estimate.high))
+        print(f"{ratio:19.1f} | {'   '.join(coverage(column, rho) for column in columns)}")
+
+
+def effects(rng: np.random.Generator, rho: float, number: int) -> np.ndarray:
+    """``[number, 2]`` effects on score and accuracy, standard normal with correlation rho."""
+    return rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], number)
+
+
+def coverage(intervals: list[tuple[float, float]], truth: float) -> str:
+    low, high = np.array(intervals).T
+    return f"{np.mean((low <= truth) & (truth <= high)):.2f}, {np.mean(high - low):.2f}"
 
 
 if __name__ == "__main__":
-    main()
+    generator = np.random.default_rng(0)
+    shared_classes(generator)
+    nested_groups(generator)

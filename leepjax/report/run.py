@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from leepjax._cache import digest
 
@@ -75,19 +76,21 @@ def open_run(
       ValueError: the directory cannot be written, or holds another configuration or other things.
     """
     identity = {k: v for k, v in _plain(config).items() if k not in _NOT_IDENTITY}
-    identity["leepjax"] = version("leepjax")
-    key = digest(experiment, identity)
+    for name, value in vars(config).items():
+        if name in identity and isinstance(value, Path) and value.is_file():
+            identity[name] = f"{value.name} {digest(np.fromfile(value, np.uint8))}"  # its content
+    identity |= {"experiment": experiment, "leepjax": version("leepjax")}
+    key = digest(identity)
     path = (Path(output_dir) if output_dir else Path("runs") / experiment / key).resolve()
     held = _held(path)
     if held is not None and not overwrite:
-        _check_same(path, held, experiment, key, identity)
+        _check_same(path, held["identity"], identity)
         yield Run(path, path, True, time.perf_counter())
         return
     partial = path.with_name(f".{path.name}.partial")
     names = ("leepjax", "jax", "flax", "optax", "numpy")
     record = {
-        "experiment": experiment,
-        "key": key,
+        "identity": identity,
         "config": _plain(config),
         "versions": {name: version(name) for name in names} | {"python": platform.python_version()},
         "devices": [str(device.device_kind) for device in jax.devices()],
@@ -109,19 +112,17 @@ def open_run(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check_same(path: Path, held: dict, experiment: str, key: str, identity: dict) -> None:
-    if held["key"] == key:
-        return
-    old = {**held["config"], "leepjax": held["versions"]["leepjax"]}
+def _check_same(path: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
     differs = [
-        f"{name}: there {old.get(name)!r}, asked for {value!r}"
-        for name, value in identity.items()
-        if old.get(name) != value
-    ] or [f"experiment: there {held['experiment']!r}, asked for {experiment!r}"]
-    raise ValueError(
-        f"output_dir: {path} holds a run of another configuration ({'; '.join(differs)}); "
-        "name another directory, or pass --overwrite to replace it"
-    )
+        f"{name}: there {there.get(name)!r}, asked for {value!r}"
+        for name, value in wanted.items()
+        if there.get(name) != value
+    ]
+    if differs:
+        raise ValueError(
+            f"output_dir: {path} holds a run of another configuration ({'; '.join(differs)}); "
+            "name another directory, or pass --overwrite to replace it"
+        )
 
 
 def _held(path: Path) -> dict[str, Any] | None:
@@ -132,7 +133,7 @@ def _held(path: Path) -> dict[str, Any] | None:
         record = json.loads((path / "config.json").read_text())
     except (OSError, ValueError):
         record = None
-    if isinstance(record, dict) and {"experiment", "key", "config", "versions"} <= record.keys():
+    if isinstance(record, dict) and isinstance(record.get("identity"), dict):
         return record
     raise ValueError(
         f"output_dir: wanted an empty directory or one of an earlier run, got {path}, which holds "

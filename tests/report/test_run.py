@@ -12,6 +12,7 @@ from leepjax.report import open_run, read_table
 @dataclasses.dataclass(frozen=True)
 class Config:
     steps: int = 3
+    weights: Path | None = None
     output_dir: Path | None = None
 
 
@@ -104,3 +105,18 @@ def test_a_directory_with_other_things_is_left_alone(name, content, tmp_path):
         ):
             pass
     assert (tmp_path / name).read_text() == content
+
+
+def test_other_content_of_a_file_is_another_configuration(tmp_path):
+    weights = tmp_path / "weights"
+    for content in ("old", "new"):
+        weights.write_text(content)
+        config = Config(weights=weights)
+        if content == "old":
+            with open_run("test", config, output_dir=tmp_path / "run"):
+                pass
+    with (
+        pytest.raises(ValueError, match="weights: there 'weights "),
+        open_run("test", config, output_dir=tmp_path / "run"),
+    ):
+        pass
