@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from leepjax.metrics._h_score import h_score
@@ -56,6 +57,7 @@ def score(
     probs: Any = None,
     logits: Any = None,
     source_labels: Any = None,
+    num_source_classes: int | None = None,
     where: Any = None,
     metrics: str | Sequence[str] = "all",
 ) -> dict[str, jax.Array]:
@@ -68,6 +70,8 @@ def score(
       probs: ``[n, s]`` source-class probabilities; from ``logits`` where not given.
       logits: ``[n, s]`` source-class logits.
       source_labels: ``[n]`` source labels; the arg max of probs or logits where not given.
+      num_source_classes: number of source classes, where ``source_labels`` alone are given and
+        traced; otherwise it is read off the arrays.
       where: ``[n]`` bool, the samples to count; default all.
       metrics: ``"all"`` or names from ``METRICS``.
 
@@ -85,22 +89,34 @@ def score(
       {'leep': -0.346, 'leep_gain': 0.347, 'nce': 0.0, 'neg_label_entropy': -0.693}
     """
     given: dict[str, Any] = {"features": features, "probs": probs, "source_labels": source_labels}
-    num_source_classes = None
+    n = np.shape(labels)[0] if np.ndim(labels) else 0
+    where = None if where is None else jnp.asarray(where)
+    if where is not None and (where.shape != (n,) or where.dtype != bool):
+        got = f"{where.dtype}{list(where.shape)}"
+        raise ValueError(f"where: wanted booleans of shape [{n}] like labels, got {got}")
     if probs is not None or logits is not None:
         name, outputs = ("logits", logits) if probs is None else ("probs", probs)
-        outputs = _matrix(name, outputs, where)
+        outputs = _matrix(name, outputs, n, where)
         num_source_classes = outputs.shape[1]
         if probs is None:
             given["probs"] = jax.nn.softmax(outputs, axis=1)
         if source_labels is None:
             given["source_labels"] = outputs.argmax(1)
-    elif source_labels is not None:
-        counted = jnp.where(True if where is None else where, source_labels, 0)
-        if not isinstance(counted, Tracer):
-            num_source_classes = max(int(counted.max()), 0) + 1
+    elif source_labels is not None and num_source_classes is None:
+        if isinstance(source_labels, Tracer) or isinstance(where, Tracer):
+            raise ValueError("num_source_classes: wanted while tracing with source_labels alone")
+        # At least 1, so that it is the metric that says what is wrong with bad labels.
+        ids = np.asarray(source_labels)
+        if ids.shape == (n,) and ids.dtype.kind in "iu":
+            ids = ids if where is None else np.where(where, ids, 0)
+        else:
+            ids = np.zeros(1, int)
+        num_source_classes = max(int(ids.max(initial=0)), 0) + 1
     given = {name: value for name, value in given.items() if value is not None}
     if metrics == "all":
         chosen = [m for m in METRICS.values() if set(m.inputs) <= given.keys()]
+    elif metrics is None:
+        raise ValueError(f"metrics: wanted 'all' or names among {sorted(METRICS)}, got None")
     else:
         chosen = [
             _lookup(name, given) for name in ([metrics] if isinstance(metrics, str) else metrics)
@@ -126,10 +142,20 @@ def _lookup(name: str, given: dict[str, Any]) -> Metric:
     return METRICS[name]
 
 
-def _matrix(name: str, x: Any, where: Any) -> jax.Array:
+def _matrix(name: str, x: Any, n: int, where: jax.Array | None) -> jax.Array:
+    if not isinstance(x, jax.Array) and np.asarray(x).dtype.kind not in "fV":  # V: bfloat16
+        raise ValueError(f"{name}: wanted floating-point numbers, got dtype {np.asarray(x).dtype}")
     x = jnp.asarray(x)
-    if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"{name}: wanted floats of shape [n, s], got {x.dtype}{list(x.shape)}")
+    if (
+        x.ndim != 2
+        or x.shape[0] != n
+        or x.shape[1] == 0
+        or not jnp.issubdtype(x.dtype, jnp.floating)
+    ):
+        raise ValueError(
+            f"{name}: wanted floats of shape [{n}, s], one row for each of the labels, got "
+            f"{x.dtype}{list(x.shape)}"
+        )
     if name == "logits":  # softmax would hide which argument was wrong
         wrong = ~jnp.isfinite(x).all(1)
         wrong = wrong if where is None else wrong & where

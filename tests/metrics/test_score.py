@@ -3,6 +3,7 @@
 import inspect
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -128,3 +129,31 @@ def test_masked_out_garbage_is_ignored_and_masked_in_refused(case, name):
 def test_predictions_of_another_length_are_refused(case):
     with pytest.raises(ValueError, match=r"logits|labels"):
         score(case["labels"], num_classes=C, logits=case["logits"][:-1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metrics": None}, "metrics: wanted 'all'"),
+        ({"logits": "a"}, "logits: wanted floating-point numbers"),
+        ({"logits": np.zeros((4, 0), np.float32)}, r"logits: wanted floats of shape \[4, s\]"),
+        ({"logits": np.zeros((3, 2), np.float32)}, r"logits: wanted floats of shape \[4, s\]"),
+        ({"logits": np.zeros((4, 2), np.float32), "where": np.ones(3, bool)}, "where: wanted bool"),
+        ({"source_labels": np.array(["a"] * 4)}, "source_labels: wanted integers"),
+        ({"source_labels": np.zeros(3, int)}, r"source_labels: wanted shape \[4\]"),
+        ({"source_labels": np.zeros(0, int)}, r"source_labels: wanted shape \[4\]"),
+    ],
+)
+def test_arguments_of_score_itself(changes, message):
+    with pytest.raises(ValueError, match=message):
+        score(np.array([0, 0, 1, 1]), num_classes=2, **changes)
+
+
+def test_source_labels_alone_while_tracing():
+    labels, source_labels = jnp.array([0, 0, 1, 1]), jnp.array([0, 0, 0, 1])
+    with pytest.raises(ValueError, match="num_source_classes: wanted while tracing"):
+        jax.jit(lambda z: score(labels, num_classes=2, source_labels=z))(source_labels)
+    traced = jax.jit(
+        lambda z: score(labels, num_classes=2, source_labels=z, num_source_classes=2)["nce"]
+    )
+    assert traced(source_labels) == score(labels, num_classes=2, source_labels=source_labels)["nce"]
