@@ -101,7 +101,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {
         "source_data": "glyphs:digits+greek",
         "source_steps": 60,
-        "target_data": "glyphs:ogham+tifinagh",
+        "target_data": "glyphs:ogham+tifinagh+nko",
         "num_tasks": 12,
     },
     "default": {},

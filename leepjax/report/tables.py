@@ -50,7 +50,7 @@ def format_estimate(estimate: Estimate, *, interval: bool = True) -> str:
     if not interval:
         return text
     if not np.isfinite(estimate.low):
-        return f"{text} [undefined]"
+        return f"{text} (no interval)"
     low, high = np.floor(estimate.low * 100) / 100, np.ceil(estimate.high * 100) / 100
     return f"{text} [{_decimal(low)}, {_decimal(high)}]"
 
