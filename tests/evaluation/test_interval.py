@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from leepjax.evaluation import correlate, jackknife, kendall, pearson, spearman
+from leepjax.evaluation import (
+    correlate,
+    jackknife,
+    kendall,
+    partial_pearson,
+    pearson,
+    spearman,
+)
 
 
 @pytest.mark.parametrize("statistic", [pearson, spearman, kendall])
@@ -65,6 +72,14 @@ def test_correlate_names_nulls_partial_and_groups():
     ]
     assert good.estimates["pearson"].low > 0.8
     assert np.isnan([e.value for e in flat.estimates.values()]).all()
+    # Where tasks come in groups, groups are left out; centred by group, classes are.
+    by_group = (np.arange(40) % 4)[:, None] == np.arange(4)
+    by_class = (classes[:, :, None] == np.arange(9)).any(1)
+    centred = partial_pearson(np.arange(40) % 4)
+    assert good.estimates["pearson"] == jackknife(pearson, scores["good"], accuracy, by_group)[0]
+    assert (
+        good.estimates["pearson|group"] == jackknife(centred, scores["good"], accuracy, by_class)[0]
+    )
     member = (classes == 4).any(1)
     expected = np.corrcoef(scores["good"][~member], accuracy[~member])[0, 1]
     np.testing.assert_allclose(good.without_class[4], expected)
