@@ -88,12 +88,10 @@ def sample_tasks(
         raise ValueError(f"key: wanted a typed key such as jax.random.key(0), got {key!r}")
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     low, high = _range("ways", ways, minimum=2)
-    if shots is not None:
-        _range("shots", shots, minimum=1)
+    most = None if shots is None else _range("shots", shots, minimum=1)[1]
     for name, number in (("num_tasks", num_tasks), ("test_shots", test_shots)):
-        if not isinstance(number, Integral) or number < 1:
-            if name == "test_shots" and number is None:
-                continue
+        optional = name == "test_shots" and number is None
+        if not optional and (not isinstance(number, Integral) or number < 1):
             raise ValueError(f"{name}: wanted an int >= 1, got {number!r}")
     if dataset.train.class_names != dataset.test.class_names:
         raise ValueError("dataset: wanted a train and a test bank of the same classes, got others")
@@ -117,9 +115,9 @@ def sample_tasks(
     for group, count in sorted(set(zip(groups.tolist(), counts.tolist(), strict=True))):
         rows = np.flatnonzero((groups == group) & (counts == count))
         classes[rows, :count] = _class_sets(rng, pools[group], count, len(rows))
-    if shots is not None:
+    if most is not None:
         fewest = min(len(train_rows[c]) for c in np.unique(classes[classes >= 0]))
-        if _range("shots", shots, minimum=1)[1] > fewest:
+        if most > fewest:
             raise ValueError(
                 f"shots: wanted at most {fewest} (the fewest training images of a class), "
                 f"got {shots}"
@@ -129,8 +127,8 @@ def sample_tasks(
     return Tasks(classes, groups.astype(np.int32), train, test)
 
 
-def check_rows(name: str, x: np.ndarray, split: Split) -> np.ndarray:
-    """``x`` if it has a row ``[columns]`` of finite numbers for every image of a split's bank.
+def check_rows(name: str, x: np.ndarray, split: Split) -> None:
+    """Check that ``x`` has a row ``[columns]`` of finite numbers for each image that a split draws.
 
     Raises:
       ValueError: it has not, and would be read past its end or give NaN.
@@ -149,7 +147,6 @@ def check_rows(name: str, x: np.ndarray, split: Split) -> np.ndarray:
     bad = ~np.isfinite(x).all(1)
     if bad.any():
         raise ValueError(f"{name}: wanted finite numbers, got others in row {bad.argmax()}")
-    return x
 
 
 def _range(name: str, value: Count, minimum: int) -> tuple[int, int]:

@@ -281,3 +281,11 @@ def test_golden(golden, name):
     labels = inputs[f"{name}/labels"]
     value = leep(inputs[f"{name}/predictions"], labels, num_classes=labels.max() + 1)
     assert_agrees(value, values[name]["leep/ref"])
+
+
+@pytest.mark.parametrize("bad", [[[3.0, -1.0]], [[0.5, 0.4]], [[np.nan, 1.0]], [[1.0, 0.0, 0.0]]])
+def test_predict_wants_probabilities(bad):
+    probs = np.array([[0.9, 0.1], [0.2, 0.8]], np.float32)
+    eep = ExpectedEmpiricalPredictor.fit(probs, np.array([0, 1]), num_classes=2)
+    with pytest.raises(ValueError, match="probs: wanted"):
+        eep.predict(np.array(bad, np.float32))
