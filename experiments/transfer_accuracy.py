@@ -1,8 +1,9 @@
 """Does a score of the source model predict the accuracy of the transferred model?
 
-A source model is trained (or imported), target tasks are drawn, every registered score is computed
-from each task's labelled images, a head is retrained for each task, and score is held against test
-accuracy: with intervals that cluster on target classes, and beside the nulls.
+A source model is trained (or imported), target tasks are drawn, scores are computed from each
+task's labelled images, the model is transferred to each task, and score is held against test
+accuracy: with intervals that cluster on target classes, and beside the nulls. The transfer is a
+retrained head, the whole network fine-tuned, or, for comparison, the same network from scratch.
 
     python -m experiments.transfer_accuracy
 
@@ -14,9 +15,16 @@ regimes of the LEEP paper:
         --source-model resnet20 --source-weights cifar10_resnet20.safetensors \
         --target-data fashion_mnist --regime small --num-tasks 200
 
-Results with their intervals are in the README.
+and with the whole network, for every task a rate chosen on held-out training images:
+
+    python -m experiments.transfer_accuracy --learner fine_tune --devices all \
+        --learning-rates 0.01 0.1 --validation 0.2
+
+A run that is interrupted goes on where it was when the same command is given again. Results with
+their intervals are in the README.
 """
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -44,7 +52,16 @@ from leepjax.models import (
     train_source,
 )
 from leepjax.tasks import Tasks, sample_tasks
-from leepjax.transfer import retrain_head
+from leepjax.transfer import (
+    RECIPES,
+    Recipe,
+    TrainingResult,
+    TransferResult,
+    fine_tune,
+    from_scratch,
+    retrain_head,
+    sweep,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,12 +103,25 @@ class Config:
         "neg_label_entropy",
     )
     """Scores to compute, of leepjax.metrics.METRICS; all: every one."""
-    learner: Literal["retrain_head"] = "retrain_head"
-    """How the source is transferred."""
+    learner: Literal["retrain_head", "fine_tune", "from_scratch"] = "retrain_head"
+    """How the source is transferred; from_scratch: not at all, its network learns a task alone."""
     protocol: Literal["optimum", "sgd"] = "optimum"
-    """Heads at the optimum of their objective, or after a fixed budget of SGD."""
+    """Of retrain_head: heads at the optimum of their objective, or after a fixed budget of SGD."""
     l2: float = 1e-3
-    """Penalty on the squared norm of a head's kernel, halved."""
+    """Of retrain_head: penalty on the squared norm of a head's kernel, halved."""
+    recipe: str = "default"
+    """Of fine_tune and from_scratch: default, leep2020, bit, vtab or kornblith (docstring of
+    leepjax.transfer.recipe)."""
+    epochs: int | None = None
+    """Of fine_tune and from_scratch, instead of the recipe's."""
+    batch_size: int | None = None
+    """Of fine_tune and from_scratch, instead of the recipe's."""
+    learning_rates: tuple[float, ...] = ()
+    """Of fine_tune and from_scratch, instead of the recipe's; several are a sweep."""
+    weight_decays: tuple[float, ...] = ()
+    """Of fine_tune and from_scratch, instead of the recipe's; several are a sweep."""
+    validation: float | None = None
+    """Share of a task's training images that chooses its epoch, and its rate in a sweep."""
     seed: int = 0
     """Of source training, tasks and learner."""
     output_dir: Path | None = None
@@ -99,7 +129,7 @@ class Config:
     data_dir: Path | None = None
     """TFDS data directory; default TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     devices: str = "1"
-    """How many devices share the work: a number, or all."""
+    """How many devices share the work: a number, or all; on a CPU each core can be one."""
     overwrite: bool = False
     """Start anew where the same command has already run."""
 
@@ -119,9 +149,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper": {"num_tasks": 1000},
 }
-
-
-LEARNERS = {"retrain_head": retrain_head}
 
 
 def run(config: Config, console: Console) -> Path:
@@ -149,7 +176,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     source, source_accuracy = make_source(config)
     console.print(f"Source: {len(source.class_names)} classes, test accuracy {source_accuracy}")
     study.log(event="source", accuracy=source_accuracy, digest=source.digest)
-    train, test = (extract(source, bank, devices=devices) for bank in dataset)
+    train = extract(source, dataset.train, devices=devices)
     findings = {}
     for setting, tasks in settings.items():
         scores = score_tasks(
@@ -160,23 +187,44 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
             key=jax.random.key(config.seed),
             devices=devices,
         )
-        result = LEARNERS[config.learner](
-            train.features,
-            test.features,
-            tasks,
-            protocol=config.protocol,
-            l2=config.l2,
-            key=jax.random.key(config.seed),
-            devices=devices,
-        )
-        study.log(
-            event="tasks",
-            setting=setting,
-            accuracy=float(result.accuracy.mean()),
-            largest_gap=float(result.gap.max()),
-        )
+        result = transfer(study, setting, config, source, dataset, tasks, devices)
+        study.log(event="tasks", setting=setting, accuracy=float(result.accuracy.mean()))
         findings[setting] = tasks, scores, result
     report.write_study(study, dataset.train, findings)
+
+
+def transfer(
+    study: report.Run,
+    setting: str,
+    config: Config,
+    source: Source,
+    dataset: Dataset,
+    tasks: Tasks,
+    devices: Sequence[Any],
+) -> TransferResult | TrainingResult:
+    """What the learner reaches on each task."""
+    key = jax.random.key(config.seed)
+    if config.learner == "retrain_head":
+        train, test = (extract(source, bank, devices=devices).features for bank in dataset)
+        options = {"protocol": config.protocol, "l2": config.l2}
+        return retrain_head(train, test, tasks, key=key, devices=devices, **options)
+    learner = fine_tune if config.learner == "fine_tune" else from_scratch
+    journal = study.path / f"{setting}.journal"
+    return learner(
+        source, dataset, tasks, recipes(config), key=key, devices=devices, journal=journal
+    )
+
+
+def recipes(config: Config) -> tuple[Recipe, ...]:
+    """What ``--recipe`` names, with what other flags say instead."""
+    if config.recipe not in RECIPES:
+        raise ValueError(f"--recipe: wanted one of {', '.join(RECIPES)}, got {config.recipe!r}")
+    names = ("epochs", "batch_size", "validation")
+    changes = {n: getattr(config, n) for n in names if getattr(config, n) is not None}
+    preset = [dataclasses.replace(recipe, **changes) for recipe in RECIPES[config.recipe]]
+    if not config.learning_rates and not config.weight_decays:
+        return tuple(preset)
+    return sweep(preset[0], config.learning_rates, config.weight_decays)
 
 
 def make_source(config: Config) -> tuple[Source, str]:
@@ -211,6 +259,7 @@ def _check(config: Config) -> None:
             f"{config.source_model}"
         )
     metric_names(config.metrics)
+    recipes(config)
     if not 0 < config.l2 < float("inf"):
         raise ValueError(f"--l2: wanted a finite number > 0, got {config.l2}")
     if not 0 <= config.seed < 2**32:
@@ -260,6 +309,15 @@ def _count(name: str, value: tuple[int, ...]) -> int | tuple[int, int]:
     raise ValueError(f"--{name}: wanted one number, or LOW HIGH, got {value}")
 
 
+def cores_as_devices(text: str) -> None:
+    """Let CPU cores be devices, as many as ``--devices`` asks for; before JAX looks for any."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    wanted = cores or 1 if text == "all" else int(text) if text.isdecimal() else 1
+    if wanted > 1 and "device_count" not in os.environ.get("XLA_FLAGS", ""):
+        with contextlib.suppress(RuntimeError):  # JAX has looked already: what it found counts
+            jax.config.update("jax_num_cpu_devices", min(wanted, cores or 1))
+
+
 def _devices(text: str) -> Sequence[Any]:
     available = jax.devices()
     if text == "all":
@@ -275,6 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     preset = tyro.cli(_Preset, args=arguments, return_unknown_args=True, add_help=False)[0].preset
     config = tyro.cli(Config, args=arguments, default=Config(preset, **PRESETS[preset]))
     try:
+        cores_as_devices(config.devices)
         if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
             jax.config.update("jax_compilation_cache_dir", str(cache_dir("xla")))
         console = Console()

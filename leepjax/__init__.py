@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from leepjax.metrics import leep, score
     from leepjax.models import Outputs, Source, extract, load_resnet, train_source
     from leepjax.tasks import Tasks, sample_tasks
-    from leepjax.transfer import retrain_head
+    from leepjax.transfer import Recipe, fine_tune, from_scratch, retrain_head
 
 __version__ = "0.1.0"
 
@@ -22,10 +22,13 @@ _HOMES = {
     "Bank": "data",
     "Dataset": "data",
     "Outputs": "models",
+    "Recipe": "transfer",
     "Source": "models",
     "Tasks": "tasks",
     "correlate": "evaluation",
     "extract": "models",
+    "fine_tune": "transfer",
+    "from_scratch": "transfer",
     "leep": "metrics",
     "load": "data",
     "load_resnet": "models",
@@ -40,10 +43,13 @@ __all__ = [
     "Bank",
     "Dataset",
     "Outputs",
+    "Recipe",
     "Source",
     "Tasks",
     "correlate",
     "extract",
+    "fine_tune",
+    "from_scratch",
     "leep",
     "load",
     "load_resnet",

@@ -63,7 +63,7 @@ def _digits() -> Dataset:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
     images = np.round(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
     rows = train_test_split(
         np.arange(len(labels)), test_size=DIGITS_TEST_SHARE, random_state=0, stratify=labels

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from leepjax._cache import cache_dir, digest
+from leepjax._fit import Info, State, init, step
 from leepjax._progress import progress
 from leepjax.data.bank import Bank, Dataset, check_bank
 from leepjax.models.extraction import accuracy
@@ -64,21 +65,6 @@ class TrainConfig:
             raise ValueError(f"warmup: wanted a share in [0, 1), got {self.warmup}")
 
 
-class TrainState(NamedTuple):
-    """What one update passes on to the next: parameters, running averages, optimiser state."""
-
-    params: Any
-    rest: Any
-    optimiser: Any
-
-
-class TrainInfo(NamedTuple):
-    """What one update reports: mean loss and share of correct answers in its batch, ``[]``."""
-
-    loss: Any
-    accuracy: Any
-
-
 def train_source(name: str, dataset: Dataset, config: TrainConfig) -> Source:
     """A network trained to classify a data set, or the one that an earlier call trained.
 
@@ -117,28 +103,24 @@ def train_source(name: str, dataset: Dataset, config: TrainConfig) -> Source:
 
 def make_step(
     graphdef: Any, preprocess: Preprocess, optimiser: optax.GradientTransformation
-) -> Callable[..., tuple[TrainState, TrainInfo]]:
+) -> Callable[..., tuple[State, Info]]:
     """One jitted update, ``step(state, index [batch], images [n, h, w, c], labels [n])``.
 
     It gathers its batch from the uint8 images on the device and lowers the batch's mean
     cross-entropy; ``state`` is donated.
     """
 
-    def loss_fn(params: Any, rest: Any, x: jax.Array, labels: jax.Array):
+    def loss(params: Any, rest: Any, batch: tuple[jax.Array, jax.Array]):
+        x, labels = batch
         outputs, rest = apply(graphdef, params, rest, x, train=True)
-        loss = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels).mean()
-        return loss, (rest, jnp.mean(outputs.logits.argmax(axis=1) == labels))
+        value = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels).mean()
+        return value, (rest, jnp.mean(outputs.logits.argmax(axis=1) == labels))
 
     @partial(jax.jit, donate_argnums=0)
-    def step(state: TrainState, index: jax.Array, images: jax.Array, labels: jax.Array):
-        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        x = preprocess(images[index])
-        (loss, (rest, correct)), grads = grad_fn(state.params, state.rest, x, labels[index])
-        updates, moments = optimiser.update(grads, state.optimiser, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return TrainState(params, rest, moments), TrainInfo(loss, correct)
+    def update(state: State, index: jax.Array, images: jax.Array, labels: jax.Array):
+        return step(loss, optimiser, state, (preprocess(images[index]), labels[index]))
 
-    return step
+    return update
 
 
 def _fresh(name: str, bank: Bank, key: jax.Array) -> Source:
@@ -174,14 +156,14 @@ def _batches(key: jax.Array, n: int, config: TrainConfig) -> Iterator[np.ndarray
 
 def _train(name: str, fresh: Source, bank: Bank, config: TrainConfig, key: jax.Array) -> Source:
     optimiser = _optimiser(config)
-    step = make_step(fresh.graphdef, fresh.preprocess, optimiser)
-    state = TrainState(fresh.params, fresh.rest, optimiser.init(fresh.params))
+    update = make_step(fresh.graphdef, fresh.preprocess, optimiser)
+    state = init(fresh.params, fresh.rest, optimiser)
     images, labels = jax.device_put((bank.images, bank.labels))
-    window: list[TrainInfo] = []
+    window: list[Info] = []
     total = config.steps * config.batch_size
     with progress(total=total, desc=f"train {name}", unit="image") as bar:
         for done, index in enumerate(_batches(key, len(labels), config), start=1):
-            state, info = step(state, index, images, labels)
+            state, info = update(state, index, images, labels)
             window.append(info)
             # Reading a value waits for the device, so not at every step.
             if len(window) == _REPORT_EVERY or done == config.steps:

@@ -2,7 +2,9 @@
 
 ``config.json`` is the configuration with versions and device, ``metrics.jsonl`` one JSON object a
 line as things happen, and tables are CSV files. A run is written into a folder beside its directory
-that takes the directory's name at the end: what is there is whole.
+that takes the directory's name at the end: what is there is whole. A run that was interrupted
+leaves that folder if it holds a journal (``*.journal``) of finished work, and the same command goes
+on from there.
 """
 
 import csv
@@ -64,7 +66,7 @@ def open_run(
     """Open the run directory of a configuration, to write a run or to read one that is there.
 
     It is opened before long work starts, so that a directory that cannot be written shows at once.
-    An exception inside the block leaves everything as it was.
+    An exception inside the block leaves everything as it was, but for journals, which are kept.
 
     Args:
       experiment: name of the experiment.
@@ -73,7 +75,8 @@ def open_run(
       overwrite: start anew; the run that is there is deleted when this one has ended.
 
     Raises:
-      ValueError: the directory cannot be written, or holds another configuration or other things.
+      ValueError: the directory cannot be written, or holds another configuration or other things,
+        finished or interrupted.
     """
     identity = {k: v for k, v in _plain(config).items() if k not in _NOT_IDENTITY}
     for name, value in vars(config).items():
@@ -95,9 +98,13 @@ def open_run(
         "versions": {name: version(name) for name in names} | {"python": platform.python_version()},
         "devices": [str(device.device_kind) for device in jax.devices()],
     }
-    try:
+    if overwrite:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    begun = _held(partial)
+    if begun is not None:
+        _check_same(partial, begun["identity"], identity)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
         (partial / "config.json").write_text(json.dumps(record, indent=2) + "\n")
     except OSError as error:
         raise ValueError(
@@ -109,7 +116,8 @@ def open_run(
             shutil.rmtree(path)
         os.replace(partial, path)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if not any(partial.glob("*.journal")):
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _check_same(path: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:

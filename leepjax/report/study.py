@@ -3,6 +3,7 @@
 ``results.csv`` has one row a task: setting, group, classes, every score, what the learner reached.
 ``correlation.csv`` has one row for each setting, score and statistic, with its interval;
 ``without_class.csv`` Pearson's r of every score with all tasks that contain one class left out.
+``curves.csv``, of learners that train in epochs, has one row for each task and epoch.
 """
 
 from collections.abc import Mapping
@@ -29,13 +30,16 @@ def write_study(run: Run, bank: Bank, settings: Mapping[str, tuple[Tasks, Any, A
       run: the run directory.
       bank: the train bank, for the names of classes and groups.
       settings: by name: tasks, scores ``{name: [t]}``, and a learner's result, a NamedTuple of
-        arrays ``[t]`` with ``accuracy`` among them.
+        arrays ``[t]`` with ``accuracy`` among them, and of curves ``[t, epochs + 1]`` or
+        ``[t, epochs]``, the latter from the first epoch on.
     """
     results: Rows = []
+    curves: Rows = []
     correlations: Rows = []
     without: Rows = []
     for setting, (tasks, scores, result) in settings.items():
         results += _task_rows(setting, bank, tasks, scores, result)
+        curves += _curve_rows(setting, result)
         table = correlate(
             scores,
             result.accuracy,
@@ -51,6 +55,8 @@ def write_study(run: Run, bank: Bank, settings: Mapping[str, tuple[Tasks, Any, A
             key = {"setting": setting, "class": bank.class_names[c]}
             without.append(key | {row.score: row.without_class[c] for row in table})
     run.write_table("results", results)
+    if curves:
+        run.write_table("curves", curves)
     run.write_table("correlation", correlations)
     run.write_table("without_class", without)
     draw_study(run.path)
@@ -70,8 +76,26 @@ def _task_rows(setting: str, bank: Bank, tasks: Tasks, scores: Any, result: Any)
             "num_test": int(tasks.test.where[i].sum()),
         }
         row |= {name: float(values[i]) for name, values in scores.items()}
-        rows.append(row | {name: float(values[i]) for name, values in result._asdict().items()})
+        reached = {k: v for k, v in result._asdict().items() if np.ndim(v) == 1}
+        rows.append(row | {name: float(values[i]) for name, values in reached.items()})
     return rows
+
+
+def _curve_rows(setting: str, result: Any) -> Rows:
+    curves = {k: v for k, v in result._asdict().items() if np.ndim(v) == 2}
+    if not curves:
+        return []
+    length = max(values.shape[1] for values in curves.values())
+    padded = {
+        name: np.pad(values, ((0, 0), (length - values.shape[1], 0)), constant_values=np.nan)
+        for name, values in curves.items()
+    }
+    return [
+        {"setting": setting, "task": i, "epoch": epoch}
+        | {name: float(values[i, epoch]) for name, values in padded.items()}
+        for i in range(len(result.accuracy))
+        for epoch in range(length)
+    ]
 
 
 def read_correlations(path: Path) -> dict[str, list[Correlation]]:

@@ -1,5 +1,15 @@
 """Transfer learners: what the scores are meant to predict."""
 
+from leepjax._fit import Info as Info
+from leepjax._fit import State as State
+from leepjax._fit import fit as fit
+from leepjax.transfer.fine_tune import TrainingResult as TrainingResult
+from leepjax.transfer.fine_tune import fine_tune as fine_tune
+from leepjax.transfer.fine_tune import from_scratch as from_scratch
+from leepjax.transfer.recipe import RECIPES as RECIPES
+from leepjax.transfer.recipe import Rates as Rates
+from leepjax.transfer.recipe import Recipe as Recipe
+from leepjax.transfer.recipe import sweep as sweep
 from leepjax.transfer.retrain_head import TransferResult as TransferResult
 from leepjax.transfer.retrain_head import retrain_head as retrain_head
 from leepjax.transfer.softmax_regression import Certificate as Certificate

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from leepjax._fit import fit, init
 from leepjax.tasks import Split, Tasks, check_rows, map_tasks
 from leepjax.transfer.softmax_regression import Heads, certify, softmax_regression
 
@@ -88,9 +89,45 @@ def retrain_head(
     return result
 
 
-def _optimum(shared, tasks: Tasks) -> TransferResult:
-    train_features, test_features, l2, _ = shared
-    x, standardise = _standardised(train_features[tasks.train.indices], tasks.train.where)
+def fit_heads(
+    features: np.ndarray,
+    tasks: Tasks,
+    *,
+    l2: float = 1e-3,
+    devices: Sequence[Any] | None = None,
+) -> Heads:
+    """The optimal head of each task, that of :func:`retrain_head`, for the features as they are.
+
+    Args:
+      features: ``[n, d]`` of the train bank.
+      tasks: t tasks of k classes at most.
+      l2: as there.
+      devices: as there.
+
+    Returns:
+      Kernels ``[t, d, k]`` and biases ``[t, k]``; zero beyond a task's own classes.
+    """
+    check_rows("features", features, tasks.train)
+    if not 0 < l2 < float("inf"):
+        raise ValueError(f"l2: wanted a finite number > 0, got {l2}")
+    shared = jnp.asarray(features), jnp.float32(l2), jnp.zeros(tasks.classes.shape[1])
+    return map_tasks(_raw_heads, shared, tasks, devices=devices, desc="heads (optimum)")
+
+
+def _raw_heads(shared, tasks: Tasks) -> Heads:
+    """With x' = (x - mean) / unit / scale, x' W + b is x W' + b'."""
+    features, l2, classes = shared
+    heads, (mean, unit, scale), _ = _solve(features, l2, tasks)
+    kernel = heads.kernel / jnp.swapaxes(unit * scale, 1, 2)
+    bias = heads.bias - jnp.einsum("td,tdk->tk", mean[:, 0], kernel, precision="highest")
+    missing = classes.shape[0] - kernel.shape[2]
+    return Heads(
+        jnp.pad(kernel, ((0, 0), (0, 0), (0, missing))), jnp.pad(bias, ((0, 0), (0, missing)))
+    )
+
+
+def _solve(features, l2, tasks: Tasks):
+    x, standardise = _standardised(features[tasks.train.indices], tasks.train.where)
     heads, info = softmax_regression(
         x,
         tasks.train.labels,
@@ -99,6 +136,12 @@ def _optimum(shared, tasks: Tasks) -> TransferResult:
         l2=l2,
         tolerance=TOLERANCE,
     )
+    return heads, standardise, info
+
+
+def _optimum(shared, tasks: Tasks) -> TransferResult:
+    train_features, test_features, l2, _ = shared
+    heads, standardise, info = _solve(train_features, l2, tasks)
     return TransferResult(_accuracy(heads, standardise, test_features, tasks.test), *info)
 
 
@@ -107,35 +150,33 @@ def _sgd(shared, tasks: Tasks) -> TransferResult:
     train_features, test_features, l2, key = shared
     labels, where, c = tasks.train.labels, tasks.train.where, tasks.classes.shape[1]
     x, standardise = _standardised(train_features[tasks.train.indices], where)
-    t, n, d = x.shape
+    n, d = x.shape[1:]
     size = where.sum(1)
     steps = -(-100 * size // 32)
     # A task's own key, the same in whatever chunk it comes.
     keys = jax.vmap(lambda rows: jax.random.fold_in(key, rows.sum()))(tasks.train.indices)
     optimiser = optax.sgd(0.01, momentum=0.9)
-
-    def loss(heads, x, labels):
-        logits = jnp.einsum("tnd,tdc->tnc", x, heads.kernel) + heads.bias[:, None]
-        cross = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return jnp.sum(cross.mean(1) + l2 / 2 * jnp.sum(heads.kernel**2, (1, 2)))
-
-    def step(carry, i):
-        heads, state = carry
-        draw = jax.vmap(lambda k, m: jax.random.randint(jax.random.fold_in(k, i), (32,), 0, m))
-        rows = draw(keys, size)
-        batch = jnp.take_along_axis(x, rows[..., None], 1), jnp.take_along_axis(labels, rows, 1)
-        updates, state = optimiser.update(jax.grad(loss)(heads, *batch), state)
-        live = i < steps
-        heads = jax.tree.map(
-            lambda p, u: p + jnp.where(live.reshape((t,) + (1,) * (p.ndim - 1)), u, 0),
-            heads,
-            updates,
-        )
-        return (heads, state), None
-
-    heads = Heads(jnp.zeros((t, d, c), x.dtype), jnp.zeros((t, c), x.dtype))
     most = -(-100 * n // 32)
-    (heads, _), _ = jax.lax.scan(step, (heads, optimiser.init(heads)), jnp.arange(most))
+
+    def loss(heads, rest, batch):
+        x, labels = batch
+        logits = x @ heads.kernel + heads.bias
+        cross = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        right = jnp.mean(logits.argmax(1) == labels)
+        return cross + l2 / 2 * jnp.sum(heads.kernel**2), (rest, right)
+
+    def one(x, labels, key, size, steps):
+        def of_batch(heads, rest, i):
+            rows = jax.random.randint(jax.random.fold_in(key, i), (32,), 0, size)
+            return loss(heads, rest, (x[rows], labels[rows]))
+
+        heads = Heads(jnp.zeros((d, c), x.dtype), jnp.zeros(c, x.dtype))
+        number = jnp.arange(most)
+        return fit(of_batch, optimiser, init(heads, (), optimiser), number, number < steps)[
+            0
+        ].params
+
+    heads = jax.vmap(one)(x, labels, keys, size, steps)
     info = certify(heads, x, labels, where, l2, steps)
     return TransferResult(_accuracy(heads, standardise, test_features, tasks.test), *info)
 

@@ -13,7 +13,7 @@ stay in the cache; a finished lane stands still while the rest of its block goes
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +32,8 @@ class Heads(NamedTuple):
       bias: ``[t, c]``.
     """
 
-    kernel: jax.Array
-    bias: jax.Array
+    kernel: Any
+    bias: Any
 
 
 class Certificate(NamedTuple):

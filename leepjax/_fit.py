@@ -1,0 +1,82 @@
+"""The one training loop: a pure step, and a scan of it.
+
+State is what a step passes on, Info what it reports. A step is the unit that everything else
+repeats: `fit` in one scan, source training and fine-tuning also from Python, one dispatch a step,
+where XLA would slow a convolution inside a loop down (CPU); `vmap` over any of them trains many.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+class State(NamedTuple):
+    """What one step passes on to the next: parameters, other arrays of a model, optimiser state."""
+
+    params: Any
+    rest: Any
+    optimiser: Any
+
+
+class Info(NamedTuple):
+    """What one step reports: the loss of its batch, and the share of right answers, ``[]``."""
+
+    loss: Any
+    accuracy: Any
+
+
+# ``loss(params, rest, batch) -> (loss, (rest, accuracy))``
+Loss = Callable[[Any, Any, Any], tuple[jax.Array, tuple[Any, jax.Array]]]
+
+
+def init(params: Any, rest: Any, optimiser: optax.GradientTransformation) -> State:
+    """The state before the first step."""
+    return State(params, rest, optimiser.init(params))
+
+
+def step(
+    loss: Loss,
+    optimiser: optax.GradientTransformation,
+    state: State,
+    batch: Any,
+    live: jax.Array | bool = True,
+) -> tuple[State, Info]:
+    """One update by the gradient of ``loss`` on ``batch``; where not ``live`` the state stays."""
+    grad_fn = jax.value_and_grad(loss, has_aux=True)
+    (value, (rest, accuracy)), grads = grad_fn(state.params, state.rest, batch)
+    updates, moments = optimiser.update(grads, state.optimiser, state.params)
+    new = State(optax.apply_updates(state.params, updates), rest, moments)
+    if live is not True:
+        new = jax.tree.map(lambda a, b: jnp.where(live, a, b), new, state)
+    return new, Info(value, accuracy)
+
+
+def fit(
+    loss: Loss,
+    optimiser: optax.GradientTransformation,
+    state: State,
+    batches: Any,
+    live: jax.Array | bool = True,
+) -> tuple[State, Info]:
+    """Take a step for each of the ``batches``, a pytree of arrays ``[steps, ...]``.
+
+    Args:
+      loss: ``loss(params, rest, batch) -> (loss, (rest, accuracy))``.
+      optimiser: of optax; its numbers may be traced, so that a sweep is a ``vmap``.
+      state: from :func:`init`.
+      batches: what the steps get, in order.
+      live: ``[steps]`` which steps count; the state stays as it is in the others.
+
+    Returns:
+      The last state, and an ``Info`` of arrays ``[steps]``.
+    """
+    if live is True:
+        return jax.lax.scan(lambda s, batch: step(loss, optimiser, s, batch), state, batches)
+
+    def body(state, xs):
+        return step(loss, optimiser, state, *xs)
+
+    return jax.lax.scan(body, state, (batches, live))

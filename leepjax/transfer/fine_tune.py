@@ -1,0 +1,271 @@
+"""Fine-tuning and from-scratch training of many tasks: the whole network moves, not its head alone.
+
+Lanes (a task with a setting) go in waves: as many as the devices hold at once. A wave is trained to
+its end, tested after every epoch, and written down; memory holds one wave, whatever the number of
+tasks. The order of a lane's images is drawn on the host from the task's own images, so that it is
+the same alone, in any wave, and on any number of devices.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from leepjax._cache import digest
+from leepjax._journal import Journal
+from leepjax._progress import progress
+from leepjax.data import Dataset, check_bank
+from leepjax.models import Source, extract
+from leepjax.tasks import Tasks
+from leepjax.transfer.lanes import HostLane, make_lanes, make_split
+from leepjax.transfer.recipe import Recipe
+from leepjax.transfer.retrain_head import fit_heads
+from leepjax.transfer.softmax_regression import Heads
+from leepjax.transfer.waves import Layout, Waves
+
+DEFAULT = Recipe()
+CHUNK = 32  # lanes a device holds at once, by vmap
+Strategy = Literal["auto", "loop", "vmap"]
+
+
+class TrainingResult(NamedTuple):
+    """What training a network on each of t tasks reached.
+
+    Attributes:
+      accuracy: ``[t]`` share of the test images that are labelled right, after epoch ``epoch``.
+      epoch: ``[t]`` the epoch that counts: the best on validation images where there are any, else
+        the last; of a task that failed, the one before.
+      failed: ``[t]`` the first epoch whose loss was not finite; 0 where there was none.
+      recipe: ``[t]`` which of several recipes was best on validation images.
+      test_accuracy: ``[t, epochs + 1]`` after each epoch, at first before any; NaN where a task has
+        failed or was stopped.
+      train_loss: ``[t, epochs]`` mean over an epoch's batches.
+      validation_accuracy: ``[t, epochs + 1]``; NaN where there are no validation images.
+    """
+
+    accuracy: np.ndarray
+    epoch: np.ndarray
+    failed: np.ndarray
+    recipe: np.ndarray
+    test_accuracy: np.ndarray
+    train_loss: np.ndarray
+    validation_accuracy: np.ndarray
+
+
+def fine_tune(
+    source: Source,
+    dataset: Dataset,
+    tasks: Tasks,
+    recipe: Recipe | Sequence[Recipe] = DEFAULT,
+    *,
+    key: jax.Array,
+    strategy: Strategy = "auto",
+    chunk: int | None = None,
+    devices: Sequence[Any] | None = None,
+    journal: Path | None = None,
+) -> TrainingResult:
+    """Train the whole source network, with a new head, on each task.
+
+    Args:
+      source: where training starts.
+      dataset: the two banks that the tasks are of.
+      tasks: t tasks.
+      recipe: how; or several, which differ in rates and weight decay alone: each task is trained
+        with all of them, and the best on its validation images counts.
+      key: typed JAX key, of the order of images, the augmentation and the validation split.
+      strategy: ``"loop"``: a device trains one task at a time, a dispatch a step; ``"vmap"``:
+        ``chunk`` tasks at a time, a dispatch an epoch; ``"auto"``: ``"loop"`` on CPUs, where XLA
+        slows convolutions down inside loops and for several kernels at once, else ``"vmap"``.
+      chunk: tasks that a device holds at once with ``"vmap"``; default 32.
+      devices: the devices that share the tasks; default the first.
+      journal: a file that keeps what is finished; a call that names it again does the rest, with
+        the same result.
+
+    Raises:
+      ValueError: an argument is of another kind or out of its range; a class of a task has no test
+        image; a batch is larger than a task; a chunk does not fit in memory (the message names one
+        that does); the journal holds another configuration.
+
+    Example:
+      >>> import jax
+      >>> from leepjax import fine_tune, load, sample_tasks, train_source
+      >>> from leepjax.models import TrainConfig
+      >>> from leepjax.transfer import Recipe
+      >>> digits = load("digits")
+      >>> source = train_source("mlp", digits, TrainConfig(steps=50))
+      >>> tasks = sample_tasks(jax.random.key(0), digits, num_tasks=4, ways=3, shots=10)
+      >>> result = fine_tune(source, digits, tasks, Recipe(epochs=5), key=jax.random.key(1))
+      >>> result.test_accuracy.shape, bool(result.accuracy.mean() > 0.8)
+      ((4, 6), True)
+    """
+    recipes = _recipes(recipe)
+    return _train(
+        source, dataset, tasks, recipes, key, strategy, chunk, devices, journal, scratch=False
+    )
+
+
+def from_scratch(
+    source: Source,
+    dataset: Dataset,
+    tasks: Tasks,
+    recipe: Recipe | Sequence[Recipe] = DEFAULT,
+    *,
+    key: jax.Array,
+    strategy: Strategy = "auto",
+    chunk: int | None = None,
+    devices: Sequence[Any] | None = None,
+    journal: Path | None = None,
+) -> TrainingResult:
+    """Train the source's network on each task from fresh parameters: what transfer is worth.
+
+    Arguments, result and errors are those of :func:`fine_tune`. The source's parameters are not
+    used, so a recipe cannot decay towards them, normalise by their averages, or start from a
+    retrained head.
+    """
+    recipes = _recipes(recipe)
+    first = recipes[0]
+    for name, value in {"decay_towards": "zero", "batch_norm": "batch", "head": "zero"}.items():
+        if getattr(first, name) != value:
+            raise ValueError(
+                f"recipe.{name}: wanted {value!r} from scratch, where there is no source, got "
+                f"{getattr(first, name)!r}"
+            )
+    return _train(
+        source, dataset, tasks, recipes, key, strategy, chunk, devices, journal, scratch=True
+    )
+
+
+def _train(
+    source: Source,
+    dataset: Dataset,
+    tasks: Tasks,
+    recipes: tuple[Recipe, ...],
+    key: jax.Array,
+    strategy: str,
+    chunk: int | None,
+    devices: Sequence[Any] | None,
+    journal: Path | None,
+    *,
+    scratch: bool,
+) -> TrainingResult:
+    recipe, learner = recipes[0].static, "from_scratch" if scratch else "fine_tune"
+    for split, bank in zip(dataset._fields, dataset, strict=True):
+        check_bank(f"dataset.{split}", bank)
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise ValueError(f"key: wanted a typed key such as jax.random.key(0), got {key!r}")
+    lanes = make_lanes(dataset, tasks, recipes, key)
+    layout = _layout(strategy, chunk, devices, len(lanes))
+    identity = {
+        "learner": learner,
+        "source": source.digest,
+        "train": dataset.train.digest,
+        "test": dataset.test.digest,
+        "tasks": digest(*jax.tree.leaves(tasks)),
+        "key": digest(jax.random.key_data(key)),
+        "recipes": [dataclasses.asdict(r) for r in recipes],
+    }
+    record = None if journal is None else Journal(journal, identity)
+    rows = [] if record is None else record.rows
+    done = {(row["task"], row["recipe"]) for row in rows}
+    heads = _heads(source, dataset, tasks, lanes, recipe, devices)
+    waves = Waves(source, dataset, recipes, heads, scratch, key, layout)
+    # Lanes of about equal length together; formed before what is done is left out, so that a wave
+    # is the same whether a run was interrupted or not.
+    lanes.sort(key=lambda lane: (lane.steps, lane.recipe, lane.task))
+    size = layout.chunk * layout.mesh.size
+    images = recipe.epochs * recipe.batch_size
+    total = images * sum(lane.steps for lane in lanes)
+    with progress(total=total, desc=f"{learner} {len(tasks.classes)} tasks", unit="image") as bar:
+        for start in range(0, len(lanes), size):
+            wave = lanes[start : start + size]
+            missing = {(lane.task, lane.recipe) for lane in wave} - done
+            if not missing:
+                bar.update(images * sum(lane.steps for lane in wave))
+                continue
+            results = waves.run(wave, bar)
+            results = [row for row in results if (row["task"], row["recipe"]) in missing]
+            if record is None:
+                rows += results
+            else:
+                record.append(results)
+    return _collect(rows, len(tasks.classes), len(recipes), recipe.epochs)
+
+
+def _recipes(recipe: Recipe | Sequence[Recipe]) -> tuple[Recipe, ...]:
+    recipes = (recipe,) if isinstance(recipe, Recipe) else tuple(recipe)
+    if not recipes or not all(isinstance(r, Recipe) for r in recipes):
+        raise ValueError(f"recipe: wanted a Recipe or several, got {recipe!r}")
+    if any(r.static != recipes[0].static for r in recipes):
+        raise ValueError("recipe: wanted recipes that differ in rates and weight decay alone")
+    if len(recipes) > 1 and recipes[0].validation == 0:
+        raise ValueError(
+            f"recipe.validation: wanted a share > 0 to choose among {len(recipes)} recipes by, "
+            "got 0; choosing by test accuracy would flatter"
+        )
+    return recipes
+
+
+def _layout(strategy: str, chunk: int | None, devices: Sequence[Any] | None, lanes: int) -> Layout:
+    if strategy not in get_args(Strategy):
+        raise ValueError(f"strategy: wanted {' or '.join(get_args(Strategy))}, got {strategy!r}")
+    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
+        raise ValueError(f"chunk: wanted an int >= 1, got {chunk!r}")
+    if devices is not None and len(devices) == 0:
+        raise ValueError("devices: wanted at least one, got none; leave it out for the first")
+    mesh = Mesh(np.array(devices or jax.devices()[:1]), ("data",))
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    vmap = strategy == "vmap" or (strategy == "auto" and not on_cpu)
+    return Layout(mesh, min(chunk or CHUNK, -(-lanes // mesh.size)) if vmap else 1, vmap)
+
+
+def _heads(
+    source: Source,
+    dataset: Dataset,
+    tasks: Tasks,
+    lanes: Sequence[HostLane],
+    recipe: Recipe,
+    devices: Sequence[Any] | None,
+) -> Heads:
+    """What the head of each task starts from, ``[t, d, k]``: zero, or its optimum (LP-FT)."""
+    if recipe.head == "optimum":
+        features = extract(source, dataset.train, devices=devices).features
+        first = [lane.train for lane in lanes if lane.recipe == 0]  # without validation images
+        return fit_heads(features, tasks._replace(train=make_split(first)), devices=devices)
+    size, shape = source.params["head"]["kernel"].shape[0], tasks.classes.shape
+    return Heads(np.zeros((shape[0], size, shape[1]), np.float32), np.zeros(shape, np.float32))
+
+
+def _collect(
+    rows: Sequence[dict[str, Any]], tasks: int, recipes: int, epochs: int
+) -> TrainingResult:
+    """The best recipe of each task, and of that the epoch that counts."""
+    shape = tasks, recipes, epochs + 1
+    test, validation = np.full(shape, np.nan), np.full(shape, np.nan)
+    loss = np.full((tasks, recipes, epochs), np.nan)
+    failed = np.zeros((tasks, recipes), int)
+    for row in rows:
+        failed[row["task"], row["recipe"]] = row["failed"]
+        for array, name in ((test, "test"), (validation, "validation"), (loss, "loss")):
+            array[row["task"], row["recipe"], : len(row[name])] = row[name]
+    last = np.isfinite(test).sum(2) - 1
+    # Epochs count while the network is finite; without validation images the last of them.
+    merit = np.where(np.isfinite(test), np.nan_to_num(validation, nan=-1.0), -2.0)
+    held_out = np.isfinite(validation).any(2)
+    epoch = np.where(held_out, merit.argmax(2), last)
+    chosen = merit.max(2).argmax(1)
+    each = np.arange(tasks)
+    epoch = epoch[each, chosen]
+    return TrainingResult(
+        test[each, chosen, epoch],
+        epoch,
+        failed[each, chosen],
+        chosen,
+        test[each, chosen],
+        loss[each, chosen],
+        validation[each, chosen],
+    )

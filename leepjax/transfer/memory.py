@@ -1,0 +1,45 @@
+"""Whether a program fits in the memory of its device, asked before it runs."""
+
+from typing import Any
+
+
+def check_fits(compiled: Any, shared: int, chunk: int, devices: list[Any]) -> None:
+    """Check that a compiled program of ``chunk`` lanes a device has room to run.
+
+    Args:
+      compiled: from ``jax.jit(...).lower(...).compile()``.
+      shared: bytes of its arguments that do not grow with the lanes.
+      chunk: lanes on a device.
+      devices: the devices that run it; CPUs share their memory.
+
+    Raises:
+      ValueError: it has not; the message names a chunk that does fit.
+    """
+    usage = compiled.memory_analysis()
+    free = free_bytes(devices)
+    if usage is None or free is None:
+        return
+    grows = usage.argument_size_in_bytes - shared + usage.temp_size_in_bytes
+    grows += usage.output_size_in_bytes - usage.alias_size_in_bytes
+    if grows > free:
+        fits = int(chunk * free / grows)
+        advice = f"chunk={fits} would fit" if fits else "no chunk would fit; use smaller batches"
+        raise ValueError(
+            f"chunk: wanted what fits in memory; {chunk} tasks at once need {grows / 2**30:.1f} "
+            f"GiB a device, {free / 2**30:.1f} GiB are free; {advice}"
+        )
+
+
+def free_bytes(devices: list[Any]) -> int | None:
+    """Bytes that each of the devices has left; None where nothing says so."""
+    stats = devices[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    if devices[0].platform != "cpu":
+        return None
+    try:
+        with open("/proc/meminfo") as file:
+            kib = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # not Linux
+        return None
+    return kib * 1024 // len(devices)

@@ -1,0 +1,145 @@
+"""The programs that train and test networks on tasks: pure functions of one task, laid out.
+
+A *lane* is one task trained with one setting. A dispatch takes every lane some steps further. How
+lanes are laid out is two numbers, and the results do not depend on them: how many lanes a device
+holds (one as it is, more by `vmap`), and how many steps a dispatch takes (more by `scan`).
+"""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from leepjax import _fit
+from leepjax._fit import State
+from leepjax.models import Preprocess, apply
+from leepjax.models.fresh import fresh
+from leepjax.transfer.augment import augment
+from leepjax.transfer.optimiser import make_optimiser
+from leepjax.transfer.recipe import Rates, Recipe
+from leepjax.transfer.softmax_regression import Heads
+
+# The scheduler that XLA's CPU backend takes by default favours running operations side by side over
+# reusing what is in the cache: 187 against 305 images a second for a ResNet20 in batches of 25.
+_CPU_OPTIONS = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
+
+
+class Lane(NamedTuple):
+    """What stays the same throughout a lane's training; stacked, arrays ``[lanes, ...]``."""
+
+    key: Any  # typed key
+    num_classes: Any  # of its task; the head has as many outputs as the largest task
+    steps: Any  # in all, for the schedule
+    rates: Rates
+    head: Heads  # to start from
+
+
+class Batch(NamedTuple):
+    """Images of one step; stacked, arrays ``[lanes, steps, ...]``."""
+
+    rows: Any  # [batch] of the train bank
+    labels: Any  # [batch]
+    number: Any  # [] of the step
+    live: Any  # [] False where this lane has nothing left to do
+
+
+class Program(NamedTuple):
+    """Jitted functions of arrays with a leading axis of lanes, divided over the mesh."""
+
+    init: Any  # (params, rest, lanes) -> state
+    train: Any  # (images, params, lanes, state, batches) -> (state, info)
+    predict: Any  # (images, lanes, state, rows [lanes, e]) -> labels [lanes, e]
+
+
+@cache
+def make_program(
+    graphdef: Any,
+    preprocess: Preprocess,
+    recipe: Recipe,
+    scratch: bool,
+    mesh: Mesh,
+    vmap: bool,
+    scan: bool,
+) -> Program:
+    """The program of a network and the static part of a recipe.
+
+    Args:
+      graphdef: the network.
+      preprocess: from uint8 images to its input.
+      recipe: ``Recipe.static``.
+      scratch: start from fresh parameters instead of the source's.
+      mesh: its axis ``data`` divides the lanes.
+      vmap: whether a device holds several lanes.
+      scan: whether a dispatch takes several steps.
+    """
+
+    def init(params: Any, rest: Any, lane: Lane) -> State:
+        if scratch:
+            params, rest = fresh(jax.random.fold_in(lane.key, 0), params), fresh(lane.key, rest)
+        params = params | {"head": {"kernel": lane.head.kernel, "bias": lane.head.bias}}
+        return _fit.init(params, rest, make_optimiser(recipe, lane.rates, lane.steps, params))
+
+    def loss(num_classes: jax.Array, params: Any, rest: Any, batch: Any):
+        x, labels = batch
+        outputs, rest = apply(graphdef, params, rest, x, train=recipe.batch_norm == "batch")
+        logits, present = _present(outputs.logits, num_classes)
+        log_p = jax.nn.log_softmax(logits)
+        value = -jnp.take_along_axis(log_p, labels[:, None], 1).mean()
+        if recipe.label_smoothing:
+            even = -jnp.sum(jnp.where(present, log_p, 0), 1).mean() / num_classes
+            value = (1 - recipe.label_smoothing) * value + recipe.label_smoothing * even
+        return value, (rest, jnp.mean(logits.argmax(1) == labels))
+
+    def train(images: jax.Array, source: Any, lane: Lane, state: State, batches: Batch):
+        optimiser = make_optimiser(recipe, lane.rates, lane.steps, source)
+
+        def step(state: State, batch: Batch):
+            x = images[batch.rows]
+            if recipe.flip or recipe.crop:
+                key = jax.random.fold_in(lane.key, batch.number + 1)
+                x = augment(key, x, flip=recipe.flip, crop=recipe.crop)
+            of_task = partial(loss, lane.num_classes)
+            return _fit.step(of_task, optimiser, state, (preprocess(x), batch.labels), batch.live)
+
+        if scan:
+            return jax.lax.scan(step, state, batches)
+        state, info = step(state, jax.tree.map(lambda a: a[0], batches))
+        return state, jax.tree.map(lambda a: a[None], info)
+
+    def predict(images: jax.Array, lane: Lane, state: State, rows: jax.Array) -> jax.Array:
+        outputs, _ = apply(graphdef, state.params, state.rest, preprocess(images[rows]))
+        return _present(outputs.logits, lane.num_classes)[0].argmax(1)
+
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    options = _CPU_OPTIONS if on_cpu else None
+
+    def laid_out(fn: Callable[..., Any], shared: int, donate: tuple[int, ...] = ()) -> Any:
+        """``fn`` of one lane, over all: its first ``shared`` arguments are the same for all."""
+
+        def block(*args):
+            common, lanes = args[:shared], args[shared:]
+            if vmap:
+                return jax.vmap(partial(fn, *common))(*lanes)
+            value = fn(*common, *jax.tree.map(lambda a: a[0], lanes))
+            return jax.tree.map(lambda a: a[None], value)
+
+        def over_devices(*args):
+            specs = (P(),) * shared + (P("data"),) * (len(args) - shared)
+            mapped = jax.shard_map(
+                block, mesh=mesh, in_specs=specs, out_specs=P("data"), check_vma=False
+            )
+            return mapped(*args)
+
+        return jax.jit(over_devices, donate_argnums=donate, compiler_options=options)
+
+    return Program(laid_out(init, 2), laid_out(train, 2, donate=(3,)), laid_out(predict, 1))
+
+
+def _present(logits: jax.Array, num_classes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Logits of the task's classes, -inf beyond them; and which those are."""
+    present = jnp.arange(logits.shape[1]) < num_classes
+    return jnp.where(present, logits, -jnp.inf), present
