@@ -63,7 +63,7 @@ class Recipe:
     """
 
     optimiser: Optimiser = "sgd"
-    learning_rate: float = 0.01
+    learning_rate: float = 0.03
     head_learning_rate: float | None = None
     momentum: float = 0.9
     nesterov: bool = True
@@ -72,7 +72,7 @@ class Recipe:
     schedule: Schedule = "cosine"
     milestones: tuple[float, ...] = ()
     warmup: float = 0.0
-    epochs: int = 15
+    epochs: int = 10
     batch_size: int = 25
     batch_norm: BatchNorm = "batch"
     flip: bool = False
@@ -168,7 +168,11 @@ _KORNBLITH = Recipe(epochs=100, batch_size=50, validation=0.2)
 
 RECIPES: dict[str, tuple[Recipe, ...]] = {
     "default": (Recipe(),),
-    "leep2020": (Recipe(nesterov=False, weight_decay=0.0, schedule="constant", epochs=50),),
+    "leep2020": (
+        Recipe(
+            learning_rate=0.01, nesterov=False, weight_decay=0.0, schedule="constant", epochs=50
+        ),
+    ),
     "bit": (
         Recipe(
             learning_rate=0.003,
@@ -192,7 +196,7 @@ task of a few hundred small images cannot have, a batch of 512 or 20,000 steps, 
 said so here. Several recipes are a sweep, chosen from on held-out training images.
 
 ``default``
-  15 epochs of SGD with Nesterov momentum, rate 0.01, cosine; small enough for a CPU.
+  10 epochs of SGD with Nesterov momentum, rate 0.03, cosine; small enough for a CPU.
 ``leep2020``
   C. Nguyen, T. Hassner, M. Seeger, C. Archambeau: LEEP, ICML 2020: plain SGD on all parameters. The
   article does not say how many steps; 50 epochs, a constant rate of 0.01 and momentum are ours.
