@@ -176,7 +176,10 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     source, source_accuracy = make_source(config)
     console.print(f"Source: {len(source.class_names)} classes, test accuracy {source_accuracy}")
     study.log(event="source", accuracy=source_accuracy, digest=source.digest)
-    train = extract(source, dataset.train, devices=devices)
+    # Cores that are devices only train networks: for the rest one device uses all of them, and
+    # XLA's CPU backend can deadlock where devices that share its threads solve triangular systems.
+    wide = devices[:1] if devices[0].platform == "cpu" else devices
+    train = extract(source, dataset.train, devices=wide)
     findings = {}
     for setting, tasks in settings.items():
         scores = score_tasks(
@@ -185,9 +188,10 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
             tasks,
             metrics=metric_names(config.metrics),
             key=jax.random.key(config.seed),
-            devices=devices,
+            devices=wide,
         )
-        result = transfer(study, setting, config, source, dataset, tasks, devices)
+        sharing = wide if config.learner == "retrain_head" else devices
+        result = transfer(study, setting, config, source, dataset, tasks, sharing)
         study.log(event="tasks", setting=setting, accuracy=float(result.accuracy.mean()))
         findings[setting] = tasks, scores, result
     report.write_study(study, dataset.train, findings)

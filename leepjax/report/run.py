@@ -98,7 +98,7 @@ def open_run(
         "versions": {name: version(name) for name in names} | {"python": platform.python_version()},
         "devices": [str(device.device_kind) for device in jax.devices()],
     }
-    if overwrite:
+    if overwrite or not any(partial.glob("*.journal")):
         shutil.rmtree(partial, ignore_errors=True)
     begun = _held(partial)
     if begun is not None:

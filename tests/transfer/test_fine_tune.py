@@ -1,0 +1,331 @@
+"""Training of whole networks on tasks: alone as among others, failing alone, resumed, refused."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from leepjax.data import Dataset, load
+from leepjax.models import MLP, Conv4, Preprocess, extract, make_source
+from leepjax.tasks import sample_tasks
+from leepjax.transfer import Recipe, fine_tune, from_scratch, retrain_head, sweep, waves
+from leepjax.transfer.lanes import epoch_batches, make_lanes
+from leepjax.transfer.memory import check_fits
+
+DIGITS = load("digits")
+KEY = jax.random.key(5)
+QUICK = Recipe(epochs=3, batch_size=8)
+NAMES = tuple(map(str, range(10)))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEEPJAX_CACHE", str(tmp_path / "cache"))
+
+
+def network(kind):
+    rngs = nnx.Rngs(0)
+    module = MLP(10, inputs=64, width=16, rngs=rngs) if kind == "mlp" else None
+    module = module or Conv4(10, width=8, rngs=rngs)
+    return make_source(module, Preprocess(8, 1, (0.5,), (0.5,)), NAMES)
+
+
+MLP_SOURCE = network("mlp")
+
+
+def draw(**changes):
+    options = {"num_tasks": 5, "ways": (2, 4), "shots": (8, 14), **changes}
+    return sample_tasks(jax.random.key(2), DIGITS, **options)
+
+
+def only(tasks, i):
+    return jax.tree.map(lambda a: a[i : i + 1], tasks)
+
+
+@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+@pytest.mark.parametrize("learner", [fine_tune, from_scratch])
+def test_a_task_alone_is_what_it_is_among_others(learner, strategy):
+    """Ragged in classes and images, augmented, in chunks that do not divide the tasks."""
+    source, tasks = network("conv"), draw()
+    recipe = dataclasses.replace(QUICK, flip=True, crop=1, label_smoothing=0.1)
+    options = {"key": KEY, "strategy": strategy}
+    together = learner(source, DIGITS, tasks, recipe, chunk=3, **options)
+    for i in (0, 3):
+        alone = learner(source, DIGITS, only(tasks, i), recipe, **options)
+        np.testing.assert_allclose(together.train_loss[i], alone.train_loss[0], rtol=1e-3)
+        assert abs(together.accuracy[i] - alone.accuracy[0]) < 0.03
+    assert together.test_accuracy.shape == (5, 4)
+    assert together.train_loss.shape == (5, 3)
+    assert not np.allclose(together.train_loss[0], together.train_loss[1])
+
+
+def test_a_loop_of_steps_is_a_scan_of_an_epoch():
+    source, tasks = network("conv"), draw()
+    loop, vmap = (
+        fine_tune(source, DIGITS, tasks, QUICK, key=KEY, strategy=strategy)
+        for strategy in ("loop", "vmap")
+    )
+    np.testing.assert_allclose(loop.train_loss, vmap.train_loss, rtol=1e-3)
+
+
+DEVICES = """
+import jax, numpy as np
+from tests.transfer.test_fine_tune import DIGITS, KEY, QUICK, draw, network
+from leepjax.transfer import fine_tune
+assert jax.device_count() == 4
+for strategy in ("loop", "vmap"):
+    one, four = (
+        fine_tune(network("mlp"), DIGITS, draw(), QUICK, key=KEY, strategy=strategy, devices=d)
+        for d in (jax.devices()[:1], jax.devices())
+    )
+    np.testing.assert_allclose(one.train_loss, four.train_loss, rtol=1e-4)
+    np.testing.assert_allclose(one.accuracy, four.accuracy, atol=0.02)
+"""
+
+
+@pytest.mark.slow
+def test_four_devices_equal_one():
+    flags = "--xla_force_host_platform_device_count=4"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", DEVICES], env=environment, check=True, timeout=600)
+
+
+def test_batches_are_the_tasks_own_images_each_once_in_an_epoch():
+    tasks = draw()
+    for lane in make_lanes(DIGITS, tasks, (dataclasses.replace(QUICK, validation=0.3),), KEY):
+        where = tasks.train.where[lane.task]
+        own = dict(
+            zip(
+                tasks.train.indices[lane.task][where],
+                tasks.train.labels[lane.task][where],
+                strict=True,
+            )
+        )
+        parts = lane.train.indices, lane.validation.indices
+        assert sorted(np.concatenate(parts)) == sorted(own)
+        kept = np.bincount(lane.train.labels, minlength=lane.num_classes)
+        counts = kept + np.bincount(lane.validation.labels, minlength=lane.num_classes)
+        np.testing.assert_array_equal(counts - kept, np.round(0.3 * counts))
+        orders = []
+        for epoch in (1, 2):
+            rows, labels = epoch_batches(lane, KEY, epoch, 8)
+            assert rows.shape == (len(lane.train.indices) // 8, 8)
+            assert len(set(rows.ravel())) == rows.size
+            assert all(own[r] == y for r, y in zip(rows.ravel(), labels.ravel(), strict=True))
+            orders.append(rows)
+        assert not np.array_equal(*orders)
+
+
+def final_state(recipe, scratch=False):
+    """Parameters before and after training one task."""
+    source, tasks = network("conv"), draw(num_tasks=1)
+    lanes = make_lanes(DIGITS, tasks, (recipe,), KEY)
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    heads = waves.Heads(np.zeros((1, 8, 4), np.float32), np.zeros((1, 4), np.float32))
+    layout = waves.Layout(mesh, 1, False)
+    run = waves.Waves(source, DIGITS, (recipe,), heads, scratch, KEY, layout)
+    arrays = run._lanes(lanes)
+    state = run.program.init(source.params, source.rest, arrays)
+    start = jax.device_get(state)
+    batches = run._batches(lanes, 1, np.array([True]))
+    return source, start, jax.device_get(run._epoch(arrays, state, batches)[0])
+
+
+def moved(a, b):
+    return {
+        jax.tree_util.keystr(path): not np.array_equal(x, y)
+        for (path, x), y in zip(
+            jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True
+        )
+    }
+
+
+@pytest.mark.parametrize("mode", ["batch", "running", "frozen"])
+def test_what_batch_normalisation_moves(mode):
+    _, start, end = final_state(dataclasses.replace(QUICK, batch_norm=mode, head="zero"))
+    params, rest = moved(start.params, end.params), moved(start.rest, end.rest)
+    assert all(rest.values()) == any(rest.values()) == (mode == "batch")
+    for name, did in params.items():
+        first_layer = "conv" in name or "bn" in name
+        if "bn" in name and mode == "frozen":
+            assert not did, name
+        elif not first_layer:
+            assert did, name
+    assert any(did for name, did in params.items() if "conv" in name)
+
+
+def test_fine_tuning_starts_from_the_source_and_scratch_does_not():
+    source, start, _ = final_state(QUICK)
+    np.testing.assert_array_equal(
+        start.params["conv2"]["kernel"][0], source.params["conv2"]["kernel"]
+    )
+    _, fresh, _ = final_state(QUICK, scratch=True)
+    kernel = fresh.params["conv2"]["kernel"][0]
+    assert not np.allclose(kernel, source.params["conv2"]["kernel"])
+    assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 8)), rel=0.2)
+    np.testing.assert_array_equal(fresh.params["bn1"]["scale"], 1)
+
+
+def test_lp_ft_starts_at_the_retrained_head():
+    tasks = draw()
+    recipe = Recipe(epochs=1, batch_size=8, head="optimum", learning_rate=0.0)
+    result = fine_tune(MLP_SOURCE, DIGITS, tasks, recipe, key=KEY)
+    train, test = (extract(MLP_SOURCE, bank).features for bank in DIGITS)
+    heads = retrain_head(train, test, tasks)
+    np.testing.assert_allclose(result.test_accuracy[:, 0], heads.accuracy, atol=0.01)
+    np.testing.assert_allclose(result.test_accuracy[:, 1], heads.accuracy, atol=0.01)
+
+
+def test_the_best_epoch_on_validation_images_counts_and_patience_stops():
+    tasks = draw(shots=20)
+    recipe = Recipe(epochs=8, batch_size=8, validation=0.4, patience=2, learning_rate=0.1)
+    result = fine_tune(MLP_SOURCE, DIGITS, tasks, recipe, key=KEY)
+    for i in range(5):
+        validation = result.validation_accuracy[i]
+        ran = np.isfinite(validation).sum()
+        best = int(np.argmax(validation[:ran]))
+        assert result.epoch[i] == best
+        assert result.accuracy[i] == result.test_accuracy[i, best]
+        assert ran == min(best + 3, 9)
+    assert np.isnan(result.validation_accuracy).any()
+
+
+def test_a_sweep_takes_what_is_best_on_validation_images():
+    tasks = draw(shots=20)
+    recipe = dataclasses.replace(QUICK, validation=0.4)
+    recipes = sweep(recipe, (0.0, 0.1))
+    result = fine_tune(MLP_SOURCE, DIGITS, tasks, recipes, key=KEY)
+    np.testing.assert_array_equal(result.recipe, 1)
+    alone = fine_tune(MLP_SOURCE, DIGITS, tasks, recipes[1], key=KEY)
+    np.testing.assert_allclose(result.train_loss, alone.train_loss, rtol=1e-5)
+
+
+@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+def test_a_task_that_diverges_fails_alone(strategy):
+    """Its own loss overflows; what the others reach is what they reach without it."""
+    tasks = draw(shots=20)
+    recipes = sweep(dataclasses.replace(QUICK, validation=0.4), (1e20, 0.1))
+    options = {"key": KEY, "strategy": strategy}
+    mixed = fine_tune(MLP_SOURCE, DIGITS, tasks, recipes, chunk=4, **options)
+    good = fine_tune(MLP_SOURCE, DIGITS, tasks, recipes[1], **options)
+    np.testing.assert_allclose(mixed.train_loss, good.train_loss, rtol=1e-4)
+    assert (mixed.failed == 0).all()
+    bad = fine_tune(MLP_SOURCE, DIGITS, tasks, Recipe(learning_rate=1e20, epochs=3), **options)
+    assert (bad.failed >= 1).all()
+    each = np.arange(5)
+    np.testing.assert_array_equal(bad.epoch, bad.failed - 1)
+    np.testing.assert_array_equal(bad.accuracy, bad.test_accuracy[each, bad.failed - 1])
+    assert np.isfinite(bad.accuracy).all()
+    assert np.isnan(bad.test_accuracy[each, bad.failed]).all()
+
+
+def interrupted(monkeypatch, after):
+    run, calls = waves.Waves.run, []
+
+    def stops(self, wave, bar):
+        calls.append(wave)
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        return run(self, wave, bar)
+
+    monkeypatch.setattr(waves.Waves, "run", stops)
+
+
+def test_an_interrupted_run_goes_on_and_gives_the_same(tmp_path, monkeypatch):
+    tasks, path = draw(), tmp_path / "some.journal"
+    whole = fine_tune(MLP_SOURCE, DIGITS, tasks, QUICK, key=KEY)
+    with monkeypatch.context() as patch:
+        interrupted(patch, after=2)
+        with pytest.raises(KeyboardInterrupt):
+            fine_tune(MLP_SOURCE, DIGITS, tasks, QUICK, key=KEY, journal=path)
+    assert len(path.read_text().splitlines()) == 3
+    with open(path, "a") as file:
+        file.write('{"task": 3, "rec')  # torn by a kill
+    resumed = fine_tune(MLP_SOURCE, DIGITS, tasks, QUICK, key=KEY, journal=path)
+    for a, b in zip(whole, resumed, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert len([json.loads(line) for line in path.read_text().splitlines()]) == 6
+    with monkeypatch.context() as patch:
+        interrupted(patch, after=0)  # nothing is trained again
+        again = fine_tune(MLP_SOURCE, DIGITS, tasks, QUICK, key=KEY, journal=path)
+    np.testing.assert_array_equal(again.accuracy, whole.accuracy)
+
+
+def test_a_journal_of_another_configuration_is_refused(tmp_path):
+    path = tmp_path / "some.journal"
+    fine_tune(MLP_SOURCE, DIGITS, draw(), QUICK, key=KEY, journal=path)
+    before = path.read_bytes()
+    for learner, tasks, recipe, key, blame in (
+        (fine_tune, draw(), dataclasses.replace(QUICK, epochs=4), KEY, r"recipes: .*epochs.*4"),
+        (fine_tune, draw(num_tasks=4), QUICK, KEY, "tasks: there"),
+        (fine_tune, draw(), QUICK, jax.random.key(6), "key: there"),
+        (from_scratch, draw(), QUICK, KEY, "learner: there 'fine_tune', asked for 'from_scratch'"),
+    ):
+        with pytest.raises(ValueError, match=f"another configuration.*{blame}"):
+            learner(MLP_SOURCE, DIGITS, tasks, recipe, key=key, journal=path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path):
+    path = tmp_path / "thesis.tex"
+    path.write_text("chapter one\n")
+    with pytest.raises(ValueError, match="journal: wanted a file of earlier results"):
+        fine_tune(MLP_SOURCE, DIGITS, draw(), QUICK, key=KEY, journal=path)
+    assert path.read_text() == "chapter one\n"
+
+
+def test_a_chunk_that_does_not_fit_is_told_one_that_would(monkeypatch):
+    monkeypatch.setattr("leepjax.transfer.memory.free_bytes", lambda devices: 2**19)
+    tasks = draw(num_tasks=40, ways=2, shots=8)
+    source = network("conv")
+    with pytest.raises(ValueError, match=r"chunk: wanted what fits.*chunk=(\d+) would fit") as e:
+        fine_tune(source, DIGITS, tasks, QUICK, key=KEY, strategy="vmap", chunk=40)
+    fits = int(str(e.value).split("chunk=")[1].split()[0])
+    assert 1 <= fits < 40
+    fine_tune(source, DIGITS, tasks, QUICK, key=KEY, strategy="vmap", chunk=fits)
+
+
+def test_memory_is_asked_of_a_real_program():
+    compiled = jax.jit(lambda x: x @ x.T).lower(np.ones((8, 8), np.float32)).compile()
+    check_fits(compiled, 0, 1, jax.devices())
+
+
+def no_test_images():
+    tasks = draw()
+    where = tasks.test.where & (tasks.test.labels != 1)
+    return {"tasks": tasks._replace(test=tasks.test._replace(where=where))}
+
+
+BAD = [
+    (fine_tune, {"recipe": Recipe(batch_size=33)}, "batch_size: wanted at most .* got 33"),
+    (fine_tune, no_test_images(), r"tasks: wanted test images of every class, task \d has none of"),
+    (fine_tune, {"recipe": "sgd"}, "recipe: wanted a Recipe or several"),
+    (fine_tune, {"recipe": ()}, "recipe: wanted a Recipe or several"),
+    (fine_tune, {"recipe": sweep(QUICK, (0.1, 1.0))}, r"recipe.validation: wanted a share > 0"),
+    (fine_tune, {"recipe": (QUICK, Recipe(epochs=9))}, "recipe: wanted recipes that differ"),
+    (fine_tune, {"strategy": "pmap"}, "strategy: wanted auto or loop or vmap"),
+    (fine_tune, {"chunk": 0}, "chunk: wanted an int >= 1, got 0"),
+    (fine_tune, {"devices": []}, "devices: wanted at least one"),
+    (fine_tune, {"key": 3}, "key: wanted a typed key"),
+    (
+        fine_tune,
+        {"dataset": Dataset(DIGITS.train, jax.tree.map(lambda a: a[:9], DIGITS.test))},
+        "tasks.test: wanted rows of the test bank, below 9",
+    ),
+    (from_scratch, {"recipe": Recipe(head="optimum")}, "recipe.head: wanted 'zero' from scratch"),
+    (from_scratch, {"recipe": Recipe(batch_norm="frozen")}, "recipe.batch_norm: wanted 'batch'"),
+    (from_scratch, {"recipe": Recipe(decay_towards="source")}, "recipe.decay_towards: wanted"),
+]
+
+
+@pytest.mark.parametrize(("learner", "changes", "message"), BAD, ids=[b[2][:30] for b in BAD])
+def test_bad_input(learner, changes, message):
+    arguments = {"source": MLP_SOURCE, "dataset": DIGITS, "tasks": draw(), "recipe": QUICK}
+    with pytest.raises(ValueError, match=message):
+        learner(**{**arguments, "key": KEY, **changes})
