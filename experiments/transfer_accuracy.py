@@ -331,11 +331,13 @@ def _devices(text: str) -> Sequence[Any]:
     return available[: int(text)]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, run, and turn bad input into one clear line."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+def start(
+    config_class: type[Any], run: Callable[[Any, Console], Path], arguments: Sequence[str]
+) -> None:
+    """Parse a command line of these flags, run, and turn bad input into one clear line."""
     preset = tyro.cli(_Preset, args=arguments, return_unknown_args=True, add_help=False)[0].preset
-    config = tyro.cli(Config, args=arguments, default=Config(preset, **PRESETS[preset]))
+    default = config_class(preset, **PRESETS[preset])
+    config = tyro.cli(config_class, args=arguments, default=default)
     try:
         cores_as_devices(config.devices)
         if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
@@ -345,6 +347,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run(config, console)
     except ValueError as error:
         sys.exit(f"error: {error}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the experiment from its command line."""
+    start(Config, run, sys.argv[1:] if arguments is None else arguments)
 
 
 if __name__ == "__main__":

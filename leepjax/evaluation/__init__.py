@@ -9,4 +9,6 @@ from leepjax.evaluation.correlation import pearson as pearson
 from leepjax.evaluation.correlation import spearman as spearman
 from leepjax.evaluation.interval import Estimate as Estimate
 from leepjax.evaluation.interval import jackknife as jackknife
+from leepjax.evaluation.levels import Level as Level
+from leepjax.evaluation.levels import in_levels as in_levels
 from leepjax.evaluation.score_tasks import score_tasks as score_tasks

@@ -6,7 +6,7 @@
 ``curves.csv``, of learners that train in epochs, has one row for each task and epoch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,31 +35,51 @@ def write_study(run: Run, bank: Bank, settings: Mapping[str, tuple[Tasks, Any, A
     """
     results: Rows = []
     curves: Rows = []
-    correlations: Rows = []
-    without: Rows = []
+    tables, classes = {}, {}
     for setting, (tasks, scores, result) in settings.items():
         results += _task_rows(setting, bank, tasks, scores, result)
         curves += _curve_rows(setting, result)
-        table = correlate(
+        classes[setting] = tasks.classes
+        tables[setting] = correlate(
             scores,
             result.accuracy,
             classes=tasks.classes,
             groups=tasks.groups,
             num_bank_classes=bank.num_classes,
         )
+    run.write_table("results", results)
+    if curves:
+        run.write_table("curves", curves)
+    write_correlations(run, tables, classes, bank.class_names)
+    draw_study(run.path)
+
+
+def write_correlations(
+    run: Run,
+    tables: Mapping[str, Sequence[Correlation]],
+    classes: Mapping[str, np.ndarray],
+    class_names: Sequence[str] | None = None,
+) -> None:
+    """Write ``correlation.csv`` and ``without_class.csv``.
+
+    Args:
+      run: the run directory.
+      tables: the correlations of each setting.
+      classes: ``[t, k]`` class ids of its tasks, padded with -1.
+      class_names: by id; None: their numbers.
+    """
+    correlations: Rows = []
+    without: Rows = []
+    for setting, table in tables.items():
         for row in table:
             for statistic, estimate in row.estimates.items():
                 key = {"setting": setting, "score": row.score, "statistic": statistic}
                 correlations.append(key | estimate._asdict())
-        for c in np.unique(tasks.classes[tasks.classes >= 0]):
-            key = {"setting": setting, "class": bank.class_names[c]}
+        for c in np.unique(classes[setting][classes[setting] >= 0]):
+            key = {"setting": setting, "class": str(c) if class_names is None else class_names[c]}
             without.append(key | {row.score: row.without_class[c] for row in table})
-    run.write_table("results", results)
-    if curves:
-        run.write_table("curves", curves)
     run.write_table("correlation", correlations)
     run.write_table("without_class", without)
-    draw_study(run.path)
 
 
 def _task_rows(setting: str, bank: Bank, tasks: Tasks, scores: Any, result: Any) -> Rows:

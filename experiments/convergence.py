@@ -1,0 +1,136 @@
+"""Does a higher score mean that fine-tuning converges sooner than training from scratch?
+
+    python -m experiments.convergence --devices all
+
+fine-tunes the source model on every task and trains the same network on it from scratch, by the
+same recipe, and follows the difference of their test accuracies from epoch to epoch: its mean in
+five levels of LEEP, as a figure with intervals, and its mean over all epochs (the area between the
+two curves) held against every score. The LEEP article claims that the difference is larger, and
+there sooner, for tasks with a higher score. The two runs are those of
+
+    python -m experiments.transfer_accuracy --learner fine_tune
+    python -m experiments.transfer_accuracy --learner from_scratch
+
+with the same other flags: what is finished there is read, what was interrupted goes on. Results are
+in the README.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from experiments import transfer_accuracy
+from leepjax import report
+from leepjax.evaluation import correlate, in_levels
+from leepjax.report import read_table
+
+LEARNERS = ("fine_tune", "from_scratch")
+LEVELS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(transfer_accuracy.Config):
+    """What transfer is ahead by, epoch by epoch, in levels of a score."""
+
+    learner: Annotated[Literal["fine_tune"], tyro.conf.Suppress] = "fine_tune"
+    level_score: str = "leep"
+    """The score whose levels the figure shows; one of --metrics."""
+
+
+def run(config: Config, console: Console) -> Path:
+    """Run both learners, or read them where they have run; hold their curves against the scores."""
+    if config.level_score not in transfer_accuracy.metric_names(config.metrics):
+        raise ValueError(
+            f"--level-score: wanted one of {', '.join(config.metrics)}, got {config.level_score!r}"
+        )
+    runs = [transfer_accuracy.run(_of_learner(config, learner), console) for learner in LEARNERS]
+    directory = None if config.output_dir is None else config.output_dir / "convergence"
+    with report.open_run(
+        "convergence", config, output_dir=directory, overwrite=config.overwrite
+    ) as study:
+        if not study.finished:
+            _write(study, config, *runs)
+    _show(study.final, console)
+    return study.final
+
+
+def _of_learner(config: Config, learner: str) -> transfer_accuracy.Config:
+    values = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(transfer_accuracy.Config)
+    }
+    directory = None if config.output_dir is None else config.output_dir / learner
+    return transfer_accuracy.Config(**{**values, "learner": learner, "output_dir": directory})
+
+
+def _write(study: report.Run, config: Config, tuned: Path, scratch: Path) -> None:
+    tasks, curves = read_table(tuned / "results.csv"), [_curves(p) for p in (tuned, scratch)]
+    levels, tables, classes = {}, {}, {}
+    for setting in curves[0]:
+        ahead = curves[0][setting] - curves[1][setting]  # [t, epochs + 1]
+        whole = np.isfinite(ahead).all(1)  # neither failed nor was stopped
+        study.log(event="setting", setting=setting, left_out=int((~whole).sum()))
+        rows = [row for row in tasks if row["setting"] == setting]
+        rows, ahead = [rows[i] for i in np.flatnonzero(whole)], ahead[whole]
+        if len(rows) < LEVELS:
+            raise ValueError(
+                f"--num-tasks: wanted at least {LEVELS} tasks of {setting} that both learners "
+                f"trained to the end, got {len(rows)}"
+            )
+        names = transfer_accuracy.metric_names(config.metrics)
+        scores = {name: np.array([float(row[name]) for row in rows]) for name in names}
+        classes[setting], groups = _clusters(rows)
+        tables[setting] = correlate(
+            scores,
+            ahead[:, 1:].mean(1),
+            classes=classes[setting],
+            groups=groups,
+            num_bank_classes=int(classes[setting].max()) + 1,
+        )
+        shared = classes[setting] if len(np.unique(groups)) == 1 else groups[:, None]
+        membership = (shared[..., None] == np.unique(shared[shared >= 0])).any(1)
+        levels[setting] = in_levels(scores[config.level_score], ahead, membership, levels=LEVELS)
+    report.write_levels(study, config.level_score, levels)
+    report.write_correlations(study, tables, classes)
+
+
+def _curves(path: Path) -> dict[str, np.ndarray]:
+    """Test accuracies ``[t, epochs + 1]`` of a run, by setting."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for row in read_table(path / "curves.csv"):
+        tasks = found.setdefault(row["setting"], {})
+        tasks.setdefault(int(row["task"]), []).append(float(row["test_accuracy"]))
+    return {setting: np.array([t[i] for i in sorted(t)]) for setting, t in found.items()}
+
+
+def _clusters(rows: Sequence[dict[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+    """Class ids ``[t, k]`` padded with -1, and a number for each group ``[t]``."""
+    lists = [[int(c) for c in row["classes"].split()] for row in rows]
+    width = max(map(len, lists))
+    names = sorted({row["group"] for row in rows})
+    groups = np.array([names.index(row["group"]) for row in rows])
+    return np.array([c + [-1] * (width - len(c)) for c in lists]), groups
+
+
+def _show(path: Path, console: Console) -> None:
+    tables = report.read_correlations(path)
+    for setting, (score, levels) in report.read_levels(path).items():
+        report.print_levels(setting, score, levels, console)
+        title = f"{setting}: scores against that difference, its mean over all epochs"
+        report.print_correlations(title, tables[setting], console)
+    console.print(f"Tables and figures: {path}", soft_wrap=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line, run, and turn bad input into one clear line."""
+    transfer_accuracy.start(Config, run, sys.argv[1:] if arguments is None else arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""A convergence study: what fine-tuning is ahead by, epoch by epoch, in levels of a score.
+
+``levels.csv`` has one row for each setting, level and epoch; the table and the figure are made from
+it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import wrap
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from leepjax.evaluation import Estimate, Level
+from leepjax.report.run import Run, read_table
+from leepjax.report.tables import format_estimate
+
+
+def write_levels(run: Run, score: str, settings: Mapping[str, Sequence[Level]]) -> None:
+    """Write ``levels.csv`` and a figure for each setting.
+
+    Args:
+      run: the run directory.
+      score: name of the score that the levels are of.
+      settings: by name, the levels: lowest first, their means accuracy differences after 0, 1, ...
+        epochs.
+    """
+    rows = [
+        {
+            "setting": setting,
+            "score": score,
+            "level": i,
+            "lowest": level.scores[0],
+            "highest": level.scores[1],
+            "tasks": level.tasks,
+            "epoch": epoch,
+            "mean": level.mean[epoch],
+            "low": level.low[epoch],
+            "high": level.high[epoch],
+        }
+        for setting, levels in settings.items()
+        for i, level in enumerate(levels, start=1)
+        for epoch in range(len(level.mean))
+    ]
+    run.write_table("levels", rows)
+    for setting, levels in settings.items():
+        for suffix in ("png", "svg"):
+            draw_levels(run.path / f"{setting}.{suffix}", finding(levels, score), score, levels)
+
+
+def read_levels(path: Path) -> dict[str, tuple[str, list[Level]]]:
+    """``levels.csv`` of a run directory: by setting, the score and its levels."""
+    settings: dict[str, tuple[str, dict[str, list[dict[str, str]]]]] = {}
+    for row in read_table(path / "levels.csv"):
+        _, levels = settings.setdefault(row["setting"], (row["score"], {}))
+        levels.setdefault(row["level"], []).append(row)
+
+    def level(rows: list[dict[str, str]]) -> Level:
+        scores = float(rows[0]["lowest"]), float(rows[0]["highest"])
+        curves = (np.array([float(row[k]) for row in rows]) for k in ("mean", "low", "high"))
+        return Level(scores, int(rows[0]["tasks"]), *curves)
+
+    return {
+        setting: (score, [level(rows) for rows in levels.values()])
+        for setting, (score, levels) in settings.items()
+    }
+
+
+def print_levels(setting: str, score: str, levels: Sequence[Level], console: Console) -> None:
+    """Print what fine-tuning is ahead by in each level, after the first epochs and the last."""
+    last = len(levels[0].mean) - 1
+    shown = sorted({epoch for epoch in (1, 2, 5, 10, 20, 50, last) if epoch <= last})
+    title = f"{setting}: fine-tuned − from scratch, test accuracy [95 %], after so many epochs"
+    console.print(title, style="bold", soft_wrap=True)
+    grid = Table(box=SIMPLE_HEAD)
+    grid.add_column(score, no_wrap=True)
+    grid.add_column("tasks", justify="right")
+    for epoch in shown:
+        grid.add_column(str(epoch), justify="right", no_wrap=True)
+    for level in levels:
+        cells = [
+            format_estimate(Estimate(level.mean[e], level.low[e], level.high[e])) for e in shown
+        ]
+        low, high = level.scores
+        grid.add_row(f"{low:.2f} to {high:.2f}", str(level.tasks), *cells)
+    console.print(grid)
+    console.print(f"{finding(levels, score)}.\n")
+
+
+def finding(levels: Sequence[Level], score: str) -> str:
+    """What the levels show, in words: the highest held against the lowest, half-way."""
+    low, high, last = levels[0], levels[-1], len(levels[0].mean) - 1
+    middle = last // 2
+    text = (
+        f"After {middle} of {last} epochs fine-tuning is ahead by {high.mean[middle]:+.2f} where "
+        f"{score} is highest and {low.mean[middle]:+.2f} where it is lowest"
+    )
+    apart = high.low[middle] > low.high[middle] or high.high[middle] < low.low[middle]
+    return text if apart else f"{text}; the intervals overlap"
+
+
+def draw_levels(path: Path, title: str, score: str, levels: Sequence[Level]) -> None:
+    """Draw one line with its 95 % band for each level, and directly beside it which level it is.
+
+    Args:
+      path: where to; the suffix names the format.
+      title: what the figure finds.
+      score: name of the score that the levels are of.
+      levels: lowest first; their means are accuracy differences after 0, 1, ... epochs.
+    """
+    colours = matplotlib.colormaps["viridis"](np.linspace(0.9, 0.05, len(levels)))
+    with matplotlib.rc_context(
+        {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    ):
+        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        figure.suptitle("\n".join(wrap(title, 84)), fontweight="bold", fontsize=9)
+        axis = figure.subplots()
+        axis.axhline(0, color="0.6", linewidth=0.8)
+        for colour, level in zip(colours, levels, strict=True):
+            epochs = np.arange(len(level.mean))
+            low, high = level.scores
+            label = f"{score} {low:.2f} to {high:.2f}, {level.tasks} tasks"
+            axis.plot(epochs, level.mean, color=colour, label=label)
+            axis.fill_between(epochs, level.low, level.high, color=colour, alpha=0.12, linewidth=0)
+        axis.set_xlabel("epoch (bands: 95 %, clustered on what tasks share)")
+        axis.set_ylabel("fine-tuned − from scratch, test accuracy")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        handles, labels = axis.get_legend_handles_labels()
+        axis.legend(handles[::-1], labels[::-1], frameon=False, fontsize=8)
+        figure.savefig(path, dpi=150)
