@@ -2,6 +2,12 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,9 +71,65 @@ def test_the_same_seed_gives_the_same_tasks_on_two_protocols(results):
     )
 
 
+@pytest.mark.parametrize("learner", ["fine_tune", "from_scratch"])
+def test_networks_are_trained_and_their_curves_kept(learner, results, tmp_path):
+    flags = ["--learner", learner, "--epochs", "2", "--batch-size", "10"]
+    rows = results(*flags, "--learning-rates", "0.01", "0.1", "--validation", "0.2")
+    assert {"accuracy", "epoch", "failed", "recipe", "leep"} <= rows[0].keys()
+    with open(tmp_path / "run" / "curves.csv", newline="") as file:
+        curves = list(csv.DictReader(file))
+    assert len(curves) == 8 * 3
+    for i, row in enumerate(rows):
+        of_task = [c for c in curves if c["task"] == str(i)]
+        best = max(of_task, key=lambda c: float(c["validation_accuracy"]))
+        assert float(row["accuracy"]) == float(best["test_accuracy"])
+        assert float(row["epoch"]) == float(best["epoch"])
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_table(tmp_path):
+    """SIGKILL in the middle of training; the same command again; an uninterrupted run beside it."""
+    flags = [*SMALL, "--learner", "fine_tune", "--epochs", "60", "--batch-size", "10"]
+
+    def command(directory):
+        module = [sys.executable, "-m", "experiments.transfer_accuracy", *flags]
+        return [*module, "--output-dir", str(tmp_path / directory)]
+
+    options = {"cwd": Path(__file__).parents[2], "env": os.environ}
+    process = subprocess.Popen(command("killed"), **options)
+    journal = tmp_path / ".killed.partial" / "small.journal"
+    deadline = time.monotonic() + 300
+    while not (journal.exists() and journal.read_text().count("\n") > 3):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = journal.read_text().count("\n") - 1
+    assert 3 <= done < 8
+    assert not (tmp_path / "killed").exists()
+    with pytest.raises(SystemExit, match=r"holds a run of another configuration.*epochs: there 60"):
+        main([*flags[:-3], "5", *flags[-2:], "--output-dir", str(tmp_path / "killed")])
+    for directory in ("killed", "whole"):
+        subprocess.run(command(directory), check=True, timeout=300, **options)
+    for name in ("results.csv", "curves.csv", "correlation.csv"):
+        tables = [(tmp_path / d / name).read_text() for d in ("killed", "whole")]
+        assert tables[0] == tables[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--recipe", "bitt"), "error: --recipe: wanted one of default, leep2020"),
+        (("--learner", "fine_tune", "--epochs", "0"), "error: epochs: wanted an int >= 1"),
+        (
+            ("--learner", "fine_tune", "--learning-rates", "0.1", "1"),
+            "error: recipe.validation: wanted a share > 0",
+        ),
+        (
+            ("--learner", "fine_tune", "--batch-size", "51"),
+            "error: recipe.batch_size: wanted at most 50",
+        ),
         (("--target-data", "digitz"), "error: --target-data: name: .*'digitz'"),
         (
             ("--target-data", "mnist", "--data-dir", "/nowhere"),

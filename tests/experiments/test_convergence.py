@@ -1,0 +1,54 @@
+"""The convergence study from its command line, on scikit-learn's digits."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from experiments.convergence import main
+from tests.experiments.test_transfer_accuracy import SMALL
+
+FLAGS = [*SMALL, "--num-tasks", "10", "--epochs", "2", "--batch-size", "10"]
+FLAGS += ["--metrics", "leep", "nce", "knn"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEEPJAX_CACHE", str(tmp_path / "cache"))
+
+
+def table(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_levels_hold_the_difference_of_the_two_runs(tmp_path, capsys):
+    main([*FLAGS, "--output-dir", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert "After 1 of 2 epochs fine-tuning is ahead by" in out
+    assert "leep" in out
+    curves = [
+        np.array([float(r["test_accuracy"]) for r in table(tmp_path / d / "curves.csv")])
+        for d in ("fine_tune", "from_scratch")
+    ]
+    ahead = (curves[0] - curves[1]).reshape(10, 3)
+    scores = [float(row["leep"]) for row in table(tmp_path / "fine_tune" / "results.csv")]
+    lowest = np.argsort(scores)[:2]
+    levels = table(tmp_path / "convergence" / "levels.csv")
+    shown = [float(row["mean"]) for row in levels if row["level"] == "1"]
+    np.testing.assert_allclose(shown, ahead[lowest].mean(0), atol=1e-12)
+    assert (tmp_path / "convergence" / "small.png").stat().st_size > 10_000
+    main([*FLAGS, "--output-dir", str(tmp_path)])  # nothing runs again
+    assert capsys.readouterr().out == out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--level-score", "h_score"), "error: --level-score: wanted one of leep, nce, knn"),
+        (("--num-tasks", "4"), "error: --num-tasks: wanted at least 5 tasks"),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments, message, tmp_path):
+    with pytest.raises(SystemExit, match=message):
+        main([*FLAGS, *arguments, "--output-dir", str(tmp_path)])
