@@ -17,9 +17,11 @@ from leepjax.metrics._by_class import (
 )
 from leepjax.metrics._evaluate import check_choice, evaluate
 from leepjax.metrics._moments import RTOL, Moments
+from leepjax.metrics._of_moments import evaluate_moments
 from leepjax.metrics._sums import is_spread
 
 SIZES = (64, 128, 256, 512, 1024, 2048)  # rows of a class, padded: few programs, little waste
+CLASS_WEIGHTS = ("uniform", "proportional")
 EPSILON = 1e-4  # the squared distortion of the code
 
 
@@ -68,6 +70,7 @@ def transrate(
     Source: Huang, Huang, Rong, Yang, Wei, "Frustratingly Easy Transferability Estimation", ICML
     2022.
     """
+    check_choice("class_weights", class_weights, CLASS_WEIGHTS)
     return evaluate(
         _transrate,
         features=features,
@@ -75,14 +78,19 @@ def transrate(
         num_classes=num_classes,
         where=where,
         weights=weights,
-        class_weights=check_choice("class_weights", class_weights, ("uniform", "proportional")),
+        class_weights=class_weights,
     )
 
 
 def transrate_from_moments(moments: Moments, *, class_weights: str = "uniform") -> jax.Array:
     """:func:`transrate` of ``leepjax.metrics.moments`` by class alone."""
-    if moments.gram.ndim != 3:
+    check_choice("class_weights", class_weights, CLASS_WEIGHTS)
+    if isinstance(moments, Moments) and moments.gram.ndim != 3:
         raise ValueError("moments: wanted Gram matrices by class, of moments.init(by_class=True)")
+    return evaluate_moments(_transrate_of_moments, moments, class_weights=class_weights)
+
+
+def _transrate_of_moments(moments, *, class_weights):
     unit, m = moments.unit, moments.centre
 
     def of_class(gram, sums, count):
