@@ -24,6 +24,7 @@ from leepjax.metrics._moments import Moments, blank, measure, spectrum_of
 from leepjax.metrics._sums import by_layout, spread
 
 ROW_SUM_TOLERANCE = {2: 2e-2, 4: 1e-4, 8: 1e-6}  # by bytes of the dtype: half, single, double
+MOST_CELLS = 2**27  # of a table of class pairs: 512 MiB of floats
 SOME = 15  # samples that say about where the features are
 MATRICES = ("probs", "logits", "features")
 INTEGERS = ("labels", "source_labels")
@@ -112,6 +113,7 @@ def evaluate_all(
     for name, array in (("num_classes", "labels"), ("num_source_classes", "source_labels")):
         if array in arrays:
             counts = counts | {name: check_count(name, counts[name])}
+    _check_cells(arrays, counts)
     _check_shapes(arrays)
     static = tuple(
         (name, kernel, tuple(sorted(options.items())))
@@ -320,6 +322,15 @@ def check_key(key: Any) -> jax.Array:
     if key is None or key.shape != ():
         raise ValueError("key: wanted one JAX random key, as of jax.random.key(0)")
     return key
+
+
+def _check_cells(arrays, counts):
+    """Counts of pairs of classes must fit: an absurd label is a mistake, not a large table."""
+    if "source_labels" in arrays and "labels" in arrays:
+        s, c = counts["num_source_classes"], counts["num_classes"]
+        if s * c > MOST_CELLS:
+            wanted = f"at most {MOST_CELLS:,} pairs of source and target classes"
+            raise ValueError(f"source_labels: wanted {wanted}, got {s:,} times {c:,}")
 
 
 def _check_shapes(arrays: dict[str, jax.Array]) -> None:
