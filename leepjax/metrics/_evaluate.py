@@ -53,7 +53,7 @@ def refuse_undefined(kernel: Callable[..., Any], value: Any, name: str = "") -> 
         raise ValueError(f"{name}: {message}".removeprefix(": "))
 
 
-def adds(kernel: Callable[..., Any]) -> Callable[..., Any]:
+def adds(kernel: Any) -> Any:
     """Mark a kernel that is a sum: of no samples at all, or of no weight, it is zero."""
     kernel.adds = True
     return kernel

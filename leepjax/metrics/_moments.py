@@ -117,7 +117,7 @@ def centre_of(features, weights, some):
     return shift, power_of_two(jnp.max(jnp.where(weights > 0, sizes, 0)))
 
 
-def measure(features, labels, weights, *, where, some, num_classes, targets=None) -> Moments:
+def measure(features, labels, weights, *, some, num_classes, where=None, targets=None) -> Moments:
     """Moments about the centre of ``some`` rows of positive weight.
 
     The arrays are clean, but ``features`` may be any where ``where`` is not.
