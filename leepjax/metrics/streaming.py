@@ -204,8 +204,8 @@ def second_pass(state: Stream) -> Stream:
 def finalize(state: Stream) -> dict[str, jax.Array]:
     """``{name: score}`` of all samples seen: what the passes so far can tell.
 
-    ``neg_label_entropy``; of features ``h_score``, ``regularized_h_score``, ``logme``, ``lfc`` and,
-    by class, ``transrate``; of predictions ``nce`` and, after the second pass, ``leep`` and
+    ``neg_label_entropy``; of features ``h_score``, ``regularized_h_score``, ``logme``, of two
+    classes or more ``lfc`` and, by class, ``transrate``; of predictions ``nce`` and, after the second pass, ``leep`` and
     ``leep_gain``.
 
     Raises:
@@ -220,7 +220,10 @@ def finalize(state: Stream) -> dict[str, jax.Array]:
         if seen is not None and abs(seen - total) > 1e-5 * total:
             wanted = f"a second pass over the same samples, {total:g} by weight"
             raise ValueError(f"state: wanted {wanted}; got {seen:g}")
-    return _finalize(state)
+    scores = _finalize(state)
+    if not isinstance(total, Tracer) and (state.counts > 0).sum() < 2:
+        scores.pop("lfc", None)  # which has no limit there
+    return scores
 
 
 @jax.jit

@@ -69,6 +69,13 @@ def test_a_batch_that_is_masked_throughout_adds_nothing():
     jax.tree.map(np.testing.assert_array_equal, feed(second, nothing, names[1:]), second)
 
 
+def test_one_class_leaves_out_what_it_has_no_limit_for():
+    case = make_case() | {"labels": np.full(N, 2)}
+    scores = streaming.finalize(feed(begin(case), case))
+    assert "lfc" not in scores
+    assert all(np.isfinite(value) for value in scores.values())
+
+
 def test_under_jit():
     case = make_case()
     arrays = {name: case[name] for name in ("features", "probs")}
