@@ -205,8 +205,8 @@ def finalize(state: Stream) -> dict[str, jax.Array]:
     """``{name: score}`` of all samples seen: what the passes so far can tell.
 
     ``neg_label_entropy``; of features ``h_score``, ``regularized_h_score``, ``logme``, of two
-    classes or more ``lfc`` and, by class, ``transrate``; of predictions ``nce`` and, after the second pass, ``leep`` and
-    ``leep_gain``.
+    classes or more ``lfc`` and, by class, ``transrate``; of predictions ``nce`` and, after the
+    second pass, ``leep`` and ``leep_gain``.
 
     Raises:
       ValueError: no sample was seen, or (outside tracing) the second pass saw another number.
