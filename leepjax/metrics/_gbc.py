@@ -143,12 +143,20 @@ def principal_coordinates(g, weights, eigenvalues, vectors, k):
 
     ``eigenvalues [d]``, in any unit, and ``vectors [d, d]`` are in descending order, as an
     eigensolver in this precision leaves them: good to the rounding of the *largest* eigenvalue. For
-    small eigenvalues a Newton step makes the first k directions good to the rounding of the data.
-    It carries the gradient too: to first order it is the whole dependence of the directions on the
-    data, without the division by zero that the derivative of an eigensolver has where eigenvalues
-    coincide.
+    small eigenvalues, or close ones among thousands, two Newton steps make the first k directions
+    good to the rounding of the data. The second carries the gradient: to first order it is the whole dependence of the directions on
+    the data, without the division by zero that the derivative of an eigensolver has where
+    eigenvalues coincide.
     """
+    identity = jnp.eye(vectors.shape[0], dtype=g.dtype)
     eigenvalues, vectors = jax.lax.stop_gradient((eigenvalues, vectors))
+    fixed, fixed_weights = jax.lax.stop_gradient((g, weights))
+    turn = _rotation(fixed, fixed_weights, eigenvalues, vectors, k)[1]
+    # The other directions give way: a rotation is antisymmetric to first order.
+    step = jnp.zeros_like(identity).at[:, :k].set(turn).at[:k, k:].set(-turn[k:].T)
+    vectors = _project(vectors, identity + step)
+    defect = 3 * identity - jnp.matmul(vectors.T, vectors, precision="highest")
+    vectors = _project(vectors, defect / 2)  # orthonormal again
     z, turn = _rotation(g, weights, eigenvalues, vectors, k)
     return z + _project(g, _project(vectors, turn))
 
