@@ -144,9 +144,9 @@ def principal_coordinates(g, weights, eigenvalues, vectors, k):
     ``eigenvalues [d]``, in any unit, and ``vectors [d, d]`` are in descending order, as an
     eigensolver in this precision leaves them: good to the rounding of the *largest* eigenvalue. For
     small eigenvalues, or close ones among thousands, two Newton steps make the first k directions
-    good to the rounding of the data. The second carries the gradient: to first order it is the whole dependence of the directions on
-    the data, without the division by zero that the derivative of an eigensolver has where
-    eigenvalues coincide.
+    good to the rounding of the data. The second carries the gradient: to first order it is the
+    whole dependence of the directions on the data, without the division by zero that the derivative
+    of an eigensolver has where eigenvalues coincide.
     """
     identity = jnp.eye(vectors.shape[0], dtype=g.dtype)
     eigenvalues, vectors = jax.lax.stop_gradient((eigenvalues, vectors))
