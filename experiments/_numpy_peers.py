@@ -71,14 +71,16 @@ def logme(features: np.ndarray, labels: np.ndarray, num_classes: int) -> float:
     """
     n = len(labels)
     values, vectors = np.linalg.eigh(features.T @ features)
+    kept = values > 10 * np.finfo(values.dtype).eps * values[-1]  # the others are rounding
     values = values.astype(np.float64)
-    kept = values > 1e-6 * values[-1]
-    projections = _class_sums(features, labels, num_classes) @ vectors[:, kept]
+    sums = _class_sums(features, labels, num_classes)
+    mean = sums.sum(0, dtype=np.float64) / n
+    scale = (values.sum() - n * mean @ mean) / len(values)  # of the features about their mean
+    projections = sums @ vectors[:, kept]
     values = values[kept]
     projections = projections.astype(np.float64) ** 2 / values
     counts = np.bincount(labels, minlength=num_classes)
     residual = np.maximum(counts - projections.sum(1), 0)
-    scale = values.mean()
 
     grid = np.geomspace(1e-6 * scale, 1e9 * scale, 121)
     shrunk = grid[:, None] / (grid[:, None] + values)  # [t, d]

@@ -20,10 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from leepjax.metrics._moments import Moments, measure, spectrum_of
+from leepjax.metrics._moments import Moments, blank, measure, spectrum_of
 from leepjax.metrics._sums import by_layout, spread
 
 ROW_SUM_TOLERANCE = {2: 2e-2, 4: 1e-4, 8: 1e-6}  # by bytes of the dtype: half, single, double
+MOST_CELLS = 2**27  # of a table of class pairs: 512 MiB of floats
 SOME = 15  # samples that say about where the features are
 MATRICES = ("probs", "logits", "features")
 INTEGERS = ("labels", "source_labels")
@@ -43,6 +44,19 @@ def undefined(message: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
         return kernel
 
     return mark
+
+
+def refuse_undefined(kernel: Callable[..., Any], value: Any, name: str = "") -> None:
+    """Raise what an :func:`undefined` kernel means by NaN."""
+    message = getattr(kernel, "undefined", None)
+    if message and not isinstance(value, Tracer) and np.isnan(value):
+        raise ValueError(f"{name}: {message}".removeprefix(": "))
+
+
+def adds(kernel: Any) -> Any:
+    """Mark a kernel that is a sum: of no samples at all, or of no weight, it is zero."""
+    kernel.adds = True
+    return kernel
 
 
 def evaluate(
@@ -99,6 +113,7 @@ def evaluate_all(
     for name, array in (("num_classes", "labels"), ("num_source_classes", "source_labels")):
         if array in arrays:
             counts = counts | {name: check_count(name, counts[name])}
+    _check_cells(arrays, counts)
     _check_shapes(arrays)
     static = tuple(
         (name, kernel, tuple(sorted(options.items())))
@@ -108,21 +123,25 @@ def evaluate_all(
     values, broken = _run(static, arrays, given, tuple(sorted(counts.items())), layout)
     if not isinstance(broken, Tracer):
         if np.asarray(broken).any():
-            _raise(arrays, counts)
+            _raise(_rules(arrays, counts, _may_be_empty(static)), arrays)
         for name, (kernel, _) in kernels.items():
-            message = getattr(kernel, "undefined", None)
-            if message and not isinstance(values[name], Tracer) and np.isnan(values[name]):
-                raise ValueError(f"{name}: {message}".removeprefix(": "))
+            refuse_undefined(kernel, values[name], name)
     return values
 
 
 @partial(jax.jit, static_argnames=("kernels", "counts", "layout"))
 def _run(kernels, arrays, given, counts, layout):
     with spread(layout):
-        broken = jnp.stack([rule.broken.any() for rule in _rules(arrays, dict(counts))])
-        shared = _Shared(_clean(arrays), dict(counts), given)
+        broken = jnp.stack(
+            [rule.broken.any() for rule in _rules(arrays, dict(counts), _may_be_empty(kernels))]
+        )
+        shared = Shared(_clean(arrays), dict(counts), given)
         values = {name: shared.call(kernel, dict(options)) for name, kernel, options in kernels}
     return jax.tree.map(lambda v: jnp.where(broken.any(), jnp.nan, v), values), broken
+
+
+def _may_be_empty(kernels):
+    return all(hasattr(kernel, "adds") for _, kernel, _ in kernels)
 
 
 def derived(given: Container[str]) -> set[str]:
@@ -131,11 +150,13 @@ def derived(given: Container[str]) -> set[str]:
     return names | ({"source_labels"} if "probs" in given else set())
 
 
-class _Shared:
+class Shared:
     """What kernels ask for by name; what is derived is computed once, when first asked for."""
 
     def __init__(self, arrays: dict[str, jax.Array], counts: dict[str, Any], given: dict[str, Any]):
         self.known: dict[str, Any] = {**counts, **given, **arrays}
+        # Moments blank them by blocks of rows: no second array of the features' size.
+        self.raw_features = self.known.pop("features", None), self.known.pop("where", None)
         self.outputs: Any = arrays.get("probs", arrays.get("logits"))
 
     def call(self, kernel: Callable[..., Any], options: dict[str, Any]) -> Any:
@@ -147,6 +168,7 @@ class _Shared:
             make = {
                 "probs": lambda: jax.nn.softmax(self.get("logits"), axis=1),
                 "source_labels": self._argmax,
+                "features": lambda: blank(*self.raw_features),
                 "moments": self._measure,
                 "spectrum": lambda: spectrum_of(self.get("moments")),
             }
@@ -157,14 +179,15 @@ class _Shared:
         return jnp.argmax(self.outputs, 1).astype(jnp.int32)
 
     def _measure(self) -> Moments:
-        known = self.known
+        known, (features, where) = self.known, self.raw_features
         labels, targets = known.get("labels"), known.get("targets")
         if labels is None:
             labels = jnp.zeros(known["weights"].shape, jnp.int32)
         return measure(
-            known["features"],
+            features,
             labels,
             known["weights"],
+            where=where,
             some=known["some"],
             num_classes=known["num_classes"] or 1,
             targets=None if targets is None else targets.reshape(len(labels), -1),
@@ -184,13 +207,12 @@ def _clean(arrays: dict[str, jax.Array]) -> dict[str, Any]:
     included, dtype = _included(arrays), jnp.result_type(float)  # float32; float64 under x64
     clean: dict[str, Any] = {"weights": included.astype(dtype)}
     for name, x in arrays.items():
-        if name == "where":
-            continue
-        x = x.astype(jnp.int32 if name in INTEGERS else jnp.promote_types(x.dtype, dtype))
-        if name == "probs" and arrays[name].dtype.itemsize < 4:
-            x = x / x.sum(1, keepdims=True)  # half precision sums to 1 in its own way
-        if "where" in arrays:
-            x = jnp.where(included.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
+        if name not in ("features", "where"):  # which are blanked when, and where, they are needed
+            x = x.astype(jnp.int32) if name in INTEGERS else x
+            if name == "probs" and x.dtype.itemsize < 4:
+                x = x.astype(dtype)
+                x = x / x.sum(1, keepdims=True)  # half precision sums to 1 in its own way
+            x = blank(x, arrays.get("where"))
         clean[name] = x
     # A few of the samples that count, from first to last; computed only where not known before.
     n = included.shape[0]
@@ -202,14 +224,14 @@ def _clean(arrays: dict[str, jax.Array]) -> dict[str, Any]:
     return clean
 
 
-def _rules(arrays, counts) -> list[_Rule]:
+def _rules(arrays, counts, may_be_empty) -> list[_Rule]:
     """What values must satisfy, sample by sample; masked samples satisfy everything.
 
     Written as reductions that a CPU does in one pass without intermediate arrays.
     """
     included = _included(arrays)
     rules = []
-    if "where" in arrays:
+    if "where" in arrays and not may_be_empty:
         rules.append(_Rule("where", "at least one sample that is True", ~included.any()))
     for name, bound in (("labels", "num_classes"), ("source_labels", "num_source_classes")):
         if name in arrays:
@@ -232,12 +254,13 @@ def _rules(arrays, counts) -> list[_Rule]:
         rules.append(
             _Rule("weights", "finite numbers >= 0", included & ~((w >= 0) & (w < jnp.inf)))
         )
-        rules.append(_Rule("weights", "a positive sum", ~jnp.any(included & (w > 0))))
+        if not may_be_empty:
+            rules.append(_Rule("weights", "a positive sum", ~jnp.any(included & (w > 0))))
     return rules
 
 
-def _raise(arrays, counts):
-    for rule in _rules(arrays, counts):
+def _raise(rules, arrays):
+    for rule in rules:
         broken = np.atleast_1d(np.asarray(rule.broken))
         if broken.any():
             if broken.size == 1 and len(_included(arrays)) != 1:
@@ -299,6 +322,15 @@ def check_key(key: Any) -> jax.Array:
     if key is None or key.shape != ():
         raise ValueError("key: wanted one JAX random key, as of jax.random.key(0)")
     return key
+
+
+def _check_cells(arrays, counts):
+    """Counts of pairs of classes must fit: an absurd label is a mistake, not a large table."""
+    if "source_labels" in arrays and "labels" in arrays:
+        s, c = counts["num_source_classes"], counts["num_classes"]
+        if s * c > MOST_CELLS:
+            wanted = f"at most {MOST_CELLS:,} pairs of source and target classes"
+            raise ValueError(f"source_labels: wanted {wanted}, got {s:,} times {c:,}")
 
 
 def _check_shapes(arrays: dict[str, jax.Array]) -> None:

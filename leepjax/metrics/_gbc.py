@@ -85,8 +85,8 @@ def gbc(
 def _gbc(features, labels, weights, spectrum, *, num_classes, covariance, num_components):
     g, unit = centred(features, weights)
     k = min(num_components, features.shape[1])
-    descending = spectrum.vectors[:, ::-1]
-    z = principal_coordinates(g, weights, descending, k)
+    descending = spectrum.eigenvalues[::-1], spectrum.vectors[:, ::-1]
+    z = principal_coordinates(g, weights, *descending, k)
     return _overlap(z, spectrum.kept[::-1][:k], unit, labels, weights, num_classes, covariance)
 
 
@@ -138,34 +138,44 @@ def _overlap(z, kept, unit, labels, weights, num_classes, covariance):
     return jax.lax.map(row, jnp.arange(num_classes)).sum()
 
 
-def principal_coordinates(g, weights, vectors, k):
+def principal_coordinates(g, weights, eigenvalues, vectors, k):
     """Coordinates ``[n, k]`` of centred ``g`` along its first k principal directions.
 
-    ``vectors [d, d]`` are the directions in descending order, as an eigensolver in this precision
-    leaves them: good to the rounding of the *largest* eigenvalue. For small eigenvalues two Newton
-    steps make them good to the rounding of the data. The second carries the gradient: to first
-    order it is the whole dependence of the directions on the data, without the division by zero
-    that the derivative of an eigensolver has where eigenvalues coincide.
+    ``eigenvalues [d]``, in any unit, and ``vectors [d, d]`` are in descending order, as an
+    eigensolver in this precision leaves them: good to the rounding of the *largest* eigenvalue. For
+    small eigenvalues, or close ones among thousands, two Newton steps make the first k directions
+    good to the rounding of the data. The second carries the gradient: to first order it is the
+    whole dependence of the directions on the data, without the division by zero that the derivative
+    of an eigensolver has where eigenvalues coincide.
     """
     identity = jnp.eye(vectors.shape[0], dtype=g.dtype)
-    vectors = jax.lax.stop_gradient(vectors)
+    eigenvalues, vectors = jax.lax.stop_gradient((eigenvalues, vectors))
     fixed, fixed_weights = jax.lax.stop_gradient((g, weights))
-    step = _rotation(_project(fixed, vectors), fixed_weights, vectors.shape[1])
+    turn = _rotation(fixed, fixed_weights, eigenvalues, vectors, k)[1]
+    # The other directions give way: a rotation is antisymmetric to first order.
+    step = jnp.zeros_like(identity).at[:, :k].set(turn).at[:k, k:].set(-turn[k:].T)
     vectors = _project(vectors, identity + step)
     defect = 3 * identity - jnp.matmul(vectors.T, vectors, precision="highest")
     vectors = _project(vectors, defect / 2)  # orthonormal again
-    z = _project(g, vectors)
-    return z[:, :k] + _project(z, _rotation(z, weights, k))
+    z, turn = _rotation(g, weights, eigenvalues, vectors, k)
+    return z + _project(g, _project(vectors, turn))
 
 
-def _rotation(z, weights, k):
-    """``R [d, k]`` such that the first k columns of z(1 + R) are nearly uncorrelated with all."""
-    gram = jnp.matmul(z.T, weights[:, None] * z[:, :k], precision="highest")
+def _rotation(g, weights, eigenvalues, vectors, k):
+    """Coordinates ``z [n, k]`` along the first k vectors, and R ``[d, k]`` that turns these right.
+
+    Those of ``vectors (1 + R)`` are nearly uncorrelated with the coordinates along all the others.
+    """
+    z = _project(g, vectors[:, :k])
+    along = jnp.matmul(g.T, weights[:, None] * z, precision="highest")  # no [n, d] beside g
+    gram = _project(vectors.T, along)
     power = jax.lax.stop_gradient(jnp.matmul(weights, jnp.square(z), precision="highest"))
-    gap = power[None, :k] - power[:, None]
-    apart = jnp.abs(gap) > GAP * jnp.maximum(power[None, :k], power[:, None])
+    unit = power[0] / jnp.where(eigenvalues[0] > 0, eigenvalues[0], 1)
+    every = jnp.concatenate([power, eigenvalues[k:] * unit])
+    gap = power[None] - every[:, None]
+    apart = jnp.abs(gap) > GAP * jnp.maximum(power[None], every[:, None])
     small = apart & (4 * jnp.abs(gram) < jnp.abs(gap))
-    return jnp.where(small, gram / jnp.where(small, gap, 1), 0)
+    return z, jnp.where(small, gram / jnp.where(small, gap, 1), 0)
 
 
 def _project(x, matrix):

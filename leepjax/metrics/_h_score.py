@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from leepjax.metrics._evaluate import evaluate
-from leepjax.metrics._moments import Moments, spectrum_of
+from leepjax.metrics._moments import Moments
+from leepjax.metrics._of_moments import evaluate_moments
 
 
 def h_score(
@@ -56,7 +57,7 @@ def h_score(
 
 def h_score_from_moments(moments: Moments) -> jax.Array:
     """:func:`h_score` of ``leepjax.metrics.moments`` alone."""
-    return _h_score(moments, spectrum_of(moments))
+    return evaluate_moments(_h_score, moments)
 
 
 def _h_score(moments, spectrum):

@@ -7,6 +7,9 @@ import jax.numpy as jnp
 
 from leepjax.metrics._evaluate import check_choice, evaluate, undefined
 from leepjax.metrics._moments import Moments, sum_of_squares
+from leepjax.metrics._of_moments import evaluate_moments
+
+CENTERINGS = ("scalar", "double")
 
 
 def lfc(
@@ -52,22 +55,27 @@ def lfc(
     Source: Deshpande, Achille, Ravichandran, Li, Zancato, Fowlkes, Bhotika, Soatto, Perona, "A
     Linearized Framework and a New Benchmark for Model Selection for Fine-tuning", 2021.
     """
+    check_choice("centering", centering, CENTERINGS)
     return evaluate(
-        lfc_from_moments,
+        _lfc,
         features=features,
         labels=labels,
         num_classes=num_classes,
         where=where,
         weights=weights,
-        centering=check_choice("centering", centering, ("scalar", "double")),
+        centering=centering,
     )
 
 
-@undefined("labels: wanted at least two classes, got one")
 def lfc_from_moments(moments: Moments, *, centering: str = "scalar") -> jax.Array:
-    """:func:`lfc` of ``leepjax.metrics.moments`` alone.
+    """:func:`lfc` of ``leepjax.metrics.moments`` alone."""
+    check_choice("centering", centering, CENTERINGS)
+    return evaluate_moments(_lfc, moments, centering=centering)
 
-    With f = f0 + 1 m^T, f0 centred of scatter A, K is f0 f0^T plus (f0 m) 1^T plus its transpose
+
+@undefined("labels: wanted at least two classes, got one")
+def _lfc(moments, *, centering):
+    """With f = f0 + 1 m^T, f0 centred of scatter A, K is f0 f0^T plus (f0 m) 1^T plus its transpose
     plus a constant, mutually orthogonal: |K|^2 = |A|^2 + 2 n m^T A m without the constant. L is
     2 * same - 1; for the class sums s_c of f0, <f0 f0^T, same> = sum_c |s_c|^2 and
     <(f0 m) 1^T, same> = sum_c n_c m^T s_c.

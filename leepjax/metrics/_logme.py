@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from leepjax.metrics._evaluate import evaluate, undefined
-from leepjax.metrics._moments import RTOL, Moments, Spectrum, spectrum_of
+from leepjax.metrics._moments import RTOL, Moments, Spectrum
+from leepjax.metrics._of_moments import evaluate_moments
 
 LOWEST, HIGHEST = 1e-6, 1e9  # bounds of t, in mean non-zero eigenvalues of the scatter
 GRID, ZOOMS, ZOOM = 121, 9, 9  # eight points a decade; then each zoom narrows fourfold
@@ -69,7 +70,7 @@ def logme(
 
 def logme_from_moments(moments: Moments) -> jax.Array:
     """:func:`logme` of ``leepjax.metrics.moments`` alone."""
-    return _logme(moments, spectrum_of(moments))
+    return evaluate_moments(_logme, moments)
 
 
 def logme_regression(
@@ -109,7 +110,7 @@ def logme_regression(
 
 def logme_regression_from_moments(moments: Moments) -> jax.Array:
     """:func:`logme_regression` of ``leepjax.metrics.moments`` with targets alone."""
-    return _logme_regression(moments, spectrum_of(moments))
+    return evaluate_moments(_logme_regression, moments, targets=True)
 
 
 def _logme(moments, spectrum):

@@ -99,19 +99,29 @@ def select_classes(moments: Moments, classes) -> Moments:
     return Moments(shift, unit, *(x[classes] for x in by_class), targets=None)
 
 
+def blank(x, where):
+    """Clean samples ``[n, ...]``: at least single precision, and zero where masked."""
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        x = x.astype(jnp.promote_types(x.dtype, jnp.result_type(float)))
+    return x if where is None else jnp.where(where.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
+
+
 def centre_of(features, weights, some):
     """A shift near the features, and a unit of their size about it; constants.
 
     The median of ``some`` rows: no outlier moves it, and it is what features that do not vary are.
     """
     features = jax.lax.stop_gradient(features)
-    shift = jnp.median(features[some], axis=0)
+    shift = jnp.median(blank(features[some], None), axis=0)
     sizes = jnp.abs(features - shift[None]).max(1)
     return shift, power_of_two(jnp.max(jnp.where(weights > 0, sizes, 0)))
 
 
-def measure(features, labels, weights, *, some, num_classes, targets=None) -> Moments:
-    """Moments of clean arrays, about the centre of ``some`` rows of positive weight."""
+def measure(features, labels, weights, *, some, num_classes, where=None, targets=None) -> Moments:
+    """Moments about the centre of ``some`` rows of positive weight.
+
+    The arrays are clean, but ``features`` may be any where ``where`` is not.
+    """
     about = centre_of(features, weights, some)
     if targets is not None:
         about = *about, jnp.median(jax.lax.stop_gradient(targets)[some], axis=0)
@@ -122,18 +132,19 @@ def measure(features, labels, weights, *, some, num_classes, targets=None) -> Mo
         weights,
         num_classes=num_classes,
         targets=targets,
+        where=where,
     )
 
 
 def measure_about(
-    about, features, labels, weights, *, num_classes, targets=None, by_class=False
+    about, features, labels, weights, *, num_classes, targets=None, where=None, by_class=False
 ) -> Moments:
-    """Moments of clean arrays about a given ``(shift, unit)``, and shift of the targets."""
+    """Moments as of :func:`measure` about a given ``(shift, unit)``, and shift of the targets."""
     shift, unit, *target_shift = about
 
-    def add_up(features, labels, weights, *targets_and_about):
-        *targets, (shift, unit, *target_shift) = targets_and_about
-        g = (features - shift[None]) / unit
+    def add_up(features, labels, weights, targets, where, about):
+        shift, unit, *target_shift = about
+        g = (blank(features, where) - shift[None]) / unit
         weighted = weights[:, None] * g
         norms = jnp.sum(g * g, 1)
 
@@ -149,18 +160,18 @@ def measure_about(
             by(weighted * norms[:, None]),
             by(weights * norms**2),
         )
-        if targets:
-            h = targets[0] - target_shift[0][None]
+        if targets is not None:
+            h = targets - target_shift[0][None]
             products = jnp.matmul((weights[:, None] * h).T, g, precision="highest")
             sums += ((weights[:, None] * h).sum(0), (weights[:, None] * h * h).sum(0), products)
         return sums
 
-    rows = (features, labels, weights) if targets is None else (features, labels, weights, targets)
+    rows = (features, labels, weights, targets, where)
     support, counts, sums, gram, norms, norm_sums, squared, *products = sum_over_samples(
         add_up, rows, about
     )
     if by_class:
-        g = (features - shift[None]) / unit
+        g = (blank(features, where) - shift[None]) / unit
         gram = map_class_grams(lambda _, gram: gram, g, labels, weights, counts)
     else:
         gram = _symmetric(gram)

@@ -136,8 +136,9 @@ def _components(x, valid, num_components):
     k = min(num_components, m)
     # By the Gram of the m samples, which are few: x'u, for an eigenvector u, is a direction times
     # its singular value.
-    vectors = jnp.linalg.eigh(jnp.matmul(x, x.T, precision="highest"))[1][:, ::-1]
-    loadings = principal_coordinates(x.T, jnp.ones(d, x.dtype), vectors, k)
+    values, vectors = jnp.linalg.eigh(jnp.matmul(x, x.T, precision="highest"))
+    ones = jnp.ones(d, x.dtype)
+    loadings = principal_coordinates(x.T, ones, values[::-1], vectors[:, ::-1], k)
     power = jnp.square(loadings).sum(0)
     kept = (power > RTOL * power.max()) & (jnp.arange(k) < valid.sum() - 1)
     largest = jnp.take_along_axis(loadings, jnp.abs(loadings).argmax(0)[None], 0)

@@ -19,7 +19,7 @@ from leepjax.metrics._knn import _knn, knn
 from leepjax.metrics._lda_score import _lda_score, lda_score
 from leepjax.metrics._leep import _leep, _leep_gain, leep, leep_gain
 from leepjax.metrics._leep_calibrated import _leep_calibrated, leep_calibrated
-from leepjax.metrics._lfc import lfc, lfc_from_moments
+from leepjax.metrics._lfc import _lfc, lfc
 from leepjax.metrics._linear_probe import _linear_probe, linear_probe
 from leepjax.metrics._logme import _logme, _logme_regression, logme, logme_regression
 from leepjax.metrics._nce import _nce, nce
@@ -33,10 +33,7 @@ from leepjax.metrics._pactran import (
 )
 from leepjax.metrics._pactran_gaussian import _pactran_gaussian, pactran_gaussian
 from leepjax.metrics._parc import _parc, parc
-from leepjax.metrics._regularized_h_score import (
-    regularized_h_score,
-    regularized_h_score_from_moments,
-)
+from leepjax.metrics._regularized_h_score import _regularized_h_score, regularized_h_score
 from leepjax.metrics._sfda import _sfda, sfda
 from leepjax.metrics._transrate import _transrate, transrate
 
@@ -88,7 +85,7 @@ METRICS: dict[str, Metric] = {
         Metric(
             "regularized_h_score",
             regularized_h_score,
-            regularized_h_score_from_moments,
+            _regularized_h_score,
             _FEATURES,
             **_SMOOTH,
         ),
@@ -100,7 +97,7 @@ METRICS: dict[str, Metric] = {
             ("features", "targets"),
             **_SMOOTH,
         ),
-        Metric("lfc", lfc, lfc_from_moments, _FEATURES, **_SMOOTH),
+        Metric("lfc", lfc, _lfc, _FEATURES, **_SMOOTH),
         Metric("transrate", transrate, _transrate, _FEATURES, **_SMOOTH),
         Metric("gbc", gbc, _gbc, _FEATURES, **_SMOOTH),
         Metric("lda_score", lda_score, _lda_score, _FEATURES),

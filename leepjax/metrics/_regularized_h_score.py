@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._moments import RTOL, Moments, sum_of_squares
+from leepjax.metrics._of_moments import evaluate_moments
 
 
 def regularized_h_score(
@@ -47,7 +48,7 @@ def regularized_h_score(
     well-conditioned estimator for large-dimensional covariance matrices", 2004.
     """
     return evaluate(
-        regularized_h_score_from_moments,
+        _regularized_h_score,
         features=features,
         labels=labels,
         num_classes=num_classes,
@@ -58,6 +59,10 @@ def regularized_h_score(
 
 def regularized_h_score_from_moments(moments: Moments) -> jax.Array:
     """:func:`regularized_h_score` of ``leepjax.metrics.moments`` alone."""
+    return evaluate_moments(_regularized_h_score, moments)
+
+
+def _regularized_h_score(moments):
     n = moments.total
     covariance = moments.scatter / n
     d = covariance.shape[0]

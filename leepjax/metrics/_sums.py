@@ -28,7 +28,7 @@ _layout: ContextVar[NamedSharding | None] = ContextVar("layout", default=None)
 def sum_over_samples(fn: Callable[..., Any], rows: tuple[Any, ...], *shared: Any) -> Any:
     """``fn(*rows, *shared)``, for an ``fn`` that adds: of all rows = the sum over parts of them.
 
-    ``rows`` are arrays ``[n, ...]``, ``shared`` pytrees of arrays that all rows need. The
+    ``rows`` are arrays ``[n, ...]`` or None, ``shared`` pytrees of arrays that all rows need. The
     derivative is that of the plain expression, not of the loop over blocks.
     """
 
@@ -69,7 +69,7 @@ def is_spread() -> bool:
 
 
 def _by_blocks(plain, rows, shared):
-    n, size = rows[0].shape[0], sum(np.size(x) for x in rows)
+    n, size = rows[0].shape[0], sum(np.size(x) for x in jax.tree.leaves(rows))
     if jax.default_backend() != "cpu" or size < LARGE or n <= BLOCK:
         return plain(rows, shared)
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from leepjax.metrics._evaluate import check_count, evaluate
+from leepjax.metrics._evaluate import adds, check_count, evaluate
 from leepjax.metrics._moments import Moments as Moments
 from leepjax.metrics._moments import Targets as Targets
 from leepjax.metrics._moments import add, centre_of, measure_about, select_classes
@@ -77,7 +77,7 @@ def update(
       features: ``[n, d]`` floating-point features.
       labels: ``[n]`` integer labels in ``0..c-1``; may be left out where c is 1.
       targets: ``[n]`` or ``[n, t]`` real targets, where the state has them.
-      where: ``[n]`` bool, the samples to count; default all.
+      where: ``[n]`` bool, the samples to count; default all; none at all add nothing.
       weights: ``[n]`` float >= 0, frequency weights.
 
     Raises:
@@ -148,12 +148,14 @@ def _about(features, weights, some):
     return centre_of(features, weights, some)
 
 
+@adds
 def _update(features, labels, weights, state):
     about, c, by_class = (state.shift, state.unit), len(state.counts), state.gram.ndim == 3
     batch = measure_about(about, features, labels, weights, num_classes=c, by_class=by_class)
     return add(state, batch)
 
 
+@adds
 def _update_with_targets(features, labels, weights, targets, state):
     about = (state.shift, state.unit, state.targets.shift)
     batch = measure_about(

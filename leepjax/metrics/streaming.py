@@ -28,7 +28,7 @@ import numpy as np
 from jax.core import Tracer
 
 from leepjax.metrics import moments as _moments
-from leepjax.metrics._evaluate import check_count, evaluate
+from leepjax.metrics._evaluate import adds, check_count, evaluate
 from leepjax.metrics._h_score import h_score_from_moments
 from leepjax.metrics._leep import conditional_of, joint_of, log_likelihood
 from leepjax.metrics._lfc import lfc_from_moments
@@ -128,7 +128,7 @@ def update(
       features: ``[n, d]``, where the stream was begun with features; not needed in a second pass.
       probs: ``[n, s]`` source-class probabilities, where it was begun with source classes.
       logits: ``[n, s]`` source-class logits, in place of ``probs``.
-      where: ``[n]`` bool, the samples to count; default all.
+      where: ``[n]`` bool, the samples to count; default all; none at all add nothing.
       weights: ``[n]`` float >= 0, frequency weights.
 
     Raises:
@@ -204,9 +204,9 @@ def second_pass(state: Stream) -> Stream:
 def finalize(state: Stream) -> dict[str, jax.Array]:
     """``{name: score}`` of all samples seen: what the passes so far can tell.
 
-    ``neg_label_entropy``; of features ``h_score``, ``regularized_h_score``, ``logme``, ``lfc`` and,
-    by class, ``transrate``; of predictions ``nce`` and, after the second pass, ``leep`` and
-    ``leep_gain``.
+    ``neg_label_entropy``; of features ``h_score``, ``regularized_h_score``, ``logme``, of two
+    classes or more ``lfc`` and, by class, ``transrate``; of predictions ``nce`` and, after the
+    second pass, ``leep`` and ``leep_gain``.
 
     Raises:
       ValueError: no sample was seen, or (outside tracing) the second pass saw another number.
@@ -220,7 +220,10 @@ def finalize(state: Stream) -> dict[str, jax.Array]:
         if seen is not None and abs(seen - total) > 1e-5 * total:
             wanted = f"a second pass over the same samples, {total:g} by weight"
             raise ValueError(f"state: wanted {wanted}; got {seen:g}")
-    return _finalize(state)
+    scores = _finalize(state)
+    if not isinstance(total, Tracer) and (state.counts > 0).sum() < 2:
+        scores.pop("lfc", None)  # which has no limit there
+    return scores
 
 
 @jax.jit
@@ -247,16 +250,19 @@ def _check_given(name: str, x: Any, wanted: bool, optional: bool) -> None:
         raise ValueError(f"{name}: wanted {wish}, got {'none' if x is None else 'one'}")
 
 
+@adds
 def _counts(labels, weights, *, num_classes):
     return jax.ops.segment_sum(weights, labels, num_classes)
 
 
+@adds
 def _predictions(probs, labels, weights, *, num_classes):
     soft = joint_of(probs, labels, weights, num_classes=num_classes)
     hard = joint_counts(probs.argmax(1), labels, weights, probs.shape[1], num_classes)
     return Predictions(soft, hard, jnp.zeros((), soft.dtype), jnp.zeros((), soft.dtype))
 
 
+@adds
 def _predictions_again(probs, labels, weights, conditional):
     zeros = jnp.zeros_like(conditional)
     return Predictions(

@@ -15,7 +15,8 @@ Example:
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -130,15 +131,7 @@ def subsample(
     Source: Shao and Wu, "A General Theory for Jackknife Variance Estimation", Annals of Statistics,
     1989.
     """
-    included = _included(metric, arrays, where, options)
-    rank = jnp.arange(len(included))
-
-    def replicate(key):
-        lot = jnp.where(included, jax.random.uniform(key, included.shape), 2)
-        half = jnp.zeros_like(included).at[jnp.argsort(lot)].set(rank < included.sum() // 2)
-        return metric(*arrays, where=half, **options)
-
-    return _map(replicate, key, num_replicates)
+    return _replicates(_half, key, num_replicates, metric, arrays, where, options)
 
 
 def bootstrap(
@@ -163,18 +156,7 @@ def bootstrap(
     _check_weights(metric)
     if "weights" in options:
         raise ValueError("weights: wanted none, as the bootstrap draws its own; got some")
-    included = _included(metric, arrays, where, options)
-    chance = included / included.sum()
-
-    def replicate(key):
-        drawn = jnp.searchsorted(jnp.cumsum(chance), jax.random.uniform(key, included.shape))
-        # As many draws as samples count, of them alone.
-        counted = jnp.arange(len(included)) < included.sum()
-        drawn = jnp.minimum(drawn, len(included) - 1)
-        weights = jnp.zeros(len(included)).at[drawn].add(counted.astype(float))
-        return metric(*arrays, where=where, weights=jnp.where(included, weights, 0), **options)
-
-    return _map(replicate, key, num_replicates)
+    return _replicates(_resampled, key, num_replicates, metric, arrays, where, options)
 
 
 def permutation_null(
@@ -196,28 +178,52 @@ def permutation_null(
     """
     if "labels" not in inspect.signature(metric).parameters:
         raise ValueError(f"metric: wanted one that takes labels, got {metric.__name__}")
-    included = _included(metric, arrays, where, options)
-    *others, labels = arrays
-    labels = jnp.asarray(labels)
+    return _replicates(_shuffled, key, num_replicates, metric, arrays, where, options)
+
+
+def _half(key, included, labels):
+    lot = jnp.where(included, jax.random.uniform(key, included.shape), 2)
+    first = jnp.arange(len(included)) < included.sum() // 2
+    return {"where": jnp.zeros_like(included).at[jnp.argsort(lot)].set(first)}
+
+
+def _resampled(key, included, labels):
+    cumulative = jnp.cumsum(included / included.sum())
+    drawn = jnp.searchsorted(cumulative, jax.random.uniform(key, included.shape))
+    # As many draws as samples count, of them alone.
+    counted = jnp.arange(len(included)) < included.sum()
+    drawn = jnp.minimum(drawn, len(included) - 1)
+    weights = jnp.zeros(len(included)).at[drawn].add(counted.astype(float))
+    return {"weights": jnp.where(included, weights, 0)}
+
+
+def _shuffled(key, included, labels):
     slots = jnp.argsort(~included)  # those that count come first, in their order
+    lot = jnp.where(included, jax.random.uniform(key, included.shape), 2)
+    return {"labels": labels.at[slots].set(labels[jnp.argsort(lot)])}
+
+
+def _replicates(draw, key, num_replicates, metric, arrays, where, options):
+    """Scores of the arrays as ``draw`` changes them, with each of so many keys."""
+    metric(*arrays, where=where, **options)  # raises what there is to raise
+    keys = jax.random.split(check_key(key), check_count("num_replicates", num_replicates))
+    arrays = tuple(x if isinstance(x, jax.Array) else np.asarray(x) for x in arrays)
+    where = jnp.ones(len(arrays[-1]), bool) if where is None else jnp.asarray(where)
+    static = {name: x for name, x in options.items() if isinstance(x, Hashable)}
+    moving = {name: jnp.asarray(x) for name, x in options.items() if name not in static}
+    return _map(draw, metric, tuple(sorted(static.items())), keys, arrays, where, moving)
+
+
+@partial(jax.jit, static_argnames=("draw", "metric", "static"))
+def _map(draw, metric, static, keys, arrays, where, moving):
+    # At the top of the module, so that a second call finds its program compiled.
+    *others, labels = arrays  # or what else comes last, which then stays
 
     def replicate(key):
-        lot = jnp.where(included, jax.random.uniform(key, included.shape), 2)
-        shuffled = labels.at[slots].set(labels[jnp.argsort(lot)])
-        return metric(*others, shuffled, where=where, **options)
+        drawn = {"where": where, "labels": labels, **draw(key, where, labels)}
+        return metric(*others, drawn.pop("labels"), **drawn, **dict(static), **moving)
 
-    return _map(replicate, key, num_replicates)
-
-
-def _included(metric, arrays, where, options):
-    metric(*arrays, where=where, **options)  # raises what there is to raise
-    n = np.shape(arrays[-1])[0]
-    return jnp.ones(n, bool) if where is None else jnp.asarray(where)
-
-
-def _map(replicate, key, num_replicates):
-    keys = jax.random.split(check_key(key), check_count("num_replicates", num_replicates))
-    return jax.jit(lambda keys: jax.lax.map(replicate, keys))(keys)
+    return jax.lax.map(replicate, keys)
 
 
 def _check_weights(metric):

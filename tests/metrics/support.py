@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import logging
 
 import jax
 import jax.numpy as jnp
@@ -195,3 +196,25 @@ def assert_metric_agrees(metric, value, case, use=(), tolerance=1e-4):
     if metric.name in ACCURACIES:
         tolerance += 1 / (case["where"].sum() if "where" in use else len(case["where"]))
     assert_agrees(value, oracle_of(metric, case, use), tolerance)
+
+
+class Compilations(logging.Handler):
+    """Names of the programs that JAX compiles while this handler listens."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def emit(self, record):
+        if record.getMessage().startswith("Compiling "):
+            self.names.append(record.getMessage().split(" with ")[0])
+
+    def __enter__(self):
+        self._log = jax.log_compiles()
+        self._log.__enter__()
+        logging.getLogger("jax").addHandler(self)
+        return self.names
+
+    def __exit__(self, *exception):
+        logging.getLogger("jax").removeHandler(self)
+        self._log.__exit__(*exception)

@@ -2,7 +2,6 @@
 
 import contextlib
 import inspect
-import logging
 import re
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from .support import (
     ACCURACIES,
     FLOATS,
     C,
+    Compilations,
     D,
     N,
     S,
@@ -517,28 +517,6 @@ def test_vmap_equals_a_loop(metric, x64):
     loop = [evaluate(metric, case, use) for case in cases]
     close(evaluate(metric, batch, use, jax.vmap), loop)
     close(evaluate(metric, batch, use, jit_vmap), loop)
-
-
-class Compilations(logging.Handler):
-    """Names of the programs that JAX compiles while this handler listens."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = []
-
-    def emit(self, record):
-        if record.getMessage().startswith("Compiling "):
-            self.names.append(record.getMessage().split(" with ")[0])
-
-    def __enter__(self):
-        self._log = jax.log_compiles()
-        self._log.__enter__()
-        logging.getLogger("jax").addHandler(self)
-        return self.names
-
-    def __exit__(self, *exception):
-        logging.getLogger("jax").removeHandler(self)
-        self._log.__exit__(*exception)
 
 
 def test_compilations_are_counted():

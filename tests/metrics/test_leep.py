@@ -86,6 +86,20 @@ def test_bounds(case):
     assert_agrees(value, oracles.leep(probs, labels, num_classes=3))
 
 
+def test_bounds_over_ten_thousand_cases(x64):
+    """From almost uniform to almost one-hot predictions, skewed classes, some absent."""
+    rng = np.random.default_rng(0)
+    cases, n, s, c = 10_000, 9, 5, 4
+    sharpness = 10 ** rng.uniform(-2, 2, (cases, 1, 1))
+    logits = sharpness * rng.normal(size=(cases, n, s))
+    labels = (c * rng.random((cases, n)) ** rng.uniform(1, 4, (cases, 1))).astype(int)
+    values = jax.vmap(lambda p, y: leep(p, y, num_classes=c))(softmax(logits), labels)
+    nulls = jax.vmap(lambda y: neg_label_entropy(y, num_classes=c))(labels)
+    assert (nulls <= values + 1e-12).all()
+    assert (values <= 1e-12).all()
+    assert (nulls < -0.1).mean() > 0.9
+
+
 @few
 @given(predictions(), st.integers(0, 2**32 - 1))
 def test_at_least_the_likelihood_through_any_source_labels(case, seed):

@@ -8,7 +8,7 @@ import pytest
 from leepjax import metrics
 from leepjax.metrics import moments
 
-from .support import C, D, N, make_case
+from .support import C, Compilations, D, N, make_case
 
 FROM_MOMENTS = ("h_score", "regularized_h_score", "logme", "lfc", "transrate")
 
@@ -84,6 +84,40 @@ def test_features_that_do_not_vary():
         assert getattr(metrics, f"{name}_from_moments")(state) == 0
 
 
+def test_a_batch_that_is_masked_throughout_adds_nothing():
+    case = make_case()
+    state = of(case)
+    for nothing in ({"where": np.zeros(N, bool)}, {"weights": np.zeros(N)}):
+        for update in (moments.update, jax.jit(moments.update)):
+            features = np.full((N, D), np.nan) if "where" in nothing else case["features"]
+            after = update(state, features, case["labels"], **nothing)
+            jax.tree.map(np.testing.assert_array_equal, after, state)
+
+
+DOORS = [metrics.logme_regression_from_moments] + [
+    getattr(metrics, f"{name}_from_moments") for name in FROM_MOMENTS
+]
+
+
+@pytest.mark.parametrize("door", DOORS, ids=[door.__name__ for door in DOORS])
+def test_moments_of_no_samples_have_no_score(door):
+    state = moments.init(np.eye(3), num_classes=2, num_targets=1, by_class=True)
+    with pytest.raises(ValueError, match=r"^moments: wanted at least one sample .* got none"):
+        door(state)
+    assert np.isnan(jax.jit(door)(state))
+    with pytest.raises(ValueError, match=r"^moments: wanted .* got ndarray"):
+        door(np.eye(3))
+
+
+def test_doors_compile_once():
+    first, second = (of(make_case(seed), by_class=True) for seed in range(2))
+    for door in DOORS[1:]:
+        door(first)
+        with Compilations() as compiled:
+            door(second)
+        assert compiled == []
+
+
 @pytest.mark.parametrize("d", [40, 600])
 def test_large_data_go_by_blocks_and_columns(d):
     """Past 2^20 elements a CPU sums blocks of rows, and past 512 columns triangles."""
@@ -131,6 +165,15 @@ def test_gradient_of_large_data_is_that_of_the_plain_expression():
         (lambda s, c: moments.init(c["features"], num_classes=0), "num_classes"),
         (lambda s, c: moments.init(c["features"] * np.nan), "features"),
         (lambda s, c: metrics.transrate_from_moments(s), "moments"),
+        (lambda s, c: metrics.transrate_from_moments(s, class_weights="same"), "class_weights"),
+        (lambda s, c: metrics.lfc_from_moments(s, centering="none"), "centering"),
+        (lambda s, c: metrics.logme_regression_from_moments(s), "moments"),
+        (
+            lambda s, c: metrics.lfc_from_moments(
+                moments.update(s, c["features"], np.zeros(N, int))
+            ),
+            "labels",
+        ),
     ],
 )
 def test_bad_input(call, blame):

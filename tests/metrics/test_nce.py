@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from leepjax.metrics import nce, neg_label_entropy
+from leepjax.metrics import nce, neg_label_entropy, score
 
 from . import oracles
 from .support import assert_agrees
@@ -80,6 +80,16 @@ def test_many_classes(n):
 def test_number_of_source_classes_is_checked(count):
     with pytest.raises(ValueError, match="num_source_classes"):
         nce(np.array([0, 1]), np.array([0, 1]), num_source_classes=count, num_classes=2)
+
+
+@pytest.mark.parametrize("label", [10**9, 2**40])
+def test_an_absurd_source_label_allocates_no_table(label):
+    labels = np.array([0, 1, 1])
+    absurd = np.array([0, 1, label])
+    with pytest.raises(ValueError, match=rf"^source_labels: wanted .* got {label + 1:,} times 2"):
+        score(labels, num_classes=2, source_labels=absurd)
+    with pytest.raises(ValueError, match=r"^source_labels: wanted"):
+        nce(absurd, labels, num_source_classes=label + 1, num_classes=2)
 
 
 @pytest.mark.parametrize("name", ["medium", "imbalanced"])

@@ -59,6 +59,23 @@ def test_merged_parts_equal_one_stream(x64):
         np.testing.assert_allclose(got[name], wanted[name], rtol=1e-8, err_msg=name)
 
 
+def test_a_batch_that_is_masked_throughout_adds_nothing():
+    case = make_case()
+    names = ("features", "probs", "where")
+    nothing = case | {"where": np.zeros(N, bool), "features": case["features"] * np.nan}
+    state = feed(begin(case), case, names)
+    jax.tree.map(np.testing.assert_array_equal, feed(state, nothing, names), state)
+    second = feed(streaming.second_pass(state), case, names[1:])
+    jax.tree.map(np.testing.assert_array_equal, feed(second, nothing, names[1:]), second)
+
+
+def test_one_class_leaves_out_what_it_has_no_limit_for():
+    case = make_case() | {"labels": np.full(N, 2)}
+    scores = streaming.finalize(feed(begin(case), case))
+    assert "lfc" not in scores
+    assert all(np.isfinite(value) for value in scores.values())
+
+
 def test_under_jit():
     case = make_case()
     arrays = {name: case[name] for name in ("features", "probs")}

@@ -8,7 +8,7 @@ import pytest
 from leepjax import metrics
 from leepjax.metrics import METRICS, uncertainty
 
-from .support import softmax
+from .support import Compilations, softmax
 
 KEY = jax.random.key(0)
 
@@ -126,6 +126,34 @@ def test_null_of_a_model_with_many_source_classes(case):
     )
     alone = metrics.neg_label_entropy(case["labels"][:100], num_classes=3)
     np.testing.assert_allclose(masked, alone, rtol=1e-5)
+
+
+@pytest.mark.parametrize("function", ["bootstrap", "subsample", "permutation_null"])
+def test_second_call_compiles_nothing(function, case):
+    draw = getattr(uncertainty, function)
+    first, second = ({k: jnp.asarray(v[i:][:50]) for k, v in case.items()} for i in (0, 50))
+
+    def replicates(case):
+        arrays = case["features"], case["labels"]
+        return draw(KEY, metrics.h_score, *arrays, num_classes=3, num_replicates=3)
+
+    one = replicates(first)
+    with Compilations() as compiled:
+        other = replicates(second)
+    assert compiled == []
+    assert not jnp.allclose(one, other)
+
+
+def test_arrays_among_the_options_and_lists(case):
+    """Weights are shuffled with nothing, and stay; labels and masks may be lists."""
+    arrays = case["source_labels"][:60].tolist(), case["labels"][:60].tolist()
+    options = {"num_source_classes": 5, "num_classes": 3, "num_replicates": 4}
+    where = (np.arange(60) < 50).tolist()
+    null = uncertainty.permutation_null(
+        KEY, metrics.nce, *arrays, where=where, weights=[2.0] * 60, **options
+    )
+    alone = uncertainty.permutation_null(KEY, metrics.nce, *arrays, where=where, **options)
+    np.testing.assert_allclose(null, alone, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,8 @@ def _ncti(features, labels, weights, spectrum, *, num_classes, num_components):
     g, unit = centred(features, weights)
     k = min(num_components, features.shape[1])
     kept = spectrum.kept[::-1][:k]
-    z = principal_coordinates(g, weights, spectrum.vectors[:, ::-1], k)
+    descending = spectrum.eigenvalues[::-1], spectrum.vectors[:, ::-1]
+    z = principal_coordinates(g, weights, *descending, k)
     z = jnp.where(included[:, None] & kept[None], z, 0)
 
     means = jax.ops.segment_sum(z, labels, num_classes) / jnp.where(present, counts, 1)[:, None]

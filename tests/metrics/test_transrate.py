@@ -1,0 +1,22 @@
+"""What is particular to TransRate; the rest is in test_contract.py."""
+
+import numpy as np
+import pytest
+
+from leepjax.metrics import transrate
+
+from .oracles import ORACLES
+from .support import assert_agrees
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("scale", [1, 100])
+def test_features_of_low_rank_in_float32(scale, seed):
+    """Beside eigenvalues of 1e7 those that are zero are rounding, which factors would count."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(200) % 4
+    z = rng.normal(size=(200, 3)) + rng.normal(size=(4, 3))[labels]
+    f = (z @ rng.normal(size=(3, 20)) * scale).astype(np.float32)
+    assert_agrees(
+        transrate(f, labels, num_classes=4), ORACLES["transrate"](f, labels, num_classes=4)
+    )
