@@ -23,10 +23,10 @@ from leepjax.transfer import Recipe, fine_tune
 from leepjax.transfer.lanes import epoch_batches, make_lanes
 
 CLASSES, WAYS, SHOTS, BATCH, SIZE = 10, 5, 50, 25, 32
-HEADINGS = ("by", "images/s", "/ PyTorch", "time", "CPU time", "compile", "loss")
+HEADINGS = ("by", "images/s", "/ PyTorch", "time", "CPU time", "first call", "loss")
 NOTES = (
     "images/s: of training; leepjax tests one image of each class besides, after every epoch.",
-    "/ PyTorch: times the rate of its fastest; compile: what a first call takes longer.",
+    "/ PyTorch: times the rate of its fastest; the first call compiles.",
 )
 
 
@@ -117,7 +117,6 @@ def _row(name: str, timing: Timing, rate: float, fastest: float) -> dict[str, An
         "ratio": rate / fastest,
         "seconds": timing.seconds,
         "cpu_seconds": timing.cpu_seconds,
-        "compile": max(0.0, timing.first - timing.seconds),
         "loss": timing.value,
         "fastest": min(timing.wall),
         "slowest": max(timing.wall),
@@ -129,7 +128,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[Sequence[str]]:
     """The headings, and a line of text for each row."""
     lines: list[Sequence[str]] = [HEADINGS]
     for row in rows:
-        seconds = [duration(row[name]) for name in ("seconds", "cpu_seconds", "compile")]
+        seconds = [duration(row[name]) for name in ("seconds", "cpu_seconds", "first")]
         ratio = f"{row['ratio']:.2f}".replace("nan", "?")
         line = [row["by"], f"{row['images_per_second']:,.0f}", ratio, *seconds]
         lines.append([*line, f"{row['loss']:.4g}"])
