@@ -4,7 +4,6 @@ Images and weights are random: only their shapes count. All contenders start fro
 and see the same batches, so that they end with the same loss, but for rounding.
 """
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import numpy as np
 from flax import nnx
 from rich.console import Console
 
+from experiments import _peers
 from experiments._benchmark_table import duration
 from experiments._timing import Timing, interleaved
 from leepjax.data import Bank, Dataset
@@ -80,15 +80,9 @@ def contenders(
 
 
 def _theirs(problem: Problem, console: Console) -> dict[str, Callable[[], float]]:
-    """By PyTorch, on the same device; why it is left out is printed."""
-    try:
-        module = importlib.import_module("experiments._torch_resnet")
-        on_gpu = jax.default_backend() == "gpu"
-        reason = "cannot run on this GPU" if on_gpu and not module.torch.cuda.is_available() else ""
-    except (ImportError, OSError, RuntimeError) as error:
-        module, reason = None, f'{error}; see pip install -e ".[bench]"'
-    if module is None or reason:
-        console.print(f"PyTorch: left out ({reason})", soft_wrap=True, markup=False)
+    """By PyTorch, on the same device, if it is there."""
+    module = _peers.available("_torch_resnet", console)
+    if module is None:
         return {}
     source, dataset, tasks, recipe, key = problem
     batches = []
@@ -98,7 +92,9 @@ def _theirs(problem: Problem, console: Console) -> dict[str, Callable[[], float]
     return module.contenders(source, dataset.train.images, batches, WAYS, recipe)
 
 
-def measure(problem: Problem, calls: Mapping[str, Any], repeats: int, console: Console) -> list:
+def measure(
+    problem: Problem, calls: Mapping[str, Any], repeats: int, console: Console
+) -> list[dict[str, Any]]:
     """Time the calls in turn: a row for each that does not fail."""
     timings, errors = interleaved(calls, repeats)
     for name, error in errors.items():

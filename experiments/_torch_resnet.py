@@ -155,7 +155,6 @@ def contenders(
     """
     device = "cuda" if jax.default_backend() == "gpu" else "cpu"
     torch.backends.cudnn.benchmark = True  # shapes stay the same
-    torch.backends.cudnn.allow_tf32 = True  # as XLA does
     bank = torch.tensor(images.transpose(0, 3, 1, 2), device=device)
     ready = [[torch.tensor(a, device=device).long() for a in task] for task in tasks]
 

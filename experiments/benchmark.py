@@ -35,6 +35,7 @@ from experiments import (
     _benchmark_table,
     _memory,
     _numpy_peers,
+    _peers,
     _roofline,
 )
 from experiments._timing import Timing, interleaved
@@ -115,7 +116,8 @@ def _run_fine_tune(config: Config, console: Console) -> Path:
 
 def _run_metrics(config: Config, console: Console) -> Path:
     chosen = _chosen(config, console)
-    modules = _peers(console) if config.peers else []
+    modules = [_peers.available(name, console) for name in PEERS] if config.peers else []
+    modules = [module for module in modules if module]
     with report.open_run(
         "benchmark", config, output_dir=config.output_dir, overwrite=True
     ) as study:
@@ -272,25 +274,6 @@ def _chosen(config: Config, console: Console) -> list[str]:
     for name in absent:
         console.print(f"{name}: not in leepjax.metrics.METRICS, skipped")
     return [name for name in config.metrics if name not in absent]
-
-
-def _peers(console: Console) -> list[ModuleType]:
-    """Peers that can run on this device; why others are left out is printed."""
-    found = []
-    for name in PEERS:
-        try:
-            module, reason = importlib.import_module(f"experiments.{name}"), ""
-        except (ImportError, OSError, RuntimeError) as error:
-            module, reason = None, f'{error}; see pip install -e ".[bench]"'
-        if module and jax.default_backend() == "gpu":
-            on_gpu = hasattr(module, "torch") and module.torch.cuda.is_available()
-            reason = "" if on_gpu else "cannot run on this GPU"
-        if module and not reason:
-            found.append(module)
-        else:
-            title = name.strip("_").removesuffix("_peers")
-            console.print(f"{title}: left out ({reason})", soft_wrap=True, markup=False)
-    return found
 
 
 def _title(config: Config, machine: _roofline.Machine) -> str:
