@@ -1,4 +1,4 @@
-"""How fast are the scores, against other packages and against what the machine allows?
+"""How fast are scores and fine-tuning, against other packages and against what the machine allows?
 
     python -m experiments.benchmark metrics --size large
 
@@ -8,14 +8,17 @@ one process on the same threads, warm, in turn, medians. Copy bandwidth and floa
 measured in the same run, and "roof" is the least time that they allow for a score's bytes and
 operations (`experiments/_roofline.py`) over its time. Values stand beside the times: `*` marks one
 further than 1e-4 max(1, |reference|) from the NumPy version in float64.
+
+    python -m experiments.benchmark fine_tune --threads 2
+
+times the fine-tuning of many small tasks beside a loop over them in PyTorch, default layout and
+channels last (on a GPU compiled too), in the same way: `experiments/_benchmark_fine_tune.py`.
 """
 
 import dataclasses
 import importlib
 import os
-import statistics
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,7 +30,16 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from experiments import _benchmark_table, _memory, _numpy_peers, _roofline
+from experiments import (
+    _benchmark_fine_tune,
+    _benchmark_table,
+    _memory,
+    _numpy_peers,
+    _peers,
+    _roofline,
+)
+from experiments._timing import Timing, interleaved
+from experiments.transfer_accuracy import cores_as_devices
 from leepjax import metrics as leepjax_metrics
 from leepjax import report
 from leepjax.metrics import METRICS, score
@@ -45,15 +57,15 @@ PEERS = ("_numpy_peers", "_sklearn_peers", "_torch_peers", "_ranker_peers")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Time scores beside their peers, in one run, on the same threads."""
+    """Time scores or fine-tuning beside peers, in one run, on the same threads."""
 
-    benchmark: tyro.conf.Positional[Literal["metrics"]]
+    benchmark: tyro.conf.Positional[Literal["metrics", "fine_tune"]]
     """What is timed."""
     size: Literal["small", "medium", "large"] = "medium"
-    """small: 2,000 samples, 100 source classes, 64 features, 10 target classes; medium: 10,000,
-    1,000, 512, 100; large: 50,000, 1,000, 2,048, 100."""
+    """Of metrics. small: 2,000 samples, 100 source classes, 64 features, 10 target classes; medium:
+    10,000, 1,000, 512, 100; large: 50,000, 1,000, 2,048, 100."""
     metrics: tuple[str, ...] = TIMED
-    """Which scores; "score" is one call for all that need only moments."""
+    """Of metrics: which scores; "score" is one call for all that need only moments."""
     repeats: int = 5
     """Timings of each, in turn; the median is shown."""
     threads: int = 1
@@ -61,9 +73,18 @@ class Config:
     peers: bool = True
     """Time the peers too."""
     memory: bool = False
-    """Also the peak of memory during a warm call, over the input's; a process each. Linux, CPU."""
+    """Of metrics: also the peak of memory during a warm call, over the input's; a process each.
+    Linux, CPU."""
+    tasks: int = 4
+    """Of fine_tune: how many."""
+    epochs: int = 2
+    """Of fine_tune."""
+    strategies: tuple[Literal["loop", "vmap"], ...] = ("loop", "vmap")
+    """Of fine_tune: which of leepjax's."""
+    chunk: int | None = None
+    """Of fine_tune: tasks that a device holds at once with vmap; default 32."""
     seed: int = 0
-    """Of the data."""
+    """Of the data, and of fine_tune's weights."""
     output_dir: Path | None = None
     """Where the tables go, over what is there; default runs/benchmark/KEY, KEY of the
     configuration."""
@@ -71,8 +92,32 @@ class Config:
 
 def run(config: Config, console: Console) -> Path:
     """Time everything, print the table, write it as CSV and Markdown; return its directory."""
+    return (_run_metrics if config.benchmark == "metrics" else _run_fine_tune)(config, console)
+
+
+def _run_fine_tune(config: Config, console: Console) -> Path:
+    with report.open_run(
+        "benchmark", config, output_dir=config.output_dir, overwrite=True
+    ) as study:
+        problem = _benchmark_fine_tune.make_problem(config.tasks, config.epochs, config.seed)
+        title = f"{_benchmark_fine_tune.title(problem)}; {_conditions(config)}"
+        console.print(title, soft_wrap=True)
+        calls = _benchmark_fine_tune.contenders(
+            problem, config.strategies, config.chunk, config.peers, console
+        )
+        rows = _benchmark_fine_tune.measure(problem, calls, config.repeats, console)
+        table, notes = _benchmark_fine_tune.table(rows), _benchmark_fine_tune.NOTES
+        study.write_table("benchmark", rows)
+        _benchmark_table.write_markdown(study.path / "benchmark.md", title, table, notes, names=1)
+    _benchmark_table.print_table(table, console, names=1)
+    console.print("\n".join([*notes, str(study.final)]), soft_wrap=True)
+    return study.final
+
+
+def _run_metrics(config: Config, console: Console) -> Path:
     chosen = _chosen(config, console)
-    modules = _peers(console) if config.peers else []
+    modules = [_peers.available(name, console) for name in PEERS] if config.peers else []
+    modules = [module for module in modules if module]
     with report.open_run(
         "benchmark", config, output_dir=config.output_dir, overwrite=True
     ) as study:
@@ -101,8 +146,9 @@ def run(config: Config, console: Console) -> Path:
                 row["memory"] = _memory.in_fresh_process(_peak, *arguments)
         study.write_table("benchmark", rows)
         summary = _summary(rows, machine, data)
-        _benchmark_table.write_markdown(study.path / "benchmark.md", title, rows, summary)
-    _benchmark_table.print_rows(rows, console)
+        table = _benchmark_table.table(rows)
+        _benchmark_table.write_markdown(study.path / "benchmark.md", title, table, summary)
+    _benchmark_table.print_table(table, console)
     console.print("\n".join([*summary, str(study.final)]), soft_wrap=True)
     return study.final
 
@@ -164,41 +210,6 @@ def contenders(
     return calls
 
 
-@dataclasses.dataclass
-class Timing:
-    """Seconds of each repeat, on the wall and of the CPU; of the first call; and the value."""
-
-    wall: list[float]
-    cpu: list[float]
-    first: float
-    value: float
-
-
-def interleaved(
-    calls: Mapping[str, Callable[[], Any]], repeats: int
-) -> tuple[dict[str, Timing], dict[str, str]]:
-    """Time calls in turn, forwards and backwards; one that raises is left out, with its error."""
-    timings: dict[str, Timing] = {}
-    errors: dict[str, str] = {}
-    for name, call in calls.items():
-        start = time.perf_counter()
-        try:
-            value = _value(call())
-        except Exception as error:  # whatever a package may raise
-            errors[name] = f"{type(error).__name__}: {error}".splitlines()[0]
-            continue
-        timings[name] = Timing([], [], time.perf_counter() - start, value)
-    for repeat in range(repeats):
-        for name in list(timings)[:: 1 if repeat % 2 == 0 else -1]:
-            count, start, cpu = 0, time.perf_counter(), time.process_time()
-            while count == 0 or time.perf_counter() - start < 0.05:  # short calls, many times
-                jax.block_until_ready(calls[name]())
-                count += 1
-            timings[name].wall.append((time.perf_counter() - start) / count)
-            timings[name].cpu.append((time.process_time() - cpu) / count)
-    return timings, errors
-
-
 def reference(metric: str, data: Data, config: Config) -> float:
     """The value by NumPy in float64; NaN where peers are not wanted, or for several scores."""
     if metric not in _numpy_peers.PEERS or not config.peers:
@@ -215,17 +226,17 @@ def _rows(
     machine: _roofline.Machine,
     data: Data,
 ) -> list[dict[str, Any]]:
-    ours = statistics.median(timings["leepjax"].wall) if "leepjax" in timings else float("nan")
+    ours = timings["leepjax"].seconds if "leepjax" in timings else float("nan")
     roof = machine.seconds(_work(metric, data))
     rows = []
     for name, timing in timings.items():
-        seconds = statistics.median(timing.wall)
+        seconds = timing.seconds
         row = {
             "score": metric,
             "by": name,
             "seconds": seconds,
             "ratio": seconds / ours,
-            "cpu_seconds": statistics.median(timing.cpu),
+            "cpu_seconds": timing.cpu_seconds,
             "roof": roof / seconds,
             "value": timing.value,
             "reference": expected,
@@ -246,16 +257,13 @@ def _moments() -> list[str]:
     return [name for name in MOMENTS if name in METRICS]
 
 
-def _value(result: Any) -> float:
-    return sum(float(value) for value in jax.tree.leaves(result))  # score(...): their sum
-
-
 def _check(config: Config) -> None:
     unknown = sorted(set(config.metrics) - set(TIMED))
     if unknown:
         raise ValueError(f"--metrics: wanted names among {', '.join(TIMED)}, got {unknown}")
-    if config.repeats < 1:
-        raise ValueError(f"--repeats: wanted at least 1, got {config.repeats}")
+    for name in ("repeats", "tasks", "epochs"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"--{name}: wanted at least 1, got {getattr(config, name)}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if not 1 <= config.threads <= (cores or 1):
         raise ValueError(f"--threads: wanted 1 to {cores}, got {config.threads}")
@@ -268,31 +276,15 @@ def _chosen(config: Config, console: Console) -> list[str]:
     return [name for name in config.metrics if name not in absent]
 
 
-def _peers(console: Console) -> list[ModuleType]:
-    """Peers that can run on this device; why others are left out is printed."""
-    found = []
-    for name in PEERS:
-        try:
-            module, reason = importlib.import_module(f"experiments.{name}"), ""
-        except (ImportError, OSError, RuntimeError) as error:
-            module, reason = None, f'{error}; see pip install -e ".[bench]"'
-        if module and jax.default_backend() == "gpu":
-            on_gpu = hasattr(module, "torch") and module.torch.cuda.is_available()
-            reason = "" if on_gpu else "cannot run on this GPU"
-        if module and not reason:
-            found.append(module)
-        else:
-            title = name.strip("_").removesuffix("_peers")
-            console.print(f"{title}: left out ({reason})", soft_wrap=True, markup=False)
-    return found
-
-
 def _title(config: Config, machine: _roofline.Machine) -> str:
     n, s, d, c = SIZES[config.size]
     return (
-        f"{config.size}: n = {n:,}, s = {s:,}, d = {d:,}, c = {c}; {_roofline.processor()}, "
-        f"{config.threads} thread(s), median of {config.repeats}; {machine}"
+        f"{config.size}: n = {n:,}, s = {s:,}, d = {d:,}, c = {c}; {_conditions(config)}; {machine}"
     )
+
+
+def _conditions(config: Config) -> str:
+    return f"{_roofline.processor()}, {config.threads} thread(s), median of {config.repeats}"
 
 
 def _summary(
@@ -344,6 +336,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _check(config)
         _pin(config.threads, arguments)
+        if config.benchmark == "fine_tune":
+            cores_as_devices(str(config.threads))
         console = Console()
         console.width = max(console.width, 112)
         run(config, console)

@@ -23,3 +23,15 @@ def few_programs():
         import jax  # after the settings above
 
         jax.clear_caches()
+
+
+@pytest.fixture
+def x64():
+    """Compute the test in float64."""
+    import jax  # after the settings above
+
+    enable = getattr(jax, "enable_x64", None)
+    if enable is None:  # jax < 0.8
+        from jax.experimental import enable_x64 as enable
+    with enable(True):
+        yield

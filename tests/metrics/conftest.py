@@ -1,4 +1,4 @@
-"""Float64 on demand, and the golden values."""
+"""The golden values."""
 
 import json
 import os
@@ -7,16 +7,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-
-
-@pytest.fixture
-def x64():
-    """Compute the test in float64."""
-    enable = getattr(jax, "enable_x64", None)
-    if enable is None:  # jax < 0.8
-        from jax.experimental import enable_x64 as enable
-    with enable(True):
-        yield
 
 
 @pytest.fixture(scope="session")
