@@ -62,6 +62,8 @@ from leepjax.transfer import (
     retrain_head,
     sweep,
 )
+from leepjax.transfer.fine_tune import check_recipes
+from leepjax.transfer.lanes import make_lanes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +175,9 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         settings = {f"{config.regime}-within": within, f"{config.regime}-across": across}
     else:
         settings = {config.regime: across}
+    if config.learner != "retrain_head":
+        for tasks in settings.values():  # what does not fit together shows before long work
+            make_lanes(dataset, tasks, recipes(config), across_key)
     source, source_accuracy = make_source(config)
     console.print(f"Source: {len(source.class_names)} classes, test accuracy {source_accuracy}")
     study.log(event="source", accuracy=source_accuracy, digest=source.digest)
@@ -192,7 +197,6 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         )
         sharing = wide if config.learner == "retrain_head" else devices
         result = transfer(study, setting, config, source, dataset, tasks, sharing)
-        study.log(event="tasks", setting=setting, accuracy=float(result.accuracy.mean()))
         findings[setting] = tasks, scores, result
     report.write_study(study, dataset.train, findings)
 
@@ -228,7 +232,9 @@ def recipes(config: Config) -> tuple[Recipe, ...]:
     preset = [dataclasses.replace(recipe, **changes) for recipe in RECIPES[config.recipe]]
     if not config.learning_rates and not config.weight_decays:
         return tuple(preset)
-    return sweep(preset[0], config.learning_rates, config.weight_decays)
+    rates = config.learning_rates or tuple(dict.fromkeys(r.learning_rate for r in preset))
+    decays = config.weight_decays or tuple(dict.fromkeys(r.weight_decay for r in preset))
+    return sweep(preset[0], rates, decays)
 
 
 def make_source(config: Config) -> tuple[Source, str]:
@@ -263,7 +269,15 @@ def _check(config: Config) -> None:
             f"{config.source_model}"
         )
     metric_names(config.metrics)
-    recipes(config)
+    if config.learner != "retrain_head":
+        check_recipes(recipes(config))
+    else:
+        for name in ("recipe", "epochs", "batch_size", "learning_rates", "weight_decays"):
+            if getattr(config, name) != getattr(Config, name):
+                raise ValueError(
+                    f"--{name.replace('_', '-')}: wanted with --learner fine_tune or "
+                    "from_scratch; retrain_head has --protocol and --l2"
+                )
     if not 0 < config.l2 < float("inf"):
         raise ValueError(f"--l2: wanted a finite number > 0, got {config.l2}")
     if not 0 <= config.seed < 2**32:

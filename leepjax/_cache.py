@@ -5,9 +5,14 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where nothing is held
+    fcntl = None
 
 
 def cache_dir(kind: str) -> Path:
@@ -45,3 +50,16 @@ def digest(*parts: Any) -> str:
             state.update(json.dumps(part, sort_keys=True, default=str).encode())
         state.update(b"\0")
     return state.hexdigest()
+
+
+def hold(file: IO[Any]) -> None:
+    """Hold an open file for this process, until it is closed.
+
+    Raises:
+      ValueError: another process holds it.
+    """
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError("another process is using it") from None

@@ -12,8 +12,9 @@ _CONSTANTS = {"bias": 0.0, "scale": 1.0, "mean": 0.0, "var": 1.0}
 def fresh(key: jax.Array, tree: Any) -> Any:
     """Draw the arrays of a network (``Source.params`` or ``Source.rest``) anew, by their names.
 
-    Kernels are normal with variance 2 / fan-in (K. He, X. Zhang, S. Ren, J. Sun: Delving Deep into
-    Rectifiers, ICCV 2015); biases and running means 0, scales and running variances 1.
+    Kernels are (truncated) normal with variance 2 / fan-in (K. He, X. Zhang, S. Ren, J. Sun:
+    Delving Deep into Rectifiers, ICCV 2015); biases and running means 0, scales and running
+    variances 1.
 
     Args:
       key: typed JAX key.

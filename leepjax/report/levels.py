@@ -95,17 +95,19 @@ def print_levels(setting: str, score: str, levels: Sequence[Level], console: Con
 def finding(levels: Sequence[Level], score: str) -> str:
     """What the levels show, in words: the highest held against the lowest, half-way."""
     low, high, last = levels[0], levels[-1], len(levels[0].mean) - 1
-    middle = last // 2
+    middle = max(1, last // 2)
     text = (
         f"After {middle} of {last} epochs fine-tuning is ahead by {high.mean[middle]:+.2f} where "
         f"{score} is highest and {low.mean[middle]:+.2f} where it is lowest"
     )
+    if not np.isfinite([high.low[middle], low.low[middle]]).all():
+        return f"{text}; too few tasks for intervals"
     apart = high.low[middle] > low.high[middle] or high.high[middle] < low.low[middle]
     return text if apart else f"{text}; the intervals overlap"
 
 
 def draw_levels(path: Path, title: str, score: str, levels: Sequence[Level]) -> None:
-    """Draw one line with its 95 % band for each level, and directly beside it which level it is.
+    """Draw one line for each level, with the 95 % bands of the lowest and the highest.
 
     Args:
       path: where to; the suffix names the format.
@@ -121,13 +123,17 @@ def draw_levels(path: Path, title: str, score: str, levels: Sequence[Level]) -> 
         figure.suptitle("\n".join(wrap(title, 84)), fontweight="bold", fontsize=9)
         axis = figure.subplots()
         axis.axhline(0, color="0.6", linewidth=0.8)
-        for colour, level in zip(colours, levels, strict=True):
+        for i, (colour, level) in enumerate(zip(colours, levels, strict=True)):
             epochs = np.arange(len(level.mean))
             low, high = level.scores
             label = f"{score} {low:.2f} to {high:.2f}, {level.tasks} tasks"
             axis.plot(epochs, level.mean, color=colour, label=label)
-            axis.fill_between(epochs, level.low, level.high, color=colour, alpha=0.12, linewidth=0)
-        axis.set_xlabel("epoch (bands: 95 %, clustered on what tasks share)")
+            if i in (0, len(levels) - 1):  # five bands hide one another; all are in the table
+                band = level.low, level.high
+                axis.fill_between(epochs, *band, color=colour, alpha=0.15, linewidth=0)
+        axis.set_xlabel(
+            "epoch (bands: 95 % of the lowest and the highest, clustered on what tasks share)"
+        )
         axis.set_ylabel("fine-tuned − from scratch, test accuracy")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles, labels = axis.get_legend_handles_labels()

@@ -23,8 +23,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from leepjax._cache import digest
+from leepjax._cache import digest, hold
 
+_LOCK = ".lock"  # in a run's folder while it is written
 # What changes where a run happens, not what comes out of it.
 _NOT_IDENTITY = ("output_dir", "data_dir", "devices", "overwrite", "preset")
 
@@ -72,11 +73,12 @@ def open_run(
       experiment: name of the experiment.
       config: its configuration, a dataclass.
       output_dir: the directory; default ``runs/EXPERIMENT/KEY``, KEY of the configuration.
-      overwrite: start anew; the run that is there is deleted when this one has ended.
+      overwrite: start anew; the run that is there is deleted when this one has ended. (The same
+        command, interrupted, goes on.)
 
     Raises:
-      ValueError: the directory cannot be written, or holds another configuration or other things,
-        finished or interrupted.
+      ValueError: the directory cannot be written, is in use by another process, or holds
+        another configuration or other things, finished or interrupted.
     """
     identity = {k: v for k, v in _plain(config).items() if k not in _NOT_IDENTITY}
     for name, value in vars(config).items():
@@ -98,26 +100,58 @@ def open_run(
         "versions": {name: version(name) for name in names} | {"python": platform.python_version()},
         "devices": [str(device.device_kind) for device in jax.devices()],
     }
-    if overwrite or not any(partial.glob("*.journal")):
-        shutil.rmtree(partial, ignore_errors=True)
-    begun = _held(partial)
-    if begun is not None:
-        _check_same(partial, begun["identity"], identity)
+    with _alone_in(partial, path):
+        begun = _held(partial) if any(partial.glob("*.journal")) else None
+        if begun is None or (overwrite and begun["identity"] != identity):
+            _empty(partial)
+            _write_whole(partial / "config.json", json.dumps(record, indent=2) + "\n")
+        else:
+            _check_same(partial, begun["identity"], identity)
+        try:
+            yield Run(partial, path, False, time.perf_counter())
+            (partial / _LOCK).unlink()
+            if held is not None:  # whole at every moment, if under another name
+                aside = path.with_name(f".{path.name}.old")
+                os.replace(path, aside)
+                os.replace(partial, path)
+                shutil.rmtree(aside)
+            else:
+                os.replace(partial, path)
+        finally:
+            if not any(partial.glob("*.journal")):
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _alone_in(partial: Path, path: Path) -> Iterator[None]:
+    """Make a directory if there is none, and keep other processes out of it meanwhile."""
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        (partial / "config.json").write_text(json.dumps(record, indent=2) + "\n")
+        lock = open(partial / _LOCK, "w")  # noqa: SIM115 (closed below; errors of the body are its own)
     except OSError as error:
         raise ValueError(
             f"output_dir: wanted one that can be written, got {path} ({error})"
         ) from None
-    try:
-        yield Run(partial, path, False, time.perf_counter())
-        if held is not None:
-            shutil.rmtree(path)
-        os.replace(partial, path)
-    finally:
-        if not any(partial.glob("*.journal")):
-            shutil.rmtree(partial, ignore_errors=True)
+    with lock:
+        try:
+            hold(lock)
+        except ValueError as error:
+            raise ValueError(f"output_dir: cannot write {path}: {error}") from None
+        yield
+
+
+def _empty(directory: Path) -> None:
+    for entry in directory.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != _LOCK:
+            entry.unlink()
+
+
+def _write_whole(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
 
 
 def _check_same(path: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -3,7 +3,9 @@
 ``results.csv`` has one row a task: setting, group, classes, every score, what the learner reached.
 ``correlation.csv`` has one row for each setting, score and statistic, with its interval;
 ``without_class.csv`` Pearson's r of every score with all tasks that contain one class left out.
-``curves.csv``, of learners that train in epochs, has one row for each task and epoch.
+Tasks whose training diverged are in the first table, with the epoch in which they ``failed``, and
+left out of the others. ``curves.csv``, of learners that train in epochs, has one row for each task
+and epoch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,12 +41,19 @@ def write_study(run: Run, bank: Bank, settings: Mapping[str, tuple[Tasks, Any, A
     for setting, (tasks, scores, result) in settings.items():
         results += _task_rows(setting, bank, tasks, scores, result)
         curves += _curve_rows(setting, result)
-        classes[setting] = tasks.classes
+        failed = np.asarray(getattr(result, "failed", np.zeros(len(result.accuracy)))) > 0
+        if failed.all():
+            raise ValueError(
+                f"learning rate: the training of all {len(failed)} tasks of {setting} diverged; "
+                "lower it"
+            )
+        run.log(event="tasks", setting=setting, tasks=len(failed), failed=int(failed.sum()))
+        classes[setting] = tasks.classes[~failed]
         tables[setting] = correlate(
-            scores,
-            result.accuracy,
-            classes=tasks.classes,
-            groups=tasks.groups,
+            {name: np.asarray(values)[~failed] for name, values in scores.items()},
+            result.accuracy[~failed],
+            classes=classes[setting],
+            groups=tasks.groups[~failed],
             num_bank_classes=bank.num_classes,
         )
     run.write_table("results", results)
@@ -142,7 +151,7 @@ def draw_study(path: Path) -> None:
     """Draw ``SETTING.png`` and ``SETTING.svg`` of a run directory from its tables."""
     results = read_table(path / "results.csv")
     for setting, table in read_correlations(path).items():
-        rows = [row for row in results if row["setting"] == setting]
+        rows = _trained(results, setting)
         scores = {c.score: np.array([float(row[c.score]) for row in rows]) for c in table}
         accuracy = np.array([float(row["accuracy"]) for row in rows])
         for suffix in ("png", "svg"):
@@ -153,10 +162,18 @@ def show_study(path: Path, console: Console) -> None:
     """Print the correlation table of every setting of a run directory, and where its files are."""
     results = read_table(path / "results.csv")
     for setting, table in read_correlations(path).items():
-        accuracy = np.array([float(r["accuracy"]) for r in results if r["setting"] == setting])
+        accuracy = np.array([float(row["accuracy"]) for row in _trained(results, setting)])
         title = (
             f"{setting}: {len(accuracy)} tasks, "
             f"accuracy {accuracy.mean():.3f} ± {accuracy.std():.3f} (standard deviation)"
         )
+        failed = sum(row["setting"] == setting for row in results) - len(accuracy)
+        if failed:
+            title += f"; left out: {failed} more, whose training diverged"
         print_correlations(title, table, console)
     console.print(f"Tables and figures: {path}", soft_wrap=True)
+
+
+def _trained(results: list[dict[str, str]], setting: str) -> list[dict[str, str]]:
+    """Rows of a setting, without the tasks whose training diverged."""
+    return [r for r in results if r["setting"] == setting and not float(r.get("failed") or 0)]

@@ -103,7 +103,7 @@ def fine_tune(
       >>> result.test_accuracy.shape, bool(result.accuracy.mean() > 0.8)
       ((4, 6), True)
     """
-    recipes = _recipes(recipe)
+    recipes = check_recipes(recipe)
     return _train(
         source, dataset, tasks, recipes, key, strategy, chunk, devices, journal, scratch=False
     )
@@ -127,7 +127,7 @@ def from_scratch(
     used, so a recipe cannot decay towards them, normalise by their averages, or start from a
     retrained head.
     """
-    recipes = _recipes(recipe)
+    recipes = check_recipes(recipe)
     first = recipes[0]
     for name, value in {"decay_towards": "zero", "batch_norm": "batch", "head": "zero"}.items():
         if getattr(first, name) != value:
@@ -196,7 +196,13 @@ def _train(
     return _collect(rows, len(tasks.classes), len(recipes), recipe.epochs)
 
 
-def _recipes(recipe: Recipe | Sequence[Recipe]) -> tuple[Recipe, ...]:
+def check_recipes(recipe: Recipe | Sequence[Recipe]) -> tuple[Recipe, ...]:
+    """One or several recipes, as a tuple of what can be trained by one program.
+
+    Raises:
+      ValueError: they are of another kind, differ in more than their rates, or cannot be chosen
+        from for lack of validation images.
+    """
     recipes = (recipe,) if isinstance(recipe, Recipe) else tuple(recipe)
     if not recipes or not all(isinstance(r, Recipe) for r in recipes):
         raise ValueError(f"recipe: wanted a Recipe or several, got {recipe!r}")

@@ -53,8 +53,8 @@ def make_lanes(
     """Every task with every setting, tasks in order.
 
     Raises:
-      ValueError: tasks do not fit the banks, a class has no test image, or a batch is larger than
-        a task.
+      ValueError: tasks do not fit the banks, a class has no test image, a batch is larger than a
+        task, or none of a task's images is held out for validation.
     """
     for name, split, bank in (
         ("train", tasks.train, dataset.train),
@@ -78,6 +78,12 @@ def make_lanes(
                 )
         seed = zlib.crc32(np.concatenate([*train]).tobytes())
         train, validation = _held_out(_rng(key, seed, 0), train, recipes[0].validation)
+        if recipes[0].validation > 0 and len(validation.indices) == 0:
+            raise ValueError(
+                f"recipe.validation: wanted a share that holds images out, got "
+                f"{recipes[0].validation:g}, which rounds to none of any class of task {task} "
+                f"({len(train.indices)} images of {count} classes)"
+            )
         steps = len(train.indices) // recipes[0].batch_size
         if steps == 0:
             raise ValueError(

@@ -3,12 +3,11 @@
 from typing import Any
 
 
-def check_fits(compiled: Any, shared: int, chunk: int, devices: list[Any]) -> None:
-    """Check that a compiled program of ``chunk`` lanes a device has room to run.
+def check_fits(compiled: Any, chunk: int, devices: list[Any]) -> None:
+    """Check that a compiled program of ``chunk`` lanes a device, its arguments there, can run.
 
     Args:
       compiled: from ``jax.jit(...).lower(...).compile()``.
-      shared: bytes of its arguments that do not grow with the lanes.
       chunk: lanes on a device.
       devices: the devices that run it; CPUs share their memory.
 
@@ -19,14 +18,13 @@ def check_fits(compiled: Any, shared: int, chunk: int, devices: list[Any]) -> No
     free = free_bytes(devices)
     if usage is None or free is None:
         return
-    grows = usage.argument_size_in_bytes - shared + usage.temp_size_in_bytes
-    grows += usage.output_size_in_bytes - usage.alias_size_in_bytes
-    if grows > free:
-        fits = int(chunk * free / grows)
+    needs = usage.temp_size_in_bytes + usage.output_size_in_bytes - usage.alias_size_in_bytes
+    if needs > free:
+        fits = int(chunk * free / needs)  # the others' arguments make room too
         advice = f"chunk={fits} would fit" if fits else "no chunk would fit; use smaller batches"
         raise ValueError(
-            f"chunk: wanted what fits in memory; {chunk} tasks at once need {grows / 2**30:.1f} "
-            f"GiB a device, {free / 2**30:.1f} GiB are free; {advice}"
+            f"chunk: wanted what fits in memory; {chunk} tasks at once need {needs / 2**30:.1f} "
+            f"GiB more a device, {free / 2**30:.1f} GiB are free; {advice}"
         )
 
 

@@ -6,6 +6,7 @@ arrays, so that all settings of a sweep share one compiled program.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 Optimiser = Literal["sgd", "adamw"]
@@ -83,6 +84,7 @@ class Recipe:
     patience: int | None = None
 
     def __post_init__(self):
+        object.__setattr__(self, "milestones", tuple(self.milestones))
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -96,11 +98,14 @@ class Recipe:
                 raise ValueError(f"{name}: wanted an int >= {least}, got {value!r}")
         for name in ("learning_rate", "head_learning_rate", "weight_decay"):
             value = getattr(self, name)
-            if value is not None and not (value >= 0 and math.isfinite(value)):
+            if name == "head_learning_rate" and value is None:
+                continue
+            if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 raise ValueError(f"{name}: wanted a finite number >= 0, got {value!r}")
         for name in ("momentum", "warmup", "label_smoothing", "validation"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}: wanted a number in [0, 1), got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 <= value < 1:
+                raise ValueError(f"{name}: wanted a number in [0, 1), got {value!r}")
         if self.patience is not None and self.validation == 0:
             raise ValueError("patience: wanted a validation share > 0 to stop by, got 0")
         if (self.schedule == "step") != bool(self.milestones):
@@ -138,19 +143,22 @@ _CHOICES = {
 
 
 def sweep(
-    recipe: Recipe, learning_rates: tuple[float, ...] = (), weight_decays: tuple[float, ...] = ()
+    recipe: Recipe, learning_rates: Sequence[float] = (), weight_decays: Sequence[float] = ()
 ) -> tuple[Recipe, ...]:
     """Every pair of a learning rate and a weight decay; the recipe's own where none are given.
 
-    The head's rate keeps its ratio to the body's.
+    The head's rate keeps its ratio to the body's, or stays where the body's is zero.
     """
-    ratio = recipe.rates.head / recipe.rates.body if recipe.rates.body else 1.0
+    body, head = recipe.rates.body, recipe.rates.head
     return tuple(
         dataclasses.replace(
-            recipe, learning_rate=rate, head_learning_rate=rate * ratio, weight_decay=decay
+            recipe,
+            learning_rate=rate,
+            head_learning_rate=head * (rate / body) if body else head,
+            weight_decay=decay,
         )
-        for rate in learning_rates or (recipe.learning_rate,)
-        for decay in weight_decays or (recipe.weight_decay,)
+        for rate in (tuple(learning_rates) or (body,))
+        for decay in (tuple(weight_decays) or (recipe.weight_decay,))
     )
 
 
@@ -193,7 +201,8 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
 }
 """Published protocols, by name. Their steps are for thousands of images of ImageNet's size; what a
 task of a few hundred small images cannot have, a batch of 512 or 20,000 steps, is scaled down, and
-said so here. Several recipes are a sweep, chosen from on held-out training images.
+said so here. Several recipes are a sweep, chosen from on held-out training images; the published
+ones then train once more with those images, ours do not.
 
 ``default``
   10 epochs of SGD with Nesterov momentum, rate 0.03, cosine; small enough for a CPU.

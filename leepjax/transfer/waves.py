@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 from leepjax.data import Dataset
@@ -17,6 +17,7 @@ from leepjax.transfer.softmax_regression import Heads
 from leepjax.transfer.training import Batch, Lane, make_program
 
 TEST_BATCH = 256  # images of a task in a forward pass
+_PADDING = -2  # a label that no prediction equals
 
 
 class Layout(NamedTuple):
@@ -52,8 +53,10 @@ class Waves:
     ):
         self.recipes, self.heads, self.key, self.layout = recipes, heads, key, layout
         self.recipe = recipes[0].static
-        self.everywhere = NamedSharding(layout.mesh, P())
-        self.by_lane = NamedSharding(layout.mesh, P("data"))
+        self.everywhere: Sharding = NamedSharding(layout.mesh, P())
+        self.by_lane: Sharding = NamedSharding(layout.mesh, P("data"))
+        if layout.mesh.size == 1:
+            self.everywhere = self.by_lane = SingleDeviceSharding(layout.mesh.devices.flat[0])
         arrays = source.params, source.rest, dataset.train.images, dataset.test.images
         self.params, self.rest, self.train_images, self.test_images = jax.device_put(
             arrays, self.everywhere
@@ -67,7 +70,7 @@ class Waves:
             vmap=layout.vmap,
             scan=layout.vmap,
         )
-        self.checked = not layout.vmap  # a single lane is not worth asking
+        self.fits: set[str] = set()  # programs that were asked whether there is memory for them
 
     def run(self, wave: Sequence[HostLane], bar: Any) -> list[dict[str, Any]]:
         """Train and test the lanes of a wave: the curves of each, as plain numbers."""
@@ -89,11 +92,11 @@ class Waves:
             batches = self._batches(wave, epoch, going)
             state, losses = self._epoch(lanes, state, batches)
             loss = np.where(batches.live, losses, 0).sum(1) / np.maximum(batches.live.sum(1), 1)
-            for i in np.flatnonzero(going & ~np.isfinite(loss)):
-                curves.failed[i] = epoch
             curves.loss.append(np.where(going, loss, np.nan))
             self._test(wave, lanes, state, curves, np.isfinite(loss) & going)
-            shown = {"epoch": f"{epoch}/{recipe.epochs}", "loss": f"{np.mean(loss):.3f}"}
+            for i in np.flatnonzero(going & ~np.isfinite(curves.test[-1])):
+                curves.failed[i] = epoch
+            shown = {"epoch": f"{epoch}/{recipe.epochs}", "loss": f"{np.mean(loss[going]):.3f}"}
             bar.set_postfix(shown, refresh=False)
             bar.update(int(steps[:count].sum()) * recipe.batch_size)
         return [
@@ -135,25 +138,20 @@ class Waves:
         losses = []
         for start in range(0, steps, stride):
             part = jax.tree.map(lambda a, s=start: a[:, s : s + stride], batches)
-            args = (
-                self.train_images,
-                self.params,
-                lanes,
-                state,
-                jax.device_put(part, self.by_lane),
-            )
-            self._check(args)
-            state, info = self.program.train(*args)
+            part = jax.device_put(part, self.by_lane)
+            args = self.train_images, self.params, lanes, state, part
+            state, info = self._fitting("train", *args)
             losses.append(info.loss)
         return state, np.concatenate(jax.device_get(losses), 1)
 
-    def _check(self, args: tuple[Any, ...]) -> None:
-        if not self.checked:
-            shared = sum(leaf.nbytes for leaf in jax.tree.leaves(args[:2]))
+    def _fitting(self, name: str, *args: Any) -> Any:
+        """Run a program of several lanes a device, the first time after it was asked for memory."""
+        program = getattr(self.program, name)
+        if self.layout.vmap and name not in self.fits:
             devices = list(self.layout.mesh.devices.flat)
-            compiled = self.program.train.lower(*args).compile()
-            check_fits(compiled, shared, self.layout.chunk, devices)
-            self.checked = True
+            check_fits(program.lower(*args).compile(), self.layout.chunk, devices)
+            self.fits.add(name)
+        return program(*args)
 
     def _test(
         self,
@@ -171,29 +169,25 @@ class Waves:
     def _accuracy(
         self, images: jax.Array, splits: Sequence[Rows], lanes: Lane, state: Any
     ) -> np.ndarray:
-        """``[lanes]`` share of right answers; NaN for a split without images."""
+        """``[lanes]`` share of right answers; NaN without images, or if a logit is not finite."""
         most = max(len(split.labels) for split in splits)
         if most == 0:
             return np.full(len(splits), np.nan)
         parts = -(-most // TEST_BATCH)
         batch = -(-most // (8 * parts)) * 8  # shapes rounded up, so that other draws compile alike
         rows = np.zeros((len(splits), parts * batch), np.int32)
-        labels = np.full_like(rows, -1)
+        labels = np.full_like(rows, _PADDING)
         for i, split in enumerate(splits):
             rows[i, : len(split.labels)] = split.indices
             labels[i, : len(split.labels)] = split.labels
-        predicted = [
-            self.program.predict(
-                images,
-                lanes,
-                state,
-                jax.device_put(rows[:, i * batch : (i + 1) * batch], self.by_lane),
-            )
-            for i in range(parts)
-        ]
-        right = np.concatenate(jax.device_get(predicted), 1) == labels
+        predicted = []
+        for i in range(parts):
+            part = jax.device_put(rows[:, i * batch : (i + 1) * batch], self.by_lane)
+            predicted.append(self._fitting("predict", images, lanes, state, part))
+        predicted, present = np.concatenate(jax.device_get(predicted), 1), labels != _PADDING
         with np.errstate(invalid="ignore"):
-            return right.sum(1) / (labels >= 0).sum(1)
+            share = (predicted == labels).sum(1) / present.sum(1)
+        return np.where(((predicted < 0) & present).any(1), np.nan, share)
 
 
 class _Curves:

@@ -86,6 +86,25 @@ def test_networks_are_trained_and_their_curves_kept(learner, results, tmp_path):
         assert float(row["epoch"]) == float(best["epoch"])
 
 
+def test_tasks_that_diverge_are_left_out_and_said_so(results, tmp_path, capsys):
+    flags = ["--learner", "fine_tune", "--batch-size", "10", "--epochs", "1"]
+    with pytest.raises(SystemExit, match=r"error: learning rate: .* all 8 tasks .* diverged"):
+        results(*flags, "--learning-rates", "1e20")
+    results(*flags)
+    path = tmp_path / "run" / "results.csv"
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows[2]["failed"] = "1.0"
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    capsys.readouterr()
+    results(*flags)
+    assert "7 tasks" in (out := capsys.readouterr().out)
+    assert "left out: 1 more, whose training diverged" in out
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_table(tmp_path):
     """SIGKILL in the middle of training; the same command again; an uninterrupted run beside it."""
@@ -120,7 +139,11 @@ def test_a_killed_run_goes_on_to_the_same_table(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--recipe", "bitt"), "error: --recipe: wanted one of default, leep2020"),
+        (
+            ("--learner", "fine_tune", "--recipe", "bitt"),
+            "error: --recipe: wanted one of default, leep2020",
+        ),
+        (("--recipe", "bit"), "error: --recipe: wanted with --learner fine_tune"),
         (("--learner", "fine_tune", "--epochs", "0"), "error: epochs: wanted an int >= 1"),
         (
             ("--learner", "fine_tune", "--learning-rates", "0.1", "1"),

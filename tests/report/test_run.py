@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,45 @@ def test_other_content_of_a_file_is_another_configuration(tmp_path):
         open_run("test", config, output_dir=tmp_path / "run"),
     ):
         pass
+
+
+def interrupt(path):
+    with suppress(KeyboardInterrupt), open_run("test", Config(), output_dir=path) as run:
+        with open(run.path / "a.journal", "a") as file:
+            file.write("line\n")
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_with_a_journal_goes_on(tmp_path):
+    path, partial = tmp_path / "run", tmp_path / ".run.partial"
+    for _ in range(2):
+        interrupt(path)
+    assert (partial / "a.journal").read_text() == "line\n" * 2
+    refused = pytest.raises(ValueError, match=r"steps: there 3, asked for 4")
+    with refused, open_run("test", Config(4), output_dir=path):
+        pass
+    assert (partial / "a.journal").exists()
+    with open_run("test", Config(), output_dir=path) as run:
+        assert not run.finished
+    assert sorted(p.name for p in path.iterdir()) == ["a.journal", "config.json"]
+    assert not partial.exists()
+
+
+def test_overwrite_forgets_what_another_configuration_began(tmp_path):
+    path = tmp_path / "run"
+    interrupt(path)
+    finished(path, steps=4, overwrite=True)
+    assert not (path / "a.journal").exists()
+    assert json.loads((path / "config.json").read_text())["config"]["steps"] == 4
+
+
+def test_two_processes_do_not_write_one_run(tmp_path):
+    path = tmp_path / "run"
+    with open_run("test", Config(), output_dir=path) as run:
+        with (
+            pytest.raises(ValueError, match=r"output_dir: .*another process is using it"),
+            open_run("test", Config(), output_dir=path),
+        ):
+            pass
+        run.write_table("results", [{"a": 1}])
+    assert read_table(path / "results.csv") == [{"a": "1"}]

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from leepjax._journal import Journal
 from leepjax.data import Dataset, load
-from leepjax.models import MLP, Conv4, Preprocess, extract, make_source
+from leepjax.models import MLP, Conv4, Preprocess, apply, extract, make_source
 from leepjax.tasks import sample_tasks
 from leepjax.transfer import Recipe, fine_tune, from_scratch, retrain_head, sweep, waves
 from leepjax.transfer.lanes import epoch_batches, make_lanes
@@ -45,7 +46,9 @@ def draw(**changes):
 
 
 def only(tasks, i):
-    return jax.tree.map(lambda a: a[i : i + 1], tasks)
+    """One task, its classes not padded."""
+    one = jax.tree.map(lambda a: a[i : i + 1], tasks)
+    return one._replace(classes=one.classes[:, : tasks.num_classes[i]])
 
 
 @pytest.mark.parametrize("strategy", ["loop", "vmap"])
@@ -152,12 +155,40 @@ def test_what_batch_normalisation_moves(mode):
     params, rest = moved(start.params, end.params), moved(start.rest, end.rest)
     assert all(rest.values()) == any(rest.values()) == (mode == "batch")
     for name, did in params.items():
-        first_layer = "conv" in name or "bn" in name
-        if "bn" in name and mode == "frozen":
-            assert not did, name
-        elif not first_layer:
-            assert did, name
-    assert any(did for name, did in params.items() if "conv" in name)
+        assert did == (mode != "frozen" or "bn" not in name), name
+
+
+@pytest.mark.parametrize("mode", ["batch", "running", "frozen"])
+def test_what_batch_normalisation_normalises_by(mode):
+    """The loss of the first batch: new heads are zero, so it takes one step to see the features."""
+    source, tasks = network("conv"), draw(num_tasks=1)
+    recipe = Recipe(
+        learning_rate=0.0,
+        head_learning_rate=1.0,
+        batch_norm=mode,
+        epochs=1,
+        batch_size=8,
+        momentum=0.0,
+        nesterov=False,
+        weight_decay=0.0,
+        schedule="constant",
+    )
+    (lane,) = make_lanes(DIGITS, tasks, (recipe,), KEY)
+    result = fine_tune(source, DIGITS, tasks, recipe, key=KEY)
+    head, k, losses, rest = np.zeros((8, lane.num_classes)), lane.num_classes, [], source.rest
+    bias = np.zeros(k)
+    for rows, labels in zip(*epoch_batches(lane, KEY, 1, 8), strict=True):
+        x = source.preprocess(DIGITS.train.images[rows])
+        train = mode == "batch"
+        outputs, rest = apply(source.graphdef, source.params, rest, x, train=train)
+        f = np.asarray(outputs.features, np.float64)
+        z = f @ head + bias
+        p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+        losses.append(-np.log(p[np.arange(8), labels]).mean())
+        error = (p - np.eye(k)[labels]) / 8
+        head, bias = head - f.T @ error, bias - error.sum(0)
+    assert len(losses) >= 3
+    np.testing.assert_allclose(result.train_loss[0, 0], np.mean(losses), rtol=1e-4)
 
 
 def test_fine_tuning_starts_from_the_source_and_scratch_does_not():
@@ -225,6 +256,13 @@ def test_a_task_that_diverges_fails_alone(strategy):
     assert np.isnan(bad.test_accuracy[each, bad.failed]).all()
 
 
+def test_a_network_that_overflows_in_its_last_step_has_failed():
+    recipe = Recipe(learning_rate=1e20, epochs=1, batch_size=8)
+    result = fine_tune(MLP_SOURCE, DIGITS, draw(), recipe, key=KEY)
+    np.testing.assert_array_equal(result.failed, 1)
+    np.testing.assert_array_equal(result.accuracy, result.test_accuracy[:, 0])
+
+
 def interrupted(monkeypatch, after):
     run, calls = waves.Waves.run, []
 
@@ -272,12 +310,32 @@ def test_a_journal_of_another_configuration_is_refused(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_a_file_that_is_no_journal_is_left_alone(tmp_path):
+@pytest.mark.parametrize("text", ["chapter one\n", "chapter", '{"x": 1}\n{"y": 2}', "[1]\n"])
+def test_a_file_that_is_no_journal_is_left_alone(text, tmp_path):
     path = tmp_path / "thesis.tex"
-    path.write_text("chapter one\n")
+    path.write_text(text)
     with pytest.raises(ValueError, match="journal: wanted a file of earlier results"):
         fine_tune(MLP_SOURCE, DIGITS, draw(), QUICK, key=KEY, journal=path)
-    assert path.read_text() == "chapter one\n"
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("length", [0, 9])
+def test_a_journal_killed_in_its_first_line_starts_anew(length, tmp_path):
+    path = tmp_path / "some.journal"
+    Journal(path, {"a": 1})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:length])
+    Journal(path, {"a": 1}).append([{"row": 2}])
+    assert path.read_bytes() == whole + b'{"row": 2}\n'
+
+
+def test_two_processes_do_not_write_one_journal(tmp_path):
+    path = tmp_path / "some.journal"
+    held = Journal(path, {"a": 1})
+    with pytest.raises(ValueError, match=r"journal: .*another process is using it"):
+        Journal(path, {"a": 1})
+    del held
+    Journal(path, {"a": 1})
 
 
 def test_a_chunk_that_does_not_fit_is_told_one_that_would(monkeypatch):
@@ -291,9 +349,12 @@ def test_a_chunk_that_does_not_fit_is_told_one_that_would(monkeypatch):
     fine_tune(source, DIGITS, tasks, QUICK, key=KEY, strategy="vmap", chunk=fits)
 
 
-def test_memory_is_asked_of_a_real_program():
+def test_memory_is_asked_of_a_real_program(monkeypatch):
     compiled = jax.jit(lambda x: x @ x.T).lower(np.ones((8, 8), np.float32)).compile()
-    check_fits(compiled, 0, 1, jax.devices())
+    check_fits(compiled, 1, jax.devices())
+    monkeypatch.setattr("leepjax.transfer.memory.free_bytes", lambda devices: 10)
+    with pytest.raises(ValueError, match=r"chunk: .*5 tasks at once need .* no chunk would fit"):
+        check_fits(compiled, 5, jax.devices())
 
 
 def no_test_images():
@@ -309,6 +370,7 @@ BAD = [
     (fine_tune, {"recipe": ()}, "recipe: wanted a Recipe or several"),
     (fine_tune, {"recipe": sweep(QUICK, (0.1, 1.0))}, r"recipe.validation: wanted a share > 0"),
     (fine_tune, {"recipe": (QUICK, Recipe(epochs=9))}, "recipe: wanted recipes that differ"),
+    (fine_tune, {"recipe": Recipe(validation=0.02)}, "recipe.validation: .* rounds to none of any"),
     (fine_tune, {"strategy": "pmap"}, "strategy: wanted auto or loop or vmap"),
     (fine_tune, {"chunk": 0}, "chunk: wanted an int >= 1, got 0"),
     (fine_tune, {"devices": []}, "devices: wanted at least one"),

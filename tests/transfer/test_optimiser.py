@@ -120,6 +120,7 @@ def test_published_recipes_can_be_swept_by_one_program(name):
         ({"learning_rate": float("nan")}, "learning_rate: wanted a finite number >= 0"),
         ({"head_learning_rate": -1.0}, "head_learning_rate: wanted a finite number"),
         ({"momentum": 1.0}, r"momentum: wanted a number in \[0, 1\)"),
+        ({"learning_rate": "0.1"}, "learning_rate: wanted a finite number >= 0, got '0.1'"),
         ({"epochs": 0}, "epochs: wanted an int >= 1, got 0"),
         ({"crop": -1}, "crop: wanted an int >= 0, got -1"),
         ({"batch_size": 2.5}, "batch_size: wanted an int >= 1, got 2.5"),
