@@ -23,11 +23,6 @@ from leepjax.transfer.optimiser import make_optimiser
 from leepjax.transfer.recipe import Rates, Recipe
 from leepjax.transfer.softmax_regression import Heads
 
-# The scheduler that XLA's CPU backend takes by default favours running operations side by side over
-# reusing what is in the cache: 195 against 235 images a second on one core, 187 against 305 on two,
-# for a ResNet20 in batches of 25.
-_CPU_OPTIONS = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
-
 
 class Lane(NamedTuple):
     """What stays the same throughout a lane's training; stacked, arrays ``[lanes, ...]``."""
@@ -117,9 +112,6 @@ def make_program(
         finite = (jnp.isfinite(logits) | ~present).all(1)
         return jnp.where(finite, logits.argmax(1), -1)
 
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    options = _CPU_OPTIONS if on_cpu else None
-
     def laid_out(fn: Callable[..., Any], shared: int, donate: tuple[int, ...] = ()) -> Any:
         """``fn`` of one lane, over all: its first ``shared`` arguments are the same for all."""
 
@@ -139,7 +131,7 @@ def make_program(
             )
             return mapped(*args)
 
-        return jax.jit(over_devices, donate_argnums=donate, compiler_options=options)
+        return jax.jit(over_devices, donate_argnums=donate)
 
     return Program(laid_out(init, 2), laid_out(train, 2, donate=(3,)), laid_out(predict, 1))
 
