@@ -174,5 +174,6 @@ ORACLES = {
         linear_probe,
     )
 }
-# The value depends on the fit of the mixture; what is known of it are LEEP's bounds.
+# The value depends on the optimum that a mixture's fit ends in; test_nleep.py has an oracle for
+# data with one, elsewhere what is known of it are LEEP's bounds.
 WITHOUT_ORACLE = {"nleep"}

@@ -8,6 +8,7 @@ import pytest
 from leepjax.metrics._neg_label_entropy import neg_label_entropy
 from leepjax.metrics._nleep import nleep
 
+from .oracles import leep as leep_oracle
 from .support import C, make_case
 
 KEY = jax.random.key(0)
@@ -23,6 +24,53 @@ def test_golden_is_one_fit_among_many(golden, name):
     golden_value = values[name]["nleep/ref(PCA0.8+GMM random_state=0, K=min(5C,N/5))"]
     assert abs(np.mean(fits) - golden_value) < 0.1
     assert np.std(fits) < 0.1
+
+
+def oracle(features, labels, clusters, energy):
+    """By its definition in float64, the fit started from clusters that k-means cannot miss."""
+    x = features - features.mean(0)
+    values, vectors = np.linalg.eigh(x.T @ x)
+    share = np.cumsum(values[::-1]) / values.sum()
+    x = x @ vectors[:, ::-1][:, : np.searchsorted(share, energy) + 1]
+    number = clusters.max() + 1
+    for _ in range(50):
+        centres = np.stack([x[clusters == k].mean(0) for k in range(number)])
+        clusters = ((x[:, None] - centres) ** 2).sum(2).argmin(1)
+    x /= x.std(0)
+    theta, before, risen = np.eye(number)[clusters], -np.inf, np.inf
+    while risen > 1e-3:
+        density = np.empty_like(theta)
+        for k in range(number):
+            mean = np.average(x, axis=0, weights=theta[:, k])
+            variance = np.average((x - mean) ** 2, axis=0, weights=theta[:, k]).clip(1e-3)
+            exponent = ((x - mean) ** 2 / variance).sum(1) / 2
+            density[:, k] = theta[:, k].mean() * np.exp(-exponent) / np.sqrt(variance.prod())
+        theta = density / density.sum(1, keepdims=True)
+        evidence = np.log(density.sum(1)).mean()
+        before, risen = evidence, evidence - before
+    return leep_oracle(theta, labels, num_classes=labels.max() + 1)
+
+
+@pytest.mark.parametrize("shape", ["round", "more dimensions than samples", "skewed classes"])
+def test_value_where_the_fit_has_one_optimum(shape, x64):
+    """Six clusters, of which classes hold several, or parts; the mixture finds them."""
+    rng = np.random.default_rng(3)
+    d = 200 if shape == "more dimensions than samples" else 8
+    clusters = np.repeat(np.arange(6), 20)
+    centres = np.concatenate([4.5 * np.eye(6), np.zeros((6, d - 6))], 1)
+    # Of several sizes and touching, so that the mixture is not just its k-means clusters.
+    spread = np.linspace(0.6, 1.4, 6)[clusters, None] * (0.2 if d == 200 else 1.0)
+    features = centres[clusters] + spread * rng.normal(size=(120, d))
+    labels = (clusters + (rng.uniform(size=120) < 0.3)) % 3
+    if shape == "skewed classes":
+        labels = np.where(rng.uniform(size=120) < 0.9, 0, labels)
+    expected = oracle(features, labels, clusters, 0.8)
+    fits = [
+        nleep(jax.random.key(k), features, labels, num_classes=3, num_components=6)
+        for k in range(6)
+    ]
+    errors = np.abs(np.array(fits) - expected)
+    assert errors.min() < 1e-9  # k-means++ can seed one cluster twice; other keys find all six
 
 
 def test_clusters_that_are_classes_give_0(x64):
