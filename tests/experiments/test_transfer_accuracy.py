@@ -90,7 +90,9 @@ def test_tasks_that_diverge_are_left_out_and_said_so(results, tmp_path, capsys):
     flags = ["--learner", "fine_tune", "--batch-size", "10", "--epochs", "1"]
     with pytest.raises(SystemExit, match=r"error: learning rate: .* all 8 tasks .* diverged"):
         results(*flags, "--learning-rates", "1e20")
-    results(*flags)
+    with pytest.raises(SystemExit, match=r"learning_rates: there \[1e\+20\], asked for \[\]"):
+        results(*flags)  # its journal is kept
+    results(*flags, "--overwrite")
     path = tmp_path / "run" / "results.csv"
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
