@@ -42,14 +42,14 @@ def step(
     optimiser: optax.GradientTransformation,
     state: State,
     batch: Any,
-    live: jax.Array | bool = True,
+    live: jax.Array | None = None,
 ) -> tuple[State, Info]:
-    """One update by the gradient of ``loss`` on ``batch``; where not ``live`` the state stays."""
+    """One update by the gradient of ``loss`` on ``batch``; if not ``live`` the state stays."""
     grad_fn = jax.value_and_grad(loss, has_aux=True)
     (value, (rest, accuracy)), grads = grad_fn(state.params, state.rest, batch)
     updates, moments = optimiser.update(grads, state.optimiser, state.params)
     new = State(optax.apply_updates(state.params, updates), rest, moments)
-    if live is not True:
+    if live is not None:
         new = jax.tree.map(lambda a, b: jnp.where(live, a, b), new, state)
     return new, Info(value, accuracy)
 
@@ -59,7 +59,7 @@ def fit(
     optimiser: optax.GradientTransformation,
     state: State,
     batches: Any,
-    live: jax.Array | bool = True,
+    live: jax.Array | None = None,
 ) -> tuple[State, Info]:
     """Take a step for each of the ``batches``, a pytree of arrays ``[steps, ...]``.
 
@@ -68,13 +68,11 @@ def fit(
       optimiser: of optax; its numbers may be traced, so that a sweep is a ``vmap``.
       state: from :func:`init`.
       batches: what the steps get, in order.
-      live: ``[steps]`` which steps count; the state stays as it is in the others.
+      live: ``[steps]`` which steps count; the state stays as it is in the others. None: all.
 
     Returns:
       The last state, and an ``Info`` of arrays ``[steps]``.
     """
-    if live is True:
-        return jax.lax.scan(lambda s, batch: step(loss, optimiser, s, batch), state, batches)
 
     def body(state, xs):
         return step(loss, optimiser, state, *xs)

@@ -1,8 +1,8 @@
 """The programs that train and test networks on tasks: pure functions of one task, laid out.
 
-A *lane* is one task trained with one setting. A dispatch takes every lane some steps further. How
-lanes are laid out is two numbers, and the results do not depend on them: how many lanes a device
-holds (one as it is, more by `vmap`), and how many steps a dispatch takes (more by `scan`).
+A *lane* is one task trained with one setting. A dispatch takes every lane some steps further. Lanes
+are laid out in one of two ways, on which the results do not depend: a device holds one, and takes a
+step a dispatch; or it holds several, by `vmap`, and takes an epoch's steps, by `scan`.
 """
 
 from collections.abc import Callable
@@ -59,7 +59,6 @@ def make_program(
     scratch: bool,
     mesh: Mesh,
     vmap: bool,
-    scan: bool,
 ) -> Program:
     """The program of a network and the static part of a recipe.
 
@@ -69,8 +68,7 @@ def make_program(
       recipe: ``Recipe.static``.
       scratch: start from fresh parameters instead of the source's.
       mesh: its axis ``data`` divides the lanes.
-      vmap: whether a device holds several lanes.
-      scan: whether a dispatch takes several steps.
+      vmap: whether a device holds several lanes, and takes several steps a dispatch.
     """
 
     def init(params: Any, rest: Any, lane: Lane) -> State:
@@ -101,7 +99,7 @@ def make_program(
             of_task = partial(loss, lane.num_classes)
             return _fit.step(of_task, optimiser, state, (preprocess(x), batch.labels), batch.live)
 
-        if scan:
+        if vmap:
             return jax.lax.scan(step, state, batches)
         state, info = step(state, jax.tree.map(lambda a: a[0], batches))
         return state, jax.tree.map(lambda a: a[None], info)

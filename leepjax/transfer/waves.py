@@ -68,7 +68,6 @@ class Waves:
             scratch,
             layout.mesh,
             vmap=layout.vmap,
-            scan=layout.vmap,
         )
         self.fits: set[str] = set()  # programs that were asked whether there is memory for them
 
