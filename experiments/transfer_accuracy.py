@@ -28,7 +28,7 @@ import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -167,7 +167,7 @@ def run(config: Config, console: Console) -> Path:
 
 
 def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:
-    dataset = _named("--target-data", load, config.target_data, data_dir=config.data_dir)
+    dataset = named("--target-data", load, config.target_data, data_dir=config.data_dir)
     within_key, across_key = jax.random.split(jax.random.key(config.seed))
     across = draw_tasks(across_key, dataset, config, within_groups=False)
     if len(dataset.train.group_names) > 1:
@@ -241,15 +241,15 @@ def make_source(config: Config) -> tuple[Source, str]:
     """The source model, and its test accuracy; imported where weights are given, else trained."""
     if config.source_weights is not None:
         depth = int(config.source_model.removeprefix("resnet"))
-        source = _named("--source-weights", load_resnet, config.source_weights, depth)
+        source = named("--source-weights", load_resnet, config.source_weights, depth)
         return source, "unknown (imported)"
-    dataset = _named("--source-data", load, config.source_data, data_dir=config.data_dir)
+    dataset = named("--source-data", load, config.source_data, data_dir=config.data_dir)
     training = TrainConfig(steps=config.source_steps, seed=config.seed)
-    source = _named("--source-model", train_source, config.source_model, dataset, training)
+    source = named("--source-model", train_source, config.source_model, dataset, training)
     return source, f"{accuracy(source, dataset.test):.3f}"
 
 
-def _named(flag: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+def named(flag: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Call a function; what it finds wrong is said of the flag."""
     try:
         return function(*arguments, **options)
@@ -346,11 +346,14 @@ def _devices(text: str) -> Sequence[Any]:
 
 
 def start(
-    config_class: type[Any], run: Callable[[Any, Console], Path], arguments: Sequence[str]
+    config_class: type[Any],
+    run: Callable[[Any, Console], Path],
+    arguments: Sequence[str],
+    presets: Mapping[str, Mapping[str, Any]] = PRESETS,
 ) -> None:
     """Parse a command line of these flags, run, and turn bad input into one clear line."""
     preset = tyro.cli(_Preset, args=arguments, return_unknown_args=True, add_help=False)[0].preset
-    default = config_class(preset, **PRESETS[preset])
+    default = config_class(preset, **presets.get(preset, {}))
     config = tyro.cli(config_class, args=arguments, default=default)
     try:
         cores_as_devices(config.devices)

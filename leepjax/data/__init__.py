@@ -2,5 +2,6 @@
 
 from leepjax.data.bank import Bank, Dataset, check_bank
 from leepjax.data.load import load
+from leepjax.data.transform import shrink, with_rotations, without_groups
 
-__all__ = ["Bank", "Dataset", "check_bank", "load"]
+__all__ = ["Bank", "Dataset", "check_bank", "load", "shrink", "with_rotations", "without_groups"]

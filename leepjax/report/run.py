@@ -53,9 +53,9 @@ class Run:
             file.write(json.dumps(line) + "\n")
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write ``name.csv``, one row for each mapping, columns as in the first."""
+        """Write ``name.csv``, one row for each mapping; what a row has not stays empty."""
         with open(self.path / f"{name}.csv", "w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
+            writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
             writer.writeheader()
             writer.writerows(rows)
 

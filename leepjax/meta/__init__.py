@@ -1,0 +1,26 @@
+"""Learning to adapt: meta-learners, episodes to train them on, and what they reach on tasks."""
+
+from leepjax.meta.adapt import AdaptationResult, adapt_tasks
+from leepjax.meta.algorithms import ALGORITHMS, Algorithm, make_learner
+from leepjax.meta.episodes import EpisodeBank, Episodes, EpisodeShape, episode_bank, episodes
+from leepjax.meta.learner import Meta, MetaLearner, meta_gradient
+from leepjax.meta.train import MetaInfo, MetaTraining, meta_train
+
+__all__ = [
+    "ALGORITHMS",
+    "AdaptationResult",
+    "Algorithm",
+    "EpisodeBank",
+    "EpisodeShape",
+    "Episodes",
+    "Meta",
+    "MetaInfo",
+    "MetaLearner",
+    "MetaTraining",
+    "adapt_tasks",
+    "episode_bank",
+    "episodes",
+    "make_learner",
+    "meta_gradient",
+    "meta_train",
+]

@@ -1,0 +1,55 @@
+"""Prototypical networks: a query belongs to the class whose mean feature is nearest.
+
+J. Snell, K. Swersky, R. Zemel: Prototypical Networks for Few-shot Learning, NeurIPS 2017.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from leepjax.meta.learner import Meta, MetaLearner, query_loss
+from leepjax.meta.network import body, class_means, feature_function
+from leepjax.models import Source
+
+
+def protonet(source: Source, ways: int, *, batch_norm: str = "frozen") -> MetaLearner:
+    """Nearest class means, logits ``-|x - c|^2``, over a network that meta-training changes.
+
+    Args:
+      source: the network, and the parameters that meta-training starts from.
+      ways: classes of a task.
+      batch_norm: by the source's running averages (``"frozen"``), or by the images at hand, the
+        support's and the queries' together (``"batch"``, transductive, as its authors do).
+
+    Raises:
+      ValueError: another ``batch_norm``, or a network without ``head``.
+    """
+    features = feature_function(source, batch_norm, in_loop=False)
+
+    def init(key: jax.Array) -> Meta:
+        del key  # nothing is drawn: the source's parameters
+        return Meta({"body": body(source.params)}, source.rest)
+
+    def embed(meta: Meta, images: jax.Array) -> jax.Array:
+        return features(meta.params["body"], meta.fixed, source.preprocess(images))
+
+    def adapt(meta: Meta, x: jax.Array, labels: jax.Array) -> jax.Array:
+        return class_means(x, labels, ways)
+
+    def predict(meta: Meta, adapted: jax.Array, x: jax.Array) -> jax.Array:
+        return -jnp.sum((x[:, None] - adapted) ** 2, -1)
+
+    return MetaLearner(
+        init,
+        embed,
+        adapt,
+        predict,
+        query_loss(adapt, predict),
+        whole_network=False,
+        transductive=batch_norm == "batch",
+        identity={
+            "name": "protonet",
+            "batch_norm": batch_norm,
+            "ways": ways,
+            "source": source.digest,
+        },
+    )

@@ -1,0 +1,79 @@
+"""A ridge-regression head, solved in closed form inside the meta-gradient (R2-D2).
+
+L. Bertinetto, J. F. Henriques, P. H. S. Torr, A. Vedaldi: Meta-Learning with Differentiable
+Closed-Form Solvers, ICLR 2019. With features X [n, d] of the support, a column of ones among them,
+and one-hot labels Y, the head is
+
+    W = (X'X + lambda I)^-1 X'Y = X' (XX' + lambda I)^-1 Y,    logits = alpha x W + beta
+
+in its second form, n x n, since a support has fewer images than features. The network, lambda,
+alpha and beta are meta-learnt. Ours: features in the task's own units (`head.task_units`), so
+that lambda and alpha mean the same for every network.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from leepjax.meta.head import in_units, task_units
+from leepjax.meta.learner import Meta, MetaLearner, query_loss
+from leepjax.meta.network import body, feature_function
+from leepjax.models import Source
+
+
+def ridge(source: Source, ways: int, *, batch_norm: str = "frozen") -> MetaLearner:
+    """The ridge head over a network that meta-training changes.
+
+    Args:
+      source: the network, and the parameters that meta-training starts from.
+      ways: classes of a task.
+      batch_norm: by the source's running averages (``"frozen"``), or by the images at hand
+        (``"batch"``, transductive).
+
+    Raises:
+      ValueError: another ``batch_norm``, or a network without ``head``.
+    """
+    features = feature_function(source, batch_norm, in_loop=False)
+
+    def init(key: jax.Array) -> Meta:
+        del key  # the source's parameters, and constants
+        dtype = source.params["head"]["kernel"].dtype
+        constants = {"log_lambda": 0.0, "log_alpha": 1.0, "beta": 0.0}
+        scalars = {name: jnp.asarray(value, dtype) for name, value in constants.items()}
+        return Meta({"body": body(source.params), **scalars}, source.rest)
+
+    def embed(meta: Meta, images: jax.Array) -> jax.Array:
+        return features(meta.params["body"], meta.fixed, source.preprocess(images))
+
+    def adapt(meta: Meta, x: jax.Array, labels: jax.Array) -> Any:
+        units = task_units(x)
+        x = _with_ones(in_units(units, x))
+        y = jax.nn.one_hot(labels, ways, dtype=x.dtype)
+        penalised = x @ x.T + jnp.exp(meta.params["log_lambda"]) * jnp.eye(len(x), dtype=x.dtype)
+        return units, x.T @ jax.scipy.linalg.solve(penalised, y, assume_a="pos")
+
+    def predict(meta: Meta, adapted: Any, x: jax.Array) -> jax.Array:
+        units, kernel = adapted
+        raw = _with_ones(in_units(units, x)) @ kernel
+        return jnp.exp(meta.params["log_alpha"]) * raw + meta.params["beta"]
+
+    return MetaLearner(
+        init,
+        embed,
+        adapt,
+        predict,
+        query_loss(adapt, predict),
+        whole_network=False,
+        transductive=batch_norm == "batch",
+        identity={
+            "name": "ridge",
+            "batch_norm": batch_norm,
+            "ways": ways,
+            "source": source.digest,
+        },
+    )
+
+
+def _with_ones(x: jax.Array) -> jax.Array:
+    return jnp.concatenate([x, jnp.ones((len(x), 1), x.dtype)], 1)

@@ -1,0 +1,321 @@
+"""Meta-training: steps over batches of episodes, with checkpoints to go on from."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+
+from leepjax._cache import digest, hold
+from leepjax._progress import progress
+from leepjax.data import Bank
+from leepjax.meta.episodes import TURNS, EpisodeShape, episode_bank, episodes
+from leepjax.meta.learner import Meta, MetaLearner, meta_gradient
+
+CHUNK = 50  # steps between looks at the loss, and checkpoints
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaTraining:
+    """How a meta-learner is trained.
+
+    Attributes:
+      steps: meta-steps.
+      tasks: episodes a step.
+      episode: their classes and images.
+      shots: each loss is the mean over these; the last is ``episode.shots``. None: that alone.
+      learning_rate: of the meta-steps, lowered to 0 by a cosine.
+      optimiser: ``"adam"``, or ``"sgd"`` (of Reptile).
+      clip: the meta-gradient's norm is at most this.
+      hard_every: every so many steps the episodes are drawn from classes that did worst in
+        episodes before (hard-task meta-batch; Sun et al., CVPR 2019, section 4.3); 0: never.
+
+    Raises:
+      ValueError: a field out of its range.
+    """
+
+    steps: int = 1000
+    tasks: int = 4
+    episode: EpisodeShape = dataclasses.field(default_factory=EpisodeShape)
+    shots: tuple[int, ...] | None = None
+    learning_rate: float = 1e-3
+    optimiser: str = "adam"
+    clip: float = 1.0
+    hard_every: int = 0
+
+    def __post_init__(self):
+        for name, least in (("steps", 1), ("tasks", 1), ("hard_every", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name}: wanted an int >= {least}, got {value!r}")
+        shots, most = self.shots, self.episode.shots
+        if shots is not None and (
+            not shots or list(shots) != sorted(shots) or shots[0] < 1 or shots[-1] != most
+        ):
+            raise ValueError(f"shots: wanted ascending ones, the last {most}, got {shots}")
+        for name in ("learning_rate", "clip"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}: wanted a finite number > 0, got {getattr(self, name)}")
+        if self.optimiser not in ("adam", "sgd"):
+            raise ValueError(f"optimiser: wanted adam or sgd, got {self.optimiser!r}")
+
+
+class MetaState(NamedTuple):
+    """What one meta-step passes on to the next.
+
+    Attributes:
+      params: of the meta-learner.
+      optimiser: state of the optimiser.
+      step: ``[]`` how many steps have been taken.
+      failed: ``[C]`` bool, classes that did worst in an episode, and have not been drawn again.
+    """
+
+    params: Any
+    optimiser: Any
+    step: Any
+    failed: Any
+
+
+class MetaInfo(NamedTuple):
+    """What a meta-step reports; arrays ``[steps]`` of a whole training.
+
+    Attributes:
+      loss: mean over the episodes.
+      accuracy: share of queries that are labelled right after adapting.
+      deviation: standard deviation of that over the episodes.
+    """
+
+    loss: Any
+    accuracy: Any
+    deviation: Any
+
+
+def make_optimiser(training: MetaTraining) -> optax.GradientTransformation:
+    """Clipped, with the rate on a cosine to 0."""
+    rate = optax.cosine_decay_schedule(training.learning_rate, training.steps)
+    rule = optax.adam(rate) if training.optimiser == "adam" else optax.sgd(rate)
+    return optax.chain(optax.clip_by_global_norm(training.clip), rule)
+
+
+def meta_step(
+    learner: MetaLearner,
+    training: MetaTraining,
+    state: MetaState,
+    fixed: Any,
+    bank: Any,
+    key: jax.Array,
+) -> tuple[MetaState, MetaInfo]:
+    """Draw episodes and take one step; pure."""
+    shape = training.episode
+    hard = None
+    if training.hard_every:
+        turn = state.step % training.hard_every == training.hard_every - 1
+        hard = state.failed & turn
+    batch = episodes(jax.random.fold_in(key, state.step), bank, shape, training.tasks, hard)
+    grads, info = meta_gradient(
+        learner,
+        Meta(state.params, fixed),
+        batch,
+        shots=training.shots or (shape.shots,),
+        progress=state.step / training.steps,
+    )
+    updates, moments = make_optimiser(training).update(grads, state.optimiser, state.params)
+    failed = state.failed
+    if training.hard_every:
+        # The queries are ordered: one of every class, then the next of every class.
+        by_class = info.right.reshape(training.tasks, -1, shape.ways).mean(1)
+        worst = jnp.take_along_axis(batch.classes, by_class.argmin(1)[:, None], 1)[:, 0]
+        failed = failed.at[batch.classes.reshape(-1)].set(False).at[worst].set(True)
+    accuracy = info.right.mean(1)
+    new = MetaState(optax.apply_updates(state.params, updates), moments, state.step + 1, failed)
+    return new, MetaInfo(info.loss.mean(), accuracy.mean(), accuracy.std())
+
+
+def meta_train(
+    learner: MetaLearner,
+    bank: Bank,
+    training: MetaTraining,
+    *,
+    key: jax.Array,
+    checkpoint: Path | None = None,
+) -> tuple[Meta, MetaInfo]:
+    """Train a meta-learner on episodes of a bank.
+
+    With a checkpoint folder the same call goes on where an earlier one was stopped, to the same
+    result, and returns at once where it had ended.
+
+    Args:
+      learner: from a factory of this package, for ``training.episode.ways`` classes.
+      bank: images of the classes that episodes are drawn from.
+      training: the recipe.
+      key: typed JAX key.
+      checkpoint: folder for parameters, optimiser and step, written every 50 steps.
+
+    Returns:
+      What the learner then knows, and the course of the training.
+
+    Raises:
+      ValueError: a bank too small for the episodes; a folder of another configuration; a loss
+        that is not finite, where training stops and leaves the last good checkpoint.
+    """
+    ways = learner.identity["ways"]
+    if ways != training.episode.ways:
+        raise ValueError(f"training: wanted episodes of {ways} ways, the learner's, got {training}")
+    drawn = episode_bank(bank, training.episode)
+    identity = {
+        "learner": dict(learner.identity),
+        "training": dataclasses.asdict(training),
+        "bank": bank.digest,
+        "key": digest(jax.random.key_data(key)),
+    }
+    init_key, episode_key = jax.random.split(key)
+    with _Checkpoints(checkpoint, identity) as kept:
+        meta = learner.init(init_key)
+        copies = TURNS if training.episode.rotations else 1
+        failed = jnp.zeros(copies * bank.num_classes, bool)
+        moments = make_optimiser(training).init(meta.params)
+        state = MetaState(meta.params, moments, jnp.zeros((), jnp.int32), failed)
+        history = MetaInfo(*np.full((3, training.steps), np.nan))
+        state, history = kept.load((state, history))
+        run = _runner(learner, training)
+        done = int(state.step)
+        name = str(learner.identity["name"])
+        with progress(total=training.steps, desc=f"meta-train {name}", unit="step") as bar:
+            bar.update(done)
+            while done < training.steps:
+                number = min(CHUNK, training.steps - done)
+                state, infos = run(state, meta.fixed, drawn, episode_key, number)
+                _check_finite(infos, done, training, learner, kept)
+                for whole, part in zip(history, infos, strict=True):
+                    whole[done : done + number] = part
+                done += number
+                kept.save(done, (state, history))
+                mean = float(np.mean(infos.accuracy))
+                spread = np.sqrt(np.mean(infos.deviation**2) + np.var(infos.accuracy))
+                half = 1.96 * spread / np.sqrt(number * training.tasks)
+                loss = f"{np.mean(infos.loss):.3f}"
+                bar.set_postfix(loss=loss, accuracy=f"{mean:.3f}±{half:.3f}", refresh=False)
+                bar.update(number)
+    return Meta(state.params, meta.fixed), history
+
+
+def _runner(learner: MetaLearner, training: MetaTraining) -> Any:
+    """So many steps: one scan, or on a CPU, where loops slow convolutions down, one by one."""
+    step = partial(meta_step, learner, training)
+    if jax.default_backend() == "cpu":
+        once = jax.jit(step)
+
+        def one_by_one(state, fixed, bank, key, number):
+            infos = []
+            for _ in range(number):
+                state, info = once(state, fixed, bank, key)
+                infos.append(info)
+            return state, MetaInfo(*map(np.array, zip(*jax.device_get(infos), strict=True)))
+
+        return one_by_one
+
+    @partial(jax.jit, static_argnames="number")
+    def scanned(state, fixed, bank, key, number):
+        return jax.lax.scan(lambda s, _: step(s, fixed, bank, key), state, length=number)
+
+    def run(*arguments):
+        state, infos = scanned(*arguments)
+        return state, MetaInfo(*map(np.array, infos))
+
+    return run
+
+
+def _check_finite(
+    infos: MetaInfo, done: int, training: MetaTraining, learner: MetaLearner, kept: "_Checkpoints"
+) -> None:
+    bad = ~np.isfinite(infos.loss)
+    if not bad.any():
+        return
+    step = int(bad.argmax())
+    rate = learner.identity.get("rate")
+    inner = "" if rate is None else f" or the inner rate ({rate})"
+    before = f", {infos.loss[step - 1]:.3g} in the step before" if step else ""
+    raise ValueError(
+        f"training.learning_rate: the loss of meta-step {done + step + 1} of "
+        f"{learner.identity['name']} is {infos.loss[step]}{before}; the likely cause is a learning "
+        f"rate that is too high: lower it from {training.learning_rate}{inner}. "
+        f"{kept.describe(done)}"
+    )
+
+
+class _Checkpoints:
+    """A folder of checkpoints of one configuration, held by this process; or none at all."""
+
+    def __init__(self, folder: Path | None, identity: Mapping[str, Any]):
+        self.folder = None if folder is None else Path(folder).absolute()
+        self.identity = json.loads(json.dumps(identity, default=str))
+
+    def __enter__(self) -> "_Checkpoints":
+        if self.folder is None:
+            return self
+        record = self.folder / "identity.json"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.folder / ".lock", "w")
+        except OSError as error:
+            raise ValueError(f"checkpoint: cannot write {self.folder} ({error})") from None
+        try:
+            hold(self._lock)
+            there = json.loads(record.read_text()) if record.is_file() else None
+        except ValueError as error:
+            self._lock.close()
+            raise ValueError(f"checkpoint: cannot use {self.folder}: {error}") from None
+        if there is None:
+            temporary = record.with_suffix(".tmp")
+            temporary.write_text(json.dumps(self.identity, indent=2) + "\n")
+            os.replace(temporary, record)
+        elif there != self.identity:
+            self._lock.close()
+            differs = [
+                f"{name}: there {there.get(name)!r}, asked for {value!r}"
+                for name, value in self.identity.items()
+                if there.get(name) != value
+            ]
+            raise ValueError(
+                f"checkpoint: {self.folder} is of another configuration ({'; '.join(differs)}); "
+                "name another folder, or delete this one"
+            )
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(self.folder / "steps", options=options)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.folder is not None:
+            self._manager.close()
+            self._lock.close()
+
+    def load(self, fresh: Any) -> Any:
+        """The newest checkpoint, or ``fresh``, whose structure it has."""
+        if self.folder is None or self._manager.latest_step() is None:
+            return fresh
+        like = jax.tree.map(np.asarray, fresh)
+        arguments = ocp.args.StandardRestore(like)  # pyright: ignore[reportCallIssue]
+        state, history = self._manager.restore(self._manager.latest_step(), args=arguments)
+        return jax.tree.map(jnp.asarray, state), jax.tree.map(np.array, history)
+
+    def save(self, step: int, tree: Any) -> None:
+        """Keep it in place of the one before."""
+        if self.folder is not None:
+            arguments = ocp.args.StandardSave(  # pyright: ignore[reportCallIssue]
+                jax.tree.map(np.asarray, jax.device_get(tree))
+            )
+            self._manager.save(step, args=arguments)
+
+    def describe(self, step: int) -> str:
+        """Where the last good one is."""
+        if self.folder is None:
+            return "No checkpoint was asked for."
+        return f"The checkpoint of step {step} is in {self.folder}."

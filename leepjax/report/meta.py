@@ -1,0 +1,177 @@
+"""A meta-transfer study: what each learner reaches, what it is ahead of a retrained head by, and
+its mean accuracy in levels of a score.
+
+``gains.csv`` has one row for each learner and number of shots, ``accuracy_levels.csv`` one for each
+of these and each level; tables and figures are made from them.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from leepjax.evaluation import Correlation, Level, in_levels
+from leepjax.report.run import Run, read_table
+from leepjax.report.tables import format_estimate
+
+HEAD = "retrained head"  # the baseline, and its name in tables
+LEVELS = 5
+# Okabe and Ito: safe for colour-blind readers.
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+
+
+def write_gains(
+    run: Run,
+    shots: int,
+    accuracies: Mapping[str, np.ndarray],
+    notes: Mapping[str, str],
+    membership: np.ndarray,
+) -> list[dict[str, Any]]:
+    """Rows of ``gains.csv`` for one number of shots.
+
+    Args:
+      run: where the training of each is logged.
+      shots: labelled images of a class.
+      accuracies: ``[t]`` of each learner on the same tasks, the baseline ``HEAD`` among them.
+      notes: by learner, what a reader must know of the predictions.
+      membership: ``[t, g]`` bool, the clusters (target groups or classes) of each task.
+    """
+    rows = []
+    for name, accuracy in accuracies.items():
+        gain = accuracy - accuracies[HEAD]
+        row = {"learner": name, "shots": shots, "tasks": len(accuracy), "note": notes[name]}
+        for what, values in (("accuracy", accuracy), ("gain", gain)):
+            clustered = in_levels(np.zeros(len(values)), values[:, None], membership, levels=1)[0]
+            half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
+            row |= {what: values.mean(), f"{what}_half": half}
+            row |= {f"{what}_low": clustered.low[0], f"{what}_high": clustered.high[0]}
+        rows.append(row)
+        run.log(event="adapted", learner=name, shots=shots, accuracy=row["accuracy"])
+    return rows
+
+
+def print_gains(path: Path, console: Console) -> None:
+    """Print what each learner reaches, and what it is ahead of the retrained head by."""
+    grid = Table(box=SIMPLE_HEAD)
+    grid.add_column("learner", no_wrap=True)
+    for heading in ("shots", "accuracy ± 95 %", "ahead of head, points", "new groups or classes"):
+        grid.add_column(heading, justify="right", no_wrap=True)
+    grid.add_column("predictions")
+    rows = read_table(path / "gains.csv")
+    for row in rows:
+        n = {k: float(v) for k, v in row.items() if k not in ("learner", "note")}
+        cells = [row["shots"], f"{n['accuracy']:.3f} ± {n['accuracy_half']:.3f}", "", ""]
+        if row["learner"] != HEAD:
+            cells[2] = f"{100 * n['gain']:+.1f} ± {100 * n['gain_half']:.1f}"
+            cells[3] = f"[{100 * n['gain_low']:+.1f}, {100 * n['gain_high']:+.1f}]"
+        grid.add_row(row["learner"], *cells, row["note"])
+    console.print(grid)
+    console.print(
+        f"{rows[0]['tasks']} tasks for each number of shots, the same for all learners. ±: over "
+        "tasks as if independent, as the field prints it; [ ]: 95 % for new groups (scripts, "
+        "alphabets) or, without groups, classes.\n"
+    )
+
+
+def print_side_by_side(
+    settings: Mapping[str, Sequence[Correlation]], nulls: Sequence[str], console: Console
+) -> None:
+    """Print Pearson's r of every score, a column for each setting; nulls are marked."""
+    grid = Table(box=SIMPLE_HEAD)
+    grid.add_column("r [95 %] with accuracy of", no_wrap=True)
+    for setting in settings:
+        grid.add_column(setting, justify="right", no_wrap=True)
+    by_score: dict[str, list[str]] = {}
+    for table in settings.values():
+        for row in table:
+            by_score.setdefault(row.score, []).append(format_estimate(row.estimates["pearson"]))
+    for score, cells in by_score.items():
+        null = score in nulls
+        grid.add_row(f"{score} *" if null else score, *cells, style="dim" if null else None)
+    console.print(grid)
+    console.print("* null.\n")
+
+
+def accuracy_levels(
+    score: np.ndarray, accuracies: Mapping[str, np.ndarray], membership: np.ndarray
+) -> dict[str, list[Level]]:
+    """Mean accuracy of each learner in five levels of a score."""
+    return {
+        name: in_levels(score, values[:, None], membership, levels=LEVELS)
+        for name, values in accuracies.items()
+    }
+
+
+def level_rows(score: str, shots: int, levels: Mapping[str, Sequence[Level]]) -> list[dict]:
+    """Rows of ``accuracy_levels.csv`` for one number of shots."""
+    return [
+        {
+            "score": score,
+            "shots": shots,
+            "learner": name,
+            "level": i,
+            "lowest": level.scores[0],
+            "highest": level.scores[1],
+            "tasks": level.tasks,
+            "mean": level.mean[0],
+            "low": level.low[0],
+            "high": level.high[0],
+        }
+        for name, of_learner in levels.items()
+        for i, level in enumerate(of_learner, start=1)
+    ]
+
+
+def draw_accuracy_levels(path: Path) -> None:
+    """Draw ``accuracy_levels.png`` and ``.svg`` of a run directory: a panel for each shot count."""
+    rows = read_table(path / "accuracy_levels.csv")
+    panels = sorted({int(row["shots"]) for row in rows})
+    score = rows[0]["score"]
+    with matplotlib.rc_context(
+        {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    ):
+        figure = Figure(figsize=(1.2 + 3.6 * len(panels), 3.6), layout="constrained")
+        figure.suptitle("\n".join(wrap(_finding(rows), 40 * len(panels))), fontweight="bold")
+        axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
+        for axis, shots in zip(axes, panels, strict=True):
+            here = [row for row in rows if int(row["shots"]) == shots]
+            names = list(dict.fromkeys(row["learner"] for row in here))
+            for j, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
+                of = [row for row in here if row["learner"] == name]
+                mean, low, high = (
+                    np.array([float(r[k]) for r in of]) for k in ("mean", "low", "high")
+                )
+                at = np.arange(1, LEVELS + 1) + 0.12 * (j - (len(names) - 1) / 2)
+                bars = np.nan_to_num([mean - low, high - mean])
+                axis.errorbar(at, mean, bars, fmt="o-", color=colour, label=name, ms=4, capsize=2)
+            first = [row for row in here if row["learner"] == names[0]]
+            labels = [f"{float(r['lowest']):.2f}\nto {float(r['highest']):.2f}" for r in first]
+            axis.set_xticks(np.arange(1, LEVELS + 1), labels)
+            axis.set_xlabel(f"{score} of the support, fifths of the tasks")
+            axis.set_title(f"{shots} shot{'s' if shots > 1 else ''}", fontsize=9)
+        axes[0].set_ylabel("test accuracy (95 %, clustered)")
+        axes[-1].legend(frameon=False, fontsize=8, loc="lower right")
+        for suffix in ("png", "svg"):
+            figure.savefig(path / f"accuracy_levels.{suffix}", dpi=150)
+
+
+def _finding(rows: Sequence[Mapping[str, str]]) -> str:
+    """What the levels show, in words, of the learner that reaches most at the most shots."""
+    most = max(int(row["shots"]) for row in rows)
+    here = [row for row in rows if int(row["shots"]) == most]
+    names = list(dict.fromkeys(row["learner"] for row in here))
+    means = {n: [float(r["mean"]) for r in here if r["learner"] == n] for n in names}
+    best = max(names, key=lambda name: float(np.mean(means[name])))
+    lowest, highest = means[best][0], means[best][-1]
+    score = rows[0]["score"]
+    return (
+        f"{best} reaches {highest:.2f} at {most} shots where {score} is highest, "
+        f"{lowest:.2f} where it is lowest"
+    )
