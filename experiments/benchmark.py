@@ -1,4 +1,4 @@
-"""How fast are scores and fine-tuning, against other packages and against what the machine allows?
+"""How fast are scores, fine-tuning and meta-learning, against other packages and the machine?
 
     python -m experiments.benchmark metrics --size large
 
@@ -8,6 +8,11 @@ one process on the same threads, warm, in turn, medians. Copy bandwidth and floa
 measured in the same run, and "roof" is the least time that they allow for a score's bytes and
 operations (`experiments/_roofline.py`) over its time. Values stand beside the times: `*` marks one
 further than 1e-4 max(1, |reference|) from the NumPy version in float64.
+
+    python -m experiments.benchmark meta --shots 5
+
+times meta-steps of second-order MAML beside PyTorch, a loop over tasks and `torch.func`:
+`experiments/_benchmark_meta.py`.
 
     python -m experiments.benchmark fine_tune --threads 2
 
@@ -32,6 +37,7 @@ from rich.console import Console
 
 from experiments import (
     _benchmark_fine_tune,
+    _benchmark_meta,
     _benchmark_table,
     _memory,
     _numpy_peers,
@@ -57,9 +63,9 @@ PEERS = ("_numpy_peers", "_sklearn_peers", "_torch_peers", "_ranker_peers")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Time scores or fine-tuning beside peers, in one run, on the same threads."""
+    """Time scores, fine-tuning or meta-learning beside peers, in one run, on the same threads."""
 
-    benchmark: tyro.conf.Positional[Literal["metrics", "fine_tune"]]
+    benchmark: tyro.conf.Positional[Literal["metrics", "fine_tune", "meta"]]
     """What is timed."""
     size: Literal["small", "medium", "large"] = "medium"
     """Of metrics. small: 2,000 samples, 100 source classes, 64 features, 10 target classes; medium:
@@ -75,12 +81,16 @@ class Config:
     memory: bool = False
     """Of metrics: also the peak of memory during a warm call, over the input's; a process each.
     Linux, CPU."""
-    tasks: int = 4
-    """Of fine_tune: how many."""
+    tasks: int | None = None
+    """Of fine_tune: how many, default 4; of meta: in a step, default 8."""
+    shots: int = 1
+    """Of meta: support images of a class."""
+    width: int = 32
+    """Of meta: channels of the Conv4."""
     epochs: int = 2
     """Of fine_tune."""
     strategies: tuple[Literal["loop", "vmap"], ...] = ("loop", "vmap")
-    """Of fine_tune: which of leepjax's."""
+    """Of fine_tune and meta: which of leepjax's."""
     chunk: int | None = None
     """Of fine_tune: tasks that a device holds at once with vmap; default 32."""
     seed: int = 0
@@ -92,14 +102,34 @@ class Config:
 
 def run(config: Config, console: Console) -> Path:
     """Time everything, print the table, write it as CSV and Markdown; return its directory."""
-    return (_run_metrics if config.benchmark == "metrics" else _run_fine_tune)(config, console)
+    kinds = {"metrics": _run_metrics, "fine_tune": _run_fine_tune, "meta": _run_meta}
+    return kinds[config.benchmark](config, console)
+
+
+def _run_meta(config: Config, console: Console) -> Path:
+    problem = _benchmark_meta.make_problem(
+        config.tasks or 8, config.shots, config.width, config.seed
+    )
+    title = f"{_benchmark_meta.title(problem)}; {_conditions(config)}"
+    console.print(title, soft_wrap=True)
+    calls = _benchmark_meta.contenders(problem, config.strategies, config.peers, console)
+    with report.open_run(
+        "benchmark", config, output_dir=config.output_dir, overwrite=True
+    ) as study:
+        rows = _benchmark_meta.measure(calls, config.repeats, console)
+        table, notes = _benchmark_meta.table(rows), _benchmark_meta.NOTES
+        study.write_table("benchmark", rows)
+        _benchmark_table.write_markdown(study.path / "benchmark.md", title, table, notes, names=1)
+    _benchmark_table.print_table(table, console, names=1)
+    console.print("\n".join([*notes, str(study.final)]), soft_wrap=True)
+    return study.final
 
 
 def _run_fine_tune(config: Config, console: Console) -> Path:
     with report.open_run(
         "benchmark", config, output_dir=config.output_dir, overwrite=True
     ) as study:
-        problem = _benchmark_fine_tune.make_problem(config.tasks, config.epochs, config.seed)
+        problem = _benchmark_fine_tune.make_problem(config.tasks or 4, config.epochs, config.seed)
         title = f"{_benchmark_fine_tune.title(problem)}; {_conditions(config)}"
         console.print(title, soft_wrap=True)
         calls = _benchmark_fine_tune.contenders(
@@ -261,8 +291,8 @@ def _check(config: Config) -> None:
     unknown = sorted(set(config.metrics) - set(TIMED))
     if unknown:
         raise ValueError(f"--metrics: wanted names among {', '.join(TIMED)}, got {unknown}")
-    for name in ("repeats", "tasks", "epochs"):
-        if getattr(config, name) < 1:
+    for name in ("repeats", "tasks", "epochs", "shots", "width"):
+        if getattr(config, name) is not None and getattr(config, name) < 1:
             raise ValueError(f"--{name}: wanted at least 1, got {getattr(config, name)}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if not 1 <= config.threads <= (cores or 1):

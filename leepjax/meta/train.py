@@ -17,7 +17,14 @@ import orbax.checkpoint as ocp
 from leepjax._cache import digest, hold
 from leepjax._progress import progress
 from leepjax.data import Bank
-from leepjax.meta.episodes import TURNS, EpisodeShape, episode_bank, episodes
+from leepjax.meta.episodes import (
+    TURNS,
+    EpisodeBank,
+    Episodes,
+    EpisodeShape,
+    episode_bank,
+    episodes,
+)
 from leepjax.meta.learner import Meta, MetaLearner, meta_gradient
 
 CHUNK = 50  # steps between looks at the loss, and checkpoints
@@ -105,27 +112,24 @@ def make_optimiser(training: MetaTraining) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(training.clip), rule)
 
 
-def meta_step(
+def meta_update(
     learner: MetaLearner,
     training: MetaTraining,
     state: MetaState,
     fixed: Any,
-    bank: Any,
-    key: jax.Array,
+    batch: Episodes,
+    *,
+    vmap: bool | None = None,
 ) -> tuple[MetaState, MetaInfo]:
-    """Draw episodes and take one step; pure."""
+    """One step on a batch of episodes; pure. ``vmap`` is that of :func:`meta_gradient`."""
     shape = training.episode
-    hard = None
-    if training.hard_every:
-        turn = state.step % training.hard_every == training.hard_every - 1
-        hard = state.failed & turn
-    batch = episodes(jax.random.fold_in(key, state.step), bank, shape, training.tasks, hard)
     grads, info = meta_gradient(
         learner,
         Meta(state.params, fixed),
         batch,
         shots=training.shots or (shape.shots,),
         progress=state.step / training.steps,
+        vmap=vmap,
     )
     updates, moments = make_optimiser(training).update(grads, state.optimiser, state.params)
     failed = state.failed
@@ -137,6 +141,30 @@ def meta_step(
     accuracy = info.right.mean(1)
     new = MetaState(optax.apply_updates(state.params, updates), moments, state.step + 1, failed)
     return new, MetaInfo(info.loss.mean(), accuracy.mean(), accuracy.std())
+
+
+def meta_step(
+    learner: MetaLearner,
+    training: MetaTraining,
+    state: MetaState,
+    fixed: Any,
+    bank: EpisodeBank,
+    key: jax.Array,
+) -> tuple[MetaState, MetaInfo]:
+    """Draw episodes and take one step; pure."""
+    hard = None
+    if training.hard_every:
+        turn = state.step % training.hard_every == training.hard_every - 1
+        hard = state.failed & turn
+    key = jax.random.fold_in(key, state.step)
+    batch = episodes(key, bank, training.episode, training.tasks, hard)
+    return meta_update(learner, training, state, fixed, batch)
+
+
+def init_state(params: Any, training: MetaTraining, num_classes: int) -> MetaState:
+    """The state before the first step; ``num_classes`` counts rotations where they are classes."""
+    moments = make_optimiser(training).init(params)
+    return MetaState(params, moments, jnp.zeros((), jnp.int32), jnp.zeros(num_classes, bool))
 
 
 def meta_train(
@@ -180,9 +208,7 @@ def meta_train(
     with _Checkpoints(checkpoint, identity) as kept:
         meta = learner.init(init_key)
         copies = TURNS if training.episode.rotations else 1
-        failed = jnp.zeros(copies * bank.num_classes, bool)
-        moments = make_optimiser(training).init(meta.params)
-        state = MetaState(meta.params, moments, jnp.zeros((), jnp.int32), failed)
+        state = init_state(meta.params, training, copies * bank.num_classes)
         history = MetaInfo(*np.full((3, training.steps), np.nan))
         state, history = kept.load((state, history))
         run = _runner(learner, training)

@@ -1,0 +1,154 @@
+"""How fast are meta-steps of second-order MAML, against PyTorch?
+
+Images and weights are random: only their shapes count. All contenders start from the same weights
+and see the same episodes; the loss of the first step says that they compute the same.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from rich.console import Console
+
+from experiments import _peers
+from experiments._benchmark_table import duration
+from experiments._timing import interleaved
+from leepjax.meta import Episodes, EpisodeShape, Meta, MetaLearner, MetaTraining, make_learner
+from leepjax.meta.train import MetaState, init_state, meta_update
+from leepjax.models import Conv4, Preprocess, make_source
+
+WAYS, QUERIES, SIZE, STEPS, RATE, META_STEPS = 5, 15, 28, 5, 0.1, 4
+HEADINGS = ("by", "meta-steps/s", "/ PyTorch", "time a step", "CPU time", "first call", "loss")
+NOTES = (
+    "/ PyTorch: times the rate of its fastest; first call: compiles, and takes the steps.",
+    "loss: of the first step.",
+)
+
+
+class Problem(NamedTuple):
+    """What all contenders work on."""
+
+    learner: MetaLearner
+    training: MetaTraining
+    meta: Meta
+    batches: list[Episodes]
+    preprocess: Preprocess
+    width: int
+
+
+def make_problem(tasks: int, shots: int, width: int, seed: int) -> Problem:
+    """A Conv4 and a few batches of 5-way episodes with 15 queries a class."""
+    rng = np.random.default_rng(seed)
+    network = Conv4(WAYS, width=width, rngs=nnx.Rngs(seed))
+    source = make_source(network, Preprocess(SIZE, 1, (0.5,), (0.5,)), tuple("abcde"))
+    learner = make_learner("maml", source, WAYS, steps=STEPS, rate=RATE)
+    training = MetaTraining(
+        steps=10_000, tasks=tasks, episode=EpisodeShape(WAYS, shots, QUERIES), clip=1e9
+    )
+
+    def images(each: int) -> np.ndarray:
+        return rng.integers(0, 256, (tasks, WAYS * each, SIZE, SIZE, 1), dtype=np.uint8)
+
+    def labels(each: int) -> np.ndarray:
+        return np.tile(np.arange(WAYS, dtype=np.int32), (tasks, each))
+
+    classes = np.zeros((tasks, WAYS), np.int32)
+    batches = [
+        Episodes(images(shots), labels(shots), images(QUERIES), labels(QUERIES), classes)
+        for _ in range(META_STEPS)
+    ]
+    meta = learner.init(jax.random.key(seed))
+    return Problem(learner, training, meta, batches, source.preprocess, width)
+
+
+def contenders(
+    problem: Problem, strategies: Sequence[str], peers: bool, console: Console
+) -> dict[str, Callable[[], float]]:
+    """Calls that take the steps and return the loss of the first, by name."""
+    on_device = [jax.device_put(batch) for batch in problem.batches]
+
+    def ours(vmap: bool) -> Callable[[], float]:
+        update = jax.jit(partial(meta_update, problem.learner, problem.training, vmap=vmap))
+
+        def call() -> float:
+            state: MetaState = init_state(problem.meta.params, problem.training, WAYS)
+            losses = []
+            for batch in on_device:
+                state, info = update(state, problem.meta.fixed, batch)
+                losses.append(info.loss)
+            jax.block_until_ready(state)
+            return float(losses[0])
+
+        return call
+
+    calls = {f"leepjax {strategy}": ours(strategy == "vmap") for strategy in strategies}
+    return calls | (_theirs(problem, console) if peers else {})
+
+
+def _theirs(problem: Problem, console: Console) -> dict[str, Callable[[], float]]:
+    module = _peers.available("_torch_meta", console)
+    if module is None:
+        return {}
+    params = problem.meta.params
+    nested = jax.device_get({**params["body"], "head": params["head"]})
+
+    def prepared(images: np.ndarray) -> np.ndarray:
+        flat = problem.preprocess(jnp.asarray(images.reshape(-1, SIZE, SIZE, 1)))
+        return np.asarray(flat).reshape(images.shape)
+
+    arrays = [
+        (prepared(b.support), b.support_labels, prepared(b.query), b.query_labels)
+        for b in problem.batches
+    ]
+    rate = problem.training.learning_rate
+    calls = module.contenders(nested, arrays, STEPS, RATE, rate, META_STEPS)
+    return {name: lambda call=call: call()[0] for name, call in calls.items()}
+
+
+def measure(calls: Mapping[str, Any], repeats: int, console: Console) -> list[dict[str, Any]]:
+    """Time the calls in turn: a row for each that does not fail."""
+    timings, errors = interleaved(calls, repeats)
+    for name, error in errors.items():
+        console.print(f"{name}: left out ({error})", soft_wrap=True, markup=False)
+    if not timings:
+        raise ValueError("meta: wanted at least one that runs; see above")
+    rates = {name: META_STEPS / timing.seconds for name, timing in timings.items()}
+    fastest = max((r for n, r in rates.items() if n.startswith("PyTorch")), default=float("nan"))
+    return [
+        {
+            "by": name,
+            "steps_per_second": rates[name],
+            "ratio": rates[name] / fastest,
+            "seconds": timing.seconds / META_STEPS,
+            "cpu_seconds": timing.cpu_seconds / META_STEPS,
+            "loss": timing.value,
+            "fastest": min(timing.wall) / META_STEPS,
+            "slowest": max(timing.wall) / META_STEPS,
+            "first": timing.first,
+        }
+        for name, timing in timings.items()
+    ]
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> list[Sequence[str]]:
+    """The headings, and a line of text for each row."""
+    lines: list[Sequence[str]] = [HEADINGS]
+    for row in rows:
+        seconds = [duration(row[name]) for name in ("seconds", "cpu_seconds", "first")]
+        ratio = f"{row['ratio']:.2f}".replace("nan", "?")
+        rate = f"{row['steps_per_second']:.2f}"
+        lines.append([row["by"], rate, ratio, *seconds, f"{row['loss']:.6f}"])
+    return lines
+
+
+def title(problem: Problem) -> str:
+    """What is trained."""
+    episode = problem.training.episode
+    return (
+        f"MAML, second order, {STEPS} inner steps; {problem.training.tasks} tasks a step, {WAYS} "
+        f"ways, {episode.shots} shot(s), {QUERIES} queries; Conv4-{problem.width}, {SIZE} x {SIZE}"
+    )
