@@ -40,6 +40,7 @@ from leepjax.meta import (
     MetaLearner,
     MetaTraining,
     adapt_tasks,
+    episode_bank,
     make_learner,
     meta_train,
 )
@@ -153,6 +154,8 @@ def _run(study: report.Run, config: Config, console: Console) -> None:
     # What does not fit together shows before long work.
     tasks = {shots: _tasks(config, target, shots) for shots in config.shots}
     trainings = {name: training(name, config, source_data) for name in config.algorithms}
+    for recipe in trainings.values():
+        episode_bank(source_data.train, recipe.episode)
     source = _source(config, source_data, console)
     features = [extract(source, bank) for bank in target]
     settings: dict[str, tuple[Tasks, Any, Any]] = {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from leepjax.data import Bank, Dataset, load
     from leepjax.evaluation import correlate, score_tasks
+    from leepjax.meta import adapt_tasks, make_learner, meta_train
     from leepjax.metrics import leep, score
     from leepjax.models import Outputs, Source, extract, load_resnet, train_source
     from leepjax.tasks import Tasks, sample_tasks
@@ -25,6 +26,7 @@ _HOMES = {
     "Recipe": "transfer",
     "Source": "models",
     "Tasks": "tasks",
+    "adapt_tasks": "meta",
     "correlate": "evaluation",
     "extract": "models",
     "fine_tune": "transfer",
@@ -32,6 +34,8 @@ _HOMES = {
     "leep": "metrics",
     "load": "data",
     "load_resnet": "models",
+    "make_learner": "meta",
+    "meta_train": "meta",
     "retrain_head": "transfer",
     "sample_tasks": "tasks",
     "score": "metrics",
@@ -46,6 +50,7 @@ __all__ = [
     "Recipe",
     "Source",
     "Tasks",
+    "adapt_tasks",
     "correlate",
     "extract",
     "fine_tune",
@@ -53,6 +58,8 @@ __all__ = [
     "leep",
     "load",
     "load_resnet",
+    "make_learner",
+    "meta_train",
     "retrain_head",
     "sample_tasks",
     "score",

@@ -50,8 +50,9 @@ def write_gains(
         for what, values in (("accuracy", accuracy), ("gain", gain)):
             clustered = in_levels(np.zeros(len(values)), values[:, None], membership, levels=1)[0]
             half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
-            row |= {what: values.mean(), f"{what}_half": half}
-            row |= {f"{what}_low": clustered.low[0], f"{what}_high": clustered.high[0]}
+            row |= {what: float(values.mean()), f"{what}_half": float(half)}
+            ends = {"low": clustered.low[0], "high": clustered.high[0]}
+            row |= {f"{what}_{end}": float(value) for end, value in ends.items()}
         rows.append(row)
         run.log(event="adapted", learner=name, shots=shots, accuracy=row["accuracy"])
     return rows

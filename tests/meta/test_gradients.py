@@ -158,3 +158,22 @@ def test_a_network_in_a_loop_is_the_network():
         inside, outside = (feature_function(src, mode, in_loop=flag) for flag in (True, False))
         args = body(src.params), src.rest, x
         np.testing.assert_allclose(inside(*args), outside(*args), atol=1e-5)
+
+
+def scratch_memory(steps, tasks, vmap=False):
+    learner = make_learner("maml", source(width=8), WAYS, steps=steps)
+    meta, episodes = learner.init(jax.random.key(0)), some_episodes(tasks, queries=1)
+    run = partial(meta_gradient, learner, shots=(3,), vmap=vmap)
+    return jax.jit(run).lower(meta, episodes).compile().memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.slow
+def test_memory_grows_neither_with_tasks_nor_with_the_activations_of_inner_steps():
+    few = scratch_memory(steps=2, tasks=2)
+    assert scratch_memory(steps=2, tasks=16) < 1.2 * few
+    assert scratch_memory(steps=2, tasks=16, vmap=True) > 3 * few  # what it is held against
+    # A step more keeps its parameters, not its activations.
+    size = 4 * len(flat(make_learner("maml", source(width=8), WAYS).init(jax.random.key(0)).params))
+    more = scratch_memory(steps=10, tasks=2) - few
+    print(few, more, size)
+    assert more < 8 * 1.5 * size
