@@ -1,4 +1,4 @@
-"""Intervals of a correlation over tasks that share classes: the delete-one-cluster jackknife.
+"""Intervals of a correlation over rows that share clusters: the delete-one-cluster jackknife.
 
 Tasks drawn from the same few classes are not independent, so an interval that resamples tasks is
 far too narrow: 200 tasks of 5 of 10 classes hold ten classes' worth of evidence. What varies with
@@ -14,9 +14,10 @@ The excess is taken off, in so far as tasks overlap little:
 
     V - (1 - k/g)^4 ((g - 1) k / (g - k) - 1) V_t,   at least V_t
 
-The fourth power is the one number here that was chosen by simulation. `benchmarks/coverage.py`
-prints the coverage of this interval beside the usual ones, from 10 classes to 1,000, and, where
-classes nest in groups, of leaving out groups beside leaving out classes.
+The fourth power is the one number here that was chosen by simulation. Rows that nothing connects
+are clusters of their own. Where rows are crossed, such as models by targets, each way of clustering
+has its V, and the V add (on the safe side: what is common to both counts twice; Owen 2007).
+`benchmarks/coverage.py` prints the coverage of all this beside the usual intervals.
 """
 
 from typing import NamedTuple
@@ -25,6 +26,8 @@ import numpy as np
 from scipy.stats import t as student
 
 from leepjax.evaluation.correlation import Statistic
+
+Membership = np.ndarray | tuple[np.ndarray, ...] | None
 
 
 class Estimate(NamedTuple):
@@ -35,54 +38,114 @@ class Estimate(NamedTuple):
     high: float
 
 
+class Spread(NamedTuple):
+    """How far the Fisher z of several scores' correlations vary, together.
+
+    Attributes:
+      values: ``[s]`` the correlations.
+      covariance: ``[s, s]`` of their arctanh; NaN where fewer than three clusters say anything.
+      freedom: degrees of freedom, the number of clusters less one.
+      deleted: ``[s, g]`` the correlations with one cluster left out; NaN where undefined.
+    """
+
+    values: np.ndarray
+    covariance: np.ndarray
+    freedom: int
+    deleted: np.ndarray
+
+
+def members(names: np.ndarray) -> np.ndarray:
+    """Membership ``[n, g]`` of rows in the clusters that ``names [n]`` names, in sorted order."""
+    return np.asarray(names)[:, None] == np.unique(names)
+
+
 def jackknife(
-    statistic: Statistic, x: np.ndarray, y: np.ndarray, membership: np.ndarray
+    statistic: Statistic, x: np.ndarray, y: np.ndarray, membership: Membership = None
 ) -> tuple[Estimate, np.ndarray]:
     """Estimate with a 95 % interval that clusters, and the delete-one-cluster values behind it.
 
     Args:
       statistic: one of this package's correlations, in [-1, 1].
-      x: ``[t]`` score.
-      y: ``[t]`` accuracy.
-      membership: ``[t, g]`` bool, the clusters (target classes, groups, models) of each task.
+      x: ``[n]`` score.
+      y: ``[n]`` accuracy.
+      membership: ``[n, g]`` bool, the clusters (target classes, groups, models) of each row;
+        several of them where rows are crossed; None where rows are independent.
 
     Returns:
-      The estimate, and ``[g]`` values with all tasks of one cluster left out; NaN where that
+      The estimate, and ``[g]`` values with all rows of one cluster left out; NaN where that
       leaves nothing to correlate. Clusters of which that is true do not count towards g; with
-      fewer than three left the interval is undefined.
+      fewer than three left the interval is undefined, and so is that of a correlation of 1 or -1.
 
     Raises:
       ValueError: the lengths of the arguments differ; it names the argument.
     """
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    membership = np.asarray(membership, bool)
-    for name, array in (("y", y), ("membership", membership)):
-        if len(array) != len(x):
-            raise ValueError(f"{name}: wanted {len(x)} rows like x, got {len(array)}")
-    tasks = len(x)
-    value = statistic(x, y, np.ones((1, tasks), bool))[0]
-    without = ~membership.T
-    deleted = np.where(without.sum(1) >= 3, statistic(x, y, without), np.nan)
-    z, z_deleted = _fisher(value), _fisher(deleted)
-    counted = np.isfinite(z_deleted) & membership.any(0)
-    g = int(counted.sum())
-    if not np.isfinite(value) or g < 3:
-        return Estimate(float(value), np.nan, np.nan), deleted
-    variance = _variance(z_deleted[counted])
-    k = membership[:, counted].sum(1).mean()
+    found = spread(statistic, np.asarray(x, float)[None], y, membership)
+    return interval(found, 0), found.deleted[0]
+
+
+def spread(
+    statistic: Statistic, scores: np.ndarray, y: np.ndarray, membership: Membership = None
+) -> Spread:
+    """Joint jackknife of several ``scores [s, n]``; other arguments as of :func:`jackknife`."""
+    scores, y = np.asarray(scores, float), np.asarray(y, float)
+    n = scores.shape[1]
+    ways = membership if isinstance(membership, tuple) else (membership,)
+    ways = [np.eye(n, dtype=bool) if way is None else np.asarray(way, bool) for way in ways]
+    for name, array in (("y", y), *(("membership", way) for way in ways)):
+        if len(array) != n:
+            raise ValueError(f"{name}: wanted {n} rows like x, got {len(array)}")
+    values = _each(statistic, scores, y, np.ones((1, n)))[:, 0]
+    covariance, freedom, deleted = np.zeros((len(scores), len(scores))), n, []
+    for way in ways:
+        without = _each(statistic, scores, y, ~way.T)
+        z = _fisher(without, n)
+        counted = np.isfinite(z).all(0) & way.any(0)
+        g = int(counted.sum())
+        covariance += _of_way(statistic, scores, y, way[:, counted], z[:, counted])
+        freedom = min(freedom, g - 1)
+        deleted.append(without)
+    return Spread(values, covariance, freedom, np.concatenate(deleted, 1))
+
+
+def interval(found: Spread, i: int) -> Estimate:
+    """The 95 % interval of score i."""
+    value = float(found.values[i])
+    variance = found.covariance[i, i]
+    if not np.isfinite(variance) or not abs(value) < 1:
+        return Estimate(value, np.nan, np.nan)
+    half = student.ppf(0.975, found.freedom) * np.sqrt(variance)
+    z = np.arctanh(value)
+    return Estimate(value, float(np.tanh(z - half)), float(np.tanh(z + half)))
+
+
+def _of_way(statistic, scores, y, member, z):
+    """Covariance of ``z [s, g]`` from leaving out one cluster of ``member [n, g]`` at a time."""
+    n, g = member.shape
+    if g < 3:
+        return np.full((len(z), len(z)), np.nan)
+    covariance = _covariance(z)
+    k = member.sum(1).mean()
     if k > 1:
-        single = _variance(_fisher(statistic(x, y, ~np.eye(tasks, dtype=bool))))
+        single = _fisher(_each(statistic, scores, y, ~np.eye(n, dtype=bool)), n)
+        single = _covariance(single[:, np.isfinite(single).all(0)])
         excess = (g - 1) * k / (g - k) - 1 if k < g else 0.0
-        variance = max(variance - (1 - k / g) ** 4 * excess * single, single)
-    half = student.ppf(0.975, g - 1) * np.sqrt(variance)
-    return Estimate(float(value), float(np.tanh(z - half)), float(np.tanh(z + half))), deleted
+        covariance = covariance - (1 - k / g) ** 4 * excess * single
+        short = np.diag(covariance) < np.diag(single)  # at least the noise of single rows
+        covariance = np.where(short[:, None] | short, single, covariance)
+    return covariance
 
 
-def _fisher(r):
-    return np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))
+def _each(statistic, scores, y, keep):
+    return np.stack([statistic(x, y, keep) for x in scores])
 
 
-def _variance(replicates: np.ndarray) -> float:
-    replicates = replicates[np.isfinite(replicates)]
-    n = len(replicates)
-    return float((n - 1) / n * np.sum((replicates - replicates.mean()) ** 2))
+def _fisher(r, n):
+    """arctanh; 1 and -1, which ranks reach in few rows, half a step of Kendall's tau short."""
+    return np.arctanh(np.where(np.abs(r) > 1 - 1e-12, np.sign(r) * (1 - 1 / (n * (n - 1))), r))
+
+
+def _covariance(replicates):
+    """``[s, s]`` jackknife covariance of ``[s, g]`` delete-one values."""
+    g = replicates.shape[1]
+    away = replicates - replicates.mean(1, keepdims=True)
+    return (g - 1) / g * away @ away.T
