@@ -19,6 +19,8 @@ from leepjax.evaluation.interval import jackknife as jackknife
 from leepjax.evaluation.interval import members as members
 from leepjax.evaluation.levels import Level as Level
 from leepjax.evaluation.levels import in_levels as in_levels
+from leepjax.evaluation.pool import Pool as Pool
+from leepjax.evaluation.pool import read_pool as read_pool
 from leepjax.evaluation.reliability import noise_ceiling as noise_ceiling
 from leepjax.evaluation.reliability import stability as stability
 from leepjax.evaluation.reliability import static_ranking as static_ranking

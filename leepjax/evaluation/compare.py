@@ -49,7 +49,7 @@ def difference(
     >>> from leepjax.evaluation import pearson
     >>> found = difference(pearson, noisy, reverse, accuracy)
     >>> print("{:.2f} [{:.2f}, {:.2f}], p = {:.0e}".format(*found))
-    1.91 [1.79, 1.98], p = 2e-07
+    1.91 [1.34, 1.97], p = 2e-03
     """
     if np.shape(other) != np.shape(x):
         raise ValueError(f"other: wanted shape {np.shape(x)} like x, got {np.shape(other)}")
@@ -141,7 +141,7 @@ def needed(value: float, low: float, high: float, clusters: int) -> float:
       where undefined. An estimate of few clusters makes it a rough one.
 
     >>> needed(0.2, -0.1, 0.5, clusters=10)
-    49.0
+    35.0
     """
     if not np.isfinite([value, low, high]).all() or clusters < 2:
         return np.nan

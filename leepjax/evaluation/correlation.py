@@ -42,7 +42,7 @@ def spearman(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
     # 2 (rank - mean rank) of i: how many rows are below it less how many are above. Whole numbers,
     # which float32 holds exactly up to 2^24 rows.
     whole = counts.astype(np.float32)
-    ranks_x, ranks_y = (whole @ np.sign(v - v[:, None]).astype(np.float32) for v in (x, y))
+    ranks_x, ranks_y = (whole @ _signs(v).T.astype(np.float32) for v in (x, y))
     weighted = counts * ranks_x
     xx, xy = _dot(weighted, ranks_x), _dot(weighted, ranks_y)
     return _ratio(xy, xx, _dot(counts * ranks_y, ranks_y), counts)
@@ -143,9 +143,17 @@ def _about_mean(v: np.ndarray) -> tuple[np.ndarray, float]:
     return v - v.mean(), (_RELATIVE * np.abs(v).max(initial=0)) ** 2
 
 
+def _signs(v: np.ndarray) -> np.ndarray:
+    """``[n, n]``: 1 where row i is above row j, -1 below, 0 where they tie or nothing varies."""
+    v = np.asarray(v, float)
+    if not len(v) or np.ptp(v) <= _RELATIVE * np.abs(v).max():
+        return np.zeros((len(v), len(v)))
+    return np.sign(v[:, None] - v)
+
+
 def _concordance(x, y, counts, weights):
     """Kendall's tau-b with a weight for each row: pair ij weighs weight_i + weight_j."""
-    a, b = (np.sign(v[:, None] - v) for v in (x, y))
+    a, b = _signs(x), _signs(y)
     ab, aa, bb = (_dot(weights @ m, counts) for m in (a * b, np.abs(a), np.abs(b)))
     return _ratio(ab, aa, bb, counts)
 

@@ -1,8 +1,8 @@
-"""What choosing models by a score costs: the measures of model selection, over many targets at once.
+"""What choosing models by a score costs: the measures of model selection, many targets at once.
 
-All take ``score [..., m]`` and ``accuracy [..., m]`` of m models, and return ``[...]``: leading axes
-are targets, seeds or replicates. Ties in the score go against it: among models that tie, those of
-lower accuracy are taken to be chosen first, so that a constant score gains nothing.
+All take ``score [..., m]`` and ``accuracy [..., m]`` of m models, and return ``[...]``: leading
+axes are targets, seeds or replicates. Ties in the score go against it: among models that tie,
+those of lower accuracy are taken to be chosen first, so that a constant score gains nothing.
 """
 
 import numpy as np
@@ -18,8 +18,8 @@ def rel_at_k(score: np.ndarray, accuracy: np.ndarray, k: int = 1) -> np.ndarray:
     Raises:
       ValueError: shapes differ, values are not finite, or k is not 1 to m. So do all here.
 
-    >>> rel_at_k(np.array([3.0, 2.0, 1.0]), np.array([0.6, 0.8, 0.5]))
-    array(0.75)
+    >>> print(rel_at_k(np.array([3.0, 2.0, 1.0]), np.array([0.5, 1.0, 0.7])))
+    0.5
     """
     chosen = _chosen(score, accuracy, k)
     return chosen.max(-1) / np.max(accuracy, -1)
