@@ -33,6 +33,7 @@ def show(path: Path, console: Console) -> None:
     tables = {file.stem: read_table(file) for file in path.glob("*.csv")}
     for part in tables["rows"]:
         _show_part(part, tables, console)
+    console.print("... out: range of r with one of them left out. * null.\n")
     if any(row["part"] == ALL for row in tables["correlations"]):
         _show_all(tables, console)
     if "printed" in tables:
@@ -81,7 +82,7 @@ def _show_all(tables: dict[str, Rows], console: Console) -> None:
     console.print(grid)
     shown = [
         row
-        for row in tables["differences"]
+        for row in tables.get("differences", ())
         if row["part"] == ALL and "static_ranking" in (row["score"], row["other"])
     ]
     if not shown:
@@ -113,7 +114,7 @@ def _correlations(
     shown = [s for s in SHOWN if any(row["statistic"] == s for row in rows)]
     kinds = [kind for kind in LEFT_OUT if any(row["kind"] == kind for row in without)]
     console.print(title, style="bold", soft_wrap=True)
-    grid = _grid("score", *(SHOWN[s] for s in shown), *(f"one {LEFT_OUT[k]} out" for k in kinds))
+    grid = _grid("score", *(SHOWN[s] for s in shown), *(f"{LEFT_OUT[k]} out" for k in kinds))
     for score in dict.fromkeys(row["score"] for row in rows):
         found = {
             row["statistic"]: Estimate(*(float(row[k]) for k in Estimate._fields))

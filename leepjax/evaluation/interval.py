@@ -15,9 +15,10 @@ The excess is taken off, in so far as tasks overlap little:
     V - (1 - k/g)^4 ((g - 1) k / (g - k) - 1) V_t,   at least V_t
 
 The fourth power is the one number here that was chosen by simulation. Rows that nothing connects
-are clusters of their own. Where rows are crossed, such as models by targets, each way of clustering
-has its V, and the V add (on the safe side: what is common to both counts twice; Owen 2007).
-`benchmarks/coverage.py` prints the coverage of all this beside the usual intervals.
+are clusters of their own. Where rows are crossed, such as models by targets, the V of both ways of
+clustering add, less that of single rows, which both contain; at least the larger (Cameron, Gelbach
+and Miller, JBES 2011). `benchmarks/coverage.py` prints the coverage of all this beside the usual
+intervals.
 """
 
 from typing import NamedTuple
@@ -95,15 +96,20 @@ def spread(
         if len(array) != n:
             raise ValueError(f"{name}: wanted {n} rows like x, got {len(array)}")
     values = _each(statistic, scores, y, np.ones((1, n)))[:, 0]
-    covariance, freedom, deleted = np.zeros((len(scores), len(scores))), n, []
+    found, deleted, freedom = [], [], n
     for way in ways:
         without = _each(statistic, scores, y, ~way.T)
         z = _fisher(without, n)
         counted = np.isfinite(z).all(0) & way.any(0)
-        g = int(counted.sum())
-        covariance += _of_way(statistic, scores, y, way[:, counted], z[:, counted])
-        freedom = min(freedom, g - 1)
+        found.append(_of_way(statistic, scores, y, way[:, counted], z[:, counted]))
+        freedom = min(freedom, int(counted.sum()) - 1)
         deleted.append(without)
+    covariance = found[0]
+    if len(ways) > 1:
+        common = _of_rows(statistic, scores, y)
+        covariance = sum(found) - (len(ways) - 1) * common
+        for one in found:
+            covariance = _at_least(covariance, one)
     return Spread(values, covariance, freedom, np.concatenate(deleted, 1))
 
 
@@ -120,19 +126,29 @@ def interval(found: Spread, i: int) -> Estimate:
 
 def _of_way(statistic, scores, y, member, z):
     """Covariance of ``z [s, g]`` from leaving out one cluster of ``member [n, g]`` at a time."""
-    n, g = member.shape
+    g = member.shape[1]
     if g < 3:
         return np.full((len(z), len(z)), np.nan)
     covariance = _covariance(z)
     k = member.sum(1).mean()
     if k > 1:
-        single = _fisher(_each(statistic, scores, y, ~np.eye(n, dtype=bool)), n)
-        single = _covariance(single[:, np.isfinite(single).all(0)])
+        single = _of_rows(statistic, scores, y)
         excess = (g - 1) * k / (g - k) - 1 if k < g else 0.0
-        covariance = covariance - (1 - k / g) ** 4 * excess * single
-        short = np.diag(covariance) < np.diag(single)  # at least the noise of single rows
-        covariance = np.where(short[:, None] | short, single, covariance)
+        covariance = _at_least(covariance - (1 - k / g) ** 4 * excess * single, single)
     return covariance
+
+
+def _of_rows(statistic, scores, y):
+    """Covariance from leaving out one row at a time."""
+    n = len(y)
+    z = _fisher(_each(statistic, scores, y, ~np.eye(n, dtype=bool)), n)
+    return _covariance(z[:, np.isfinite(z).all(0)])
+
+
+def _at_least(covariance, floor):
+    """Where a score's variance is below its floor, the floor's variances and covariances."""
+    short = np.diag(covariance) < np.diag(floor)
+    return np.where(short[:, None] | short, floor, covariance)
 
 
 def _each(statistic, scores, y, keep):
