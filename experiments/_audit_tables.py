@@ -75,7 +75,7 @@ def _show_all(tables: dict[str, Rows], console: Console) -> None:
     grid = _grid("choosing models, means", *measures)
     for score in scores:
         cells = [
-            np.mean([float(r[m]) for r in selection if r["score"] == score and r[m]])
+            float(np.mean([float(r[m]) for r in selection if r["score"] == score and r[m]]))
             for m in measures
         ]
         _add(grid, score, [_cell(cell) for cell in cells])

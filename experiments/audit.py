@@ -195,7 +195,8 @@ def difference_rows(pool: Pool) -> Iterator[dict[str, Any]]:
             compared = [
                 _compare(pool, rows, name, crossed, *pair) for pair in combinations(pool.scores, 2)
             ]
-            for row, adjusted in zip(compared, holm([r["p"] for r in compared]), strict=True):
+            p = np.array([row["p"] for row in compared])
+            for row, adjusted in zip(compared, holm(p), strict=True):
                 yield {"part": part, "statistic": name} | row | {"p_holm": float(adjusted)}
 
 
@@ -210,12 +211,14 @@ def _compare(pool: Pool, rows: np.ndarray, name: str, crossed: bool, a: str, b: 
     p_williams = np.nan
     if name == "pearson" and not crossed and len(both) > 3:
         every = np.ones((1, len(both)))
-        of = [float(statistic(u, v, every)[0]) for u, v in ((x, y), (other, y), (x, other))]
-        p_williams = williams(*of, len(both))[1] if np.isfinite(of).all() else np.nan
+        r_x, r_other, r_scores = (
+            float(statistic(u, v, every)[0]) for u, v in ((x, y), (other, y), (x, other))
+        )
+        p_williams = williams(r_x, r_other, r_scores, len(both))[1]
     return (
         {"score": a, "other": b, "rows": len(both)}
         | found._asdict()
-        | {"p_williams": p_williams, "needed": needed(*found[:3], clusters)}
+        | {"p_williams": p_williams, "needed": needed(found, clusters)}
     )
 
 
@@ -273,12 +276,12 @@ def printed_mean_rows(pool: Pool, summary: Table) -> Rows:
     The interval of a difference to the static ranking is Student's over targets.
     """
     found: dict[tuple[str, str], dict[str, float]] = {}
+    statistics: dict[str, Statistic] = {}
     parts = dict(pool.parts())
-    for part, measure, score, value, _ in read_printed(summary, set(parts)):
-        found.setdefault((measure, score), {})[part] = value
-    for measure in {measure for measure, _ in found}:
-        weighted = "weighted" in measure.lower()
-        statistic = STATISTICS["weighted_tau:both" if weighted else "pearson"]
+    for cell in read_printed(summary, set(parts)):
+        found.setdefault((cell.measure, cell.score), {})[cell.part] = cell.value
+        statistics[cell.measure] = STATISTICS[cell.conventions[-1]]  # of weighted tau: both
+    for measure, statistic in statistics.items():
         for score in NULLS:
             if score in pool.scores:
                 columns = ((part, _both(pool, rows, score)) for part, rows in parts.items())

@@ -7,7 +7,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from leepjax.evaluation.correlation import Statistic
-from leepjax.evaluation.interval import Membership, Spread, interval, spread
+from leepjax.evaluation.interval import Estimate, Membership, Spread, interval, spread
 
 
 class Difference(NamedTuple):
@@ -63,6 +63,10 @@ def difference_of(found: Spread, i: int, j: int) -> Difference:
     variances, shared = np.diag(found.covariance)[[i, j]], found.covariance[i, j]
     if not np.isfinite([a.low, b.low]).all():
         return Difference(value, np.nan, np.nan, np.nan)
+    error = np.sqrt(max(variances.sum() - 2 * shared, 0))
+    z = abs(np.arctanh(a.value) - np.arctanh(b.value))
+    if error < 1e-9 > z:  # the same score, but for a scale
+        return Difference(0.0, 0.0, 0.0, 1.0)
     scale = np.sqrt(variances.prod())
     r = np.clip(shared / scale, -1, 1) if scale > 0 else 0.0
 
@@ -71,8 +75,6 @@ def difference_of(found: Spread, i: int, j: int) -> Difference:
 
     low = value - reach(a.value - a.low, b.high - b.value)
     high = value + reach(a.high - a.value, b.value - b.low)
-    error = np.sqrt(max(variances.sum() - 2 * shared, 0))
-    z = abs(np.arctanh(a.value) - np.arctanh(b.value))
     p = 2 * student.sf(z / error, found.freedom) if error > 0 else float(z == 0)
     return Difference(value, max(float(low), -2.0), min(float(high), 2.0), float(p))
 
@@ -126,27 +128,27 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def needed(value: float, low: float, high: float, clusters: int) -> float:
-    """About how many clusters (models, tasks, classes) it takes to tell ``value`` from 0.
+def needed(found: Estimate | Difference, clusters: int) -> float:
+    """About how many clusters (models, tasks, classes) it takes to tell a correlation from 0.
 
     Args:
-      value: a correlation or a difference of two, as estimated.
-      low: lower end of its 95 % interval.
-      high: upper end.
-      clusters: independent units that the interval is from.
+      found: a correlation, or a difference of two, as estimated.
+      clusters: independent units that it is from.
 
     Returns:
-      the number with which a true effect of this size would have an interval without 0 four times
-      in five, if the width falls with the square root of the number; inf where value is 0, NaN
-      where undefined. An estimate of few clusters makes it a rough one.
+      the number with which a true effect of this size would be told from 0 at 5 % four times in
+      five, if errors fall with the square root of the number; inf where it is 0, NaN where
+      undefined. An effect estimated from few clusters makes it a rough one.
 
-    >>> needed(0.2, -0.1, 0.5, clusters=10)
-    35.0
+    >>> needed(Estimate(0.4, 0.05, 0.66), clusters=30)
+    44.0
     """
-    if not np.isfinite([value, low, high]).all() or clusters < 2:
+    if not np.isfinite(found).all() or clusters < 2:
         return np.nan
-    if value == 0:
-        return np.inf
-    error = (high - low) / 2 / student.ppf(0.975, clusters - 1)
+    if isinstance(found, Difference):
+        errors = student.isf(found.p / 2, clusters - 1)
+    else:
+        z, low, high = np.arctanh(np.clip(found, -1 + 1e-12, 1 - 1e-12))
+        errors = abs(z) / (high - low) * 2 * student.ppf(0.975, clusters - 1)
     wanted = norm.ppf(0.975) + norm.ppf(0.8)
-    return float(np.ceil(clusters * (wanted * error / value) ** 2))
+    return float(max(np.ceil(clusters * (wanted / errors) ** 2), 3)) if errors > 0 else np.inf

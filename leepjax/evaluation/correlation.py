@@ -129,7 +129,8 @@ def averaged(statistic: Statistic, part: np.ndarray) -> Statistic:
     parts = [np.flatnonzero(part == name) for name in np.unique(part)]
 
     def mean(x, y, counts):
-        values = np.stack([statistic(x[rows], y[rows], counts[:, rows]) for rows in parts])
+        values = np.array([statistic(x[rows], y[rows], counts[:, rows]) for rows in parts])
+        values = values.reshape(len(parts), len(counts))
         defined = np.isfinite(values)
         total = np.where(defined, values, 0).sum(0)
         return np.where(defined.any(0), total / np.maximum(defined.sum(0), 1), np.nan)
@@ -140,7 +141,7 @@ def averaged(statistic: Statistic, part: np.ndarray) -> Statistic:
 def _about_mean(v: np.ndarray) -> tuple[np.ndarray, float]:
     """``v`` about its mean, and the variance below which it does not vary."""
     v = np.asarray(v, float)
-    return v - v.mean(), (_RELATIVE * np.abs(v).max(initial=0)) ** 2
+    return v - (v.mean() if len(v) else 0), (_RELATIVE * np.abs(v).max(initial=0)) ** 2
 
 
 def _signs(v: np.ndarray) -> np.ndarray:

@@ -157,7 +157,9 @@ def _each(statistic, scores, y, keep):
 
 def _fisher(r, n):
     """arctanh; 1 and -1, which ranks reach in few rows, half a step of Kendall's tau short."""
-    return np.arctanh(np.where(np.abs(r) > 1 - 1e-12, np.sign(r) * (1 - 1 / (n * (n - 1))), r))
+    return np.arctanh(
+        np.where(np.abs(r) > 1 - 1e-12, np.sign(r) * (1 - 1 / max(n * (n - 1), 1)), r)
+    )
 
 
 def _covariance(replicates):

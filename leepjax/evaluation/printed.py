@@ -36,8 +36,22 @@ class Printed(NamedTuple):
     exact: bool
 
 
-def read_printed(summary: Table, parts: set[str]) -> list[tuple[str, str, str, float, float]]:
-    """Printed values: part, measure, score, value, half a unit in its last decimal.
+class Cell(NamedTuple):
+    """A printed value: of which part and score, which measure, and how it was rounded.
+
+    ``conventions`` are the names of the statistics that the measure may stand for.
+    """
+
+    part: str
+    score: str
+    measure: str
+    conventions: list[str]
+    value: float
+    half_unit: float
+
+
+def read_printed(summary: Table, parts: set[str]) -> list[Cell]:
+    """The values of a summary.
 
     Two layouts are read: one row for each part and ``measure``, one column a score; or one row for
     each ``metric``, one column a part, all of the measure that a column of this name says, else
@@ -47,31 +61,31 @@ def read_printed(summary: Table, parts: set[str]) -> list[tuple[str, str, str, f
       ValueError: neither layout, an unknown measure, or a cell that is no number; it names line and
         column.
     """
-    names = list(summary.columns)
+    names, rows = list(summary.columns), range(len(summary))
     if "metric" in names:
+        scores = summary.text("metric")
         columns = [name for name in names if name in parts]
+        cells = [(part, i, part, scores[i]) for part in columns for i in rows]
         measures = summary.columns.get("measure", np.full(len(summary), "weighted_tau", object))
-        keys = [(name, None) for name in columns]
     else:
-        where = next((n for n in names if set(summary.text(n)) & parts), None)
-        if where is None or "measure" not in names:
+        of_parts = [name for name in names if set(summary.text(name)) & parts]
+        if not of_parts or "measure" not in names:
             raise ValueError(
                 f"{summary.source}: wanted a column 'measure' and one that names parts of the "
                 f"table ({', '.join(sorted(parts))}), or a column 'metric' and one for each part; "
                 f"got {', '.join(map(repr, names))}"
             )
-        measures = summary.text("measure")
-        keys = [(None, name) for name in names if name not in (where, "measure")]
-    found = []
-    for part, score in keys:
-        column = part if part is not None else score
-        values, half = summary.numbers(column), summary.half_unit(column)
-        for i in np.flatnonzero(np.isfinite(values)):
-            _conventions(summary, i, measures[i])
-            here = part if part is not None else summary.text(where)[i]
-            of = score if score is not None else summary.text("metric")[i]
-            found.append((here, measures[i], of, float(values[i]), half))
-    return found
+        part, measures = summary.text(of_parts[0]), summary.text("measure")
+        columns = [name for name in names if name not in (of_parts[0], "measure")]
+        cells = [(score, i, part[i], score) for score in columns for i in rows]
+    values = {name: summary.numbers(name) for name in columns}
+    half_units = {name: summary.half_unit(name) for name in columns}
+    conventions = [_conventions(summary, i, measures[i]) for i in rows]
+    return [
+        Cell(part, score, measures[i], conventions[i], float(values[column][i]), half_units[column])
+        for column, i, part, score in cells
+        if np.isfinite(values[column][i])
+    ]
 
 
 def check_printed(pool: Pool, summary: Table) -> list[Printed]:
@@ -85,16 +99,15 @@ def check_printed(pool: Pool, summary: Table) -> list[Printed]:
     rows = dict(pool.parts())
     rng = np.random.default_rng(0)
     checked = []
-    for part, measure, score, value, half in read_printed(summary, set(rows)):
+    for part, score, measure, names, value, half in read_printed(summary, set(rows)):
         if part not in rows or score not in pool.scores:
             continue
         x, y = pool.scores[score][rows[part]], pool.accuracy[rows[part]]
         there = np.isfinite(x)
         x, y, every = x[there], y[there], np.ones((1, there.sum()))
-        names = _conventions(summary, 0, measure)
         recomputed = {name: float(STATISTICS[name](x, y, every)[0]) for name in names}
         near = half * (1 + 1e-9)
-        follows = tuple(n for n in names if abs(round_to(recomputed[n], half) - value) < near)
+        follows = tuple(name for name in names if abs(recomputed[name] - value) <= near)
         exact, ranges = bool(follows), {}
         if not exact:
             halves = pool.half_units[score], pool.half_units["accuracy"]
@@ -115,11 +128,6 @@ def check_printed(pool: Pool, summary: Table) -> list[Printed]:
     return checked
 
 
-def round_to(value: float, half: float) -> float:
-    """Round to a unit of twice ``half``."""
-    return np.round(value / (2 * half)) * 2 * half
-
-
 def repeated_columns(pool: Pool) -> list[tuple[str, str, str]]:
     """Parts in which two scores are the same numbers: part, score, score. One of them is wrong."""
     found = []
@@ -134,7 +142,6 @@ def repeated_columns(pool: Pool) -> list[tuple[str, str, str]]:
 
 
 def _conventions(summary: Table, i: int, measure: str) -> list[str]:
-    """Statistics that a measure's name may stand for."""
     name = measure.lower()
     if "weighted" in name and "tau" in name:
         return [key for key in STATISTICS if key.startswith("weighted_tau")]

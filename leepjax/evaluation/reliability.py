@@ -105,7 +105,8 @@ def stability(
         differing = [name for name in names if components[i][name] != components[j][name]]
         defined = np.isfinite(values[[i, j]]).all(0)
         if len(differing) == 1:
-            tau = kendall(values[i], values[j], defined[None])[0]
+            every = np.ones((1, int(defined.sum())))
+            tau = kendall(values[i][defined], values[j][defined], every)[0]
             if np.isfinite(tau):
                 found[differing[0]].append(float(tau))
     return {
