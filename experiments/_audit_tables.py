@@ -74,10 +74,9 @@ def _show_all(tables: dict[str, Rows], console: Console) -> None:
     measures = [name for name in selection[0] if name not in ("part", "score", "models")]
     grid = _grid("choosing models, means", *measures)
     for score in scores:
-        cells = [
-            float(np.mean([float(r[m]) for r in selection if r["score"] == score and r[m]]))
-            for m in measures
-        ]
+        rows = [row for row in selection if row["score"] == score]
+        columns = [[float(row[m]) for row in rows if row[m] not in ("", "nan")] for m in measures]
+        cells = [float(np.mean(values)) if values else np.nan for values in columns]
         _add(grid, score, [_cell(cell) for cell in cells])
     console.print(grid)
     shown = [

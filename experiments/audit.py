@@ -315,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, run, and turn bad input into one clear line."""
     config = tyro.cli(Config, args=sys.argv[1:] if arguments is None else arguments)
     console = Console()
-    console.width = max(console.width, 112)
+    console.width = max(console.width, 126)  # rather lines that wrap than names cut short
     try:
         run(config, console)
     except ValueError as error:

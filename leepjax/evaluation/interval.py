@@ -165,5 +165,7 @@ def _fisher(r, n):
 def _covariance(replicates):
     """``[s, s]`` jackknife covariance of ``[s, g]`` delete-one values."""
     g = replicates.shape[1]
+    if g < 2:
+        return np.full((len(replicates), len(replicates)), np.nan)
     away = replicates - replicates.mean(1, keepdims=True)
     return (g - 1) / g * away @ away.T

@@ -98,10 +98,10 @@ def read_pool(
     if not there.any():
         raise ValueError(f"{table.source}, column {reached!r}: wanted accuracies, got none")
     left_out = {p: int((~there & (parts == p)).sum()) for p in dict.fromkeys(parts)}
-    table, parts, values = table.where(there), parts[there], values[there]
     known = {reached, dividing, cluster, "model", "family", "group", "classes", *_NOT_SCORES}
     chosen = scores or [c for c in table.columns if c not in known and table.is_numeric(c)]
-    columns = {name: table.numbers(name) for name in chosen}
+    columns = {name: table.numbers(name)[there] for name in chosen}
+    table, parts, values = table.where(there), parts[there], values[there]
     row = next((name for name in ("model", "task") if name in table.columns), None)
     names = table.text(row) if row else np.array([f"row {line}" for line in table.lines], object)
     ceilings: dict[str, Estimate] = {}
