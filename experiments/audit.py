@@ -233,10 +233,9 @@ def selection_rows(pool: Pool) -> Iterator[dict[str, Any]]:
                 continue
             row: dict[str, Any] = {"part": part, "score": score, "models": len(x)}
             for k in (1, 3):
-                if k <= len(x):
-                    row[f"rel@{k}"] = float(rel_at_k(x, y, k))
-                    row[f"recall@{k}"] = float(recall_at_k(x, y, k))
-                    row[f"regret@{k}"] = float(regret_at_k(x, y, k))
+                measures = {"rel": rel_at_k, "recall": recall_at_k, "regret": regret_at_k}
+                for name, measure in measures.items():
+                    row[f"{name}@{k}"] = float(measure(x, y, k)) if k <= len(x) else np.nan
             yield row | {"pairwise_accuracy": float(pairwise_accuracy(x, y))}
 
 
