@@ -48,7 +48,7 @@ from leepjax.evaluation import (
     williams,
 )
 from leepjax.evaluation.correlation import STATISTICS, Statistic
-from leepjax.evaluation.interval import members
+from leepjax.evaluation.interval import Membership, members
 from leepjax.evaluation.printed import check_printed, read_printed, repeated_columns
 
 ALL = "mean over targets"
@@ -137,18 +137,9 @@ def part_rows(pool: Pool) -> Rows:
 def correlation_rows(pool: Pool) -> Iterator[dict[str, Any]]:
     """One row for each part, score and statistic, with its interval; then means over targets."""
     for part, rows in pool.parts():
-        statistics: dict[str, Statistic] = dict(STATISTICS)
-        for name, factor in pool.factors.items():
-            if len(set(factor[rows])) > 1:
-                statistics[f"pearson|{name}"] = partial_pearson(factor[rows])
         for score in pool.scores:
             x, y, here = _both(pool, rows, score)
-            for name, statistic in statistics.items():
-                # Given the group, what varies with another draw is no longer the group.
-                within = name == "pearson|group" and "classes" in pool.clusters
-                membership = pool.clusters["classes"][0][here] if within else pool.membership(here)
-                if name.startswith("pearson|"):
-                    statistic = partial_pearson(pool.factors[name.partition("|")[2]][here])
+            for name, (statistic, membership) in _statistics(pool, here).items():
                 found, _ = jackknife(statistic, x, y, membership)
                 key = {"part": part, "score": score, "statistic": name, "rows": len(here)}
                 yield key | found._asdict()
@@ -160,6 +151,21 @@ def correlation_rows(pool: Pool) -> Iterator[dict[str, Any]]:
                 found, _ = jackknife(mean, x, y, _crossed(pool, here))
                 key = {"part": ALL, "score": score, "statistic": name, "rows": len(here)}
                 yield key | found._asdict()
+
+
+def _statistics(pool: Pool, rows: np.ndarray) -> dict[str, tuple[Statistic, Membership]]:
+    """By name, what is computed of some rows of one part, and what its interval clusters on."""
+    shared = pool.membership(rows)
+    found: dict[str, tuple[Statistic, Membership]] = {
+        name: (statistic, shared) for name, statistic in STATISTICS.items()
+    }
+    for name, factor in pool.factors.items():
+        if len(set(factor[rows])) > 1:
+            # Given the group, what varies with another draw is the classes within groups.
+            within = name == "group" and "classes" in pool.clusters
+            membership = pool.clusters["classes"][0][rows] if within else shared
+            found[f"pearson|{name}"] = partial_pearson(factor[rows]), membership
+    return found
 
 
 def without_rows(pool: Pool) -> Iterator[dict[str, Any]]:

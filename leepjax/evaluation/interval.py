@@ -96,13 +96,13 @@ def spread(
         if len(array) != n:
             raise ValueError(f"{name}: wanted {n} rows like x, got {len(array)}")
     values = _each(statistic, scores, y, np.ones((1, n)))[:, 0]
-    found, deleted, freedom = [], [], n
+    found, deleted, counts = [], [], []
     for way in ways:
         without = _each(statistic, scores, y, ~way.T)
         z = _fisher(without, n)
         counted = np.isfinite(z).all(0) & way.any(0)
         found.append(_of_way(statistic, scores, y, way[:, counted], z[:, counted]))
-        freedom = min(freedom, int(counted.sum()) - 1)
+        counts.append(int(counted.sum()))
         deleted.append(without)
     covariance = found[0]
     if len(ways) > 1:
@@ -110,7 +110,7 @@ def spread(
         covariance = sum(found) - (len(ways) - 1) * common
         for one in found:
             covariance = _at_least(covariance, one)
-    return Spread(values, covariance, freedom, np.concatenate(deleted, 1))
+    return Spread(values, covariance, min(counts) - 1, np.concatenate(deleted, 1))
 
 
 def interval(found: Spread, i: int) -> Estimate:

@@ -29,7 +29,7 @@ class Pool:
       half_units: half a unit in the last printed decimal of each score and of ``accuracy``.
       clusters: by kind (class, group, family, model, target), ``[n, g]`` bool and ``[g]`` names.
       factors: ``{name: [n]}`` labels to condition on: class count, group.
-      sharing: kind of cluster that rows of a part share; None where they are independent.
+      sharing: kinds of cluster that rows of a part may share, the one that nests others first.
       left_out: by part, how many rows had no accuracy: transfers that failed.
       ceilings: by part, the noise ceiling, where the table has a column ``seed``.
     """
@@ -41,7 +41,7 @@ class Pool:
     half_units: dict[str, float]
     clusters: dict[str, tuple[np.ndarray, np.ndarray]]
     factors: dict[str, np.ndarray]
-    sharing: str | None
+    sharing: tuple[str, ...]
     left_out: dict[str, int]
     ceilings: dict[str, Estimate]
 
@@ -51,8 +51,12 @@ class Pool:
             yield name, np.flatnonzero(self.part == name)
 
     def membership(self, rows: np.ndarray) -> Membership:
-        """Clusters of some rows of one part, for its intervals."""
-        return None if self.sharing is None else self.clusters[self.sharing][0][rows]
+        """Clusters of some rows of one part, for its intervals; None where nothing is shared."""
+        for kind in self.sharing:
+            member = self.clusters[kind][0][rows]
+            if member.any(0).sum() > 1:
+                return member
+        return None
 
     @property
     def crossed(self) -> bool:
@@ -124,7 +128,8 @@ def read_pool(
         for name in ("num_classes", "group")
         if name in table.columns and len(set(table.text(name))) > 1
     }
-    sharing = cluster or next((kind for kind in ("group", "classes") if kind in clusters), None)
+    kinds = (cluster,) if cluster else ("group", "classes")
+    sharing = tuple(kind for kind in kinds if kind in clusters)
     half_units = {name: table.half_unit(name) for name in [*chosen, reached]}
     half_units["accuracy"] = half_units.pop(reached)
     return Pool(

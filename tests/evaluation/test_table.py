@@ -52,7 +52,9 @@ def test_tasks_of_a_study(tmp_path):
     pool = read_pool(table_of(tmp_path, TASKS))
     assert list(pool.scores) == ["leep"]
     assert pool.left_out == {"a": 1}  # diverged
-    assert pool.sharing == "group"
+    np.testing.assert_array_equal(pool.membership(np.arange(3)), pool.clusters["group"][0])
+    one_group = np.array([0, 1])  # rows of one group share classes
+    np.testing.assert_array_equal(pool.membership(one_group), pool.clusters["classes"][0][:2])
     assert list(pool.factors) == ["num_classes", "group"]
     member, names = pool.clusters["classes"]
     assert list(names) == ["1", "10", "2", "3", "4", "5"]
