@@ -1,6 +1,6 @@
 """How often the intervals of a correlation contain the truth where tasks share classes.
 
-    python benchmarks/coverage.py
+    python benchmarks/coverage.py              # or some: every_statistic crossed
 
 Each of C classes has an effect on the score and one on the accuracy, normal, with correlation rho;
 a task's score and accuracy are the means over its k classes plus noise of its own (standard
@@ -18,6 +18,7 @@ clusters of several rows; and for means over targets of correlations over models
 the mean of the statistic over all samples of that size, but for Pearson's, the population's.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from itertools import combinations
 
@@ -181,8 +182,7 @@ def coverage(intervals: Sequence[Sequence[float]], truth: float, decimals: int =
 
 
 if __name__ == "__main__":
-    generator = np.random.default_rng(0)
-    shared_classes(generator)
-    nested_groups(generator)
-    every_statistic(generator)
-    crossed(generator)
+    sections = (shared_classes, nested_groups, every_statistic, crossed)
+    for section in sections:
+        if section.__name__ in sys.argv[1:] or not sys.argv[1:]:
+            section(np.random.default_rng(0))
