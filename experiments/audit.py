@@ -97,7 +97,11 @@ def run(config: Config, console: Console) -> Path:
     ) as study:
         if not study.finished:
             _write(study, pool, summary)
-    _audit_tables.show(study.final, console)
+            found = list(_audit_tables.sections(study.path))
+            report.write_page(study.path / "page.html", f"{config.table.name}, audited", found)
+    for section in _audit_tables.sections(study.final):
+        report.print_section(section, console)
+    console.print(f"* null; ... out: range of r with one left out. Tables, page: {study.final}")
     return study.final
 
 

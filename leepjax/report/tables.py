@@ -30,10 +30,10 @@ def print_correlations(title: str, table: Sequence[Correlation], console: Consol
     for statistic in shown:
         grid.add_column(HEADINGS[statistic], justify="right", no_wrap=True)
     grid.add_column("one class out", justify="right", no_wrap=True)
-    for row in sorted(table, key=_descending):
+    for row in sorted(table, key=by_correlation):
         null = row.score in NULLS
         cells = [format_estimate(row.estimates[s], interval=s != "spearman") for s in shown]
-        cells.append(_range(row.without_class))
+        cells.append(format_range(row.without_class))
         grid.add_row(f"{row.score} *" if null else row.score, *cells, style="dim" if null else None)
     console.print(grid)
     console.print(f"* null. {verdict(table)}\n")
@@ -57,7 +57,7 @@ def format_estimate(estimate: Estimate, *, interval: bool = True) -> str:
 
 def verdict(table: Sequence[Correlation]) -> str:
     """What the table says, in words: the best score held against the best null."""
-    rows = [row for row in sorted(table, key=_descending) if np.isfinite(_r(row).value)]
+    rows = [row for row in sorted(table, key=by_correlation) if np.isfinite(_r(row).value)]
     scores = [row for row in rows if row.score not in NULLS]
     nulls = [row for row in rows if row.score in NULLS]
     if not scores:
@@ -78,12 +78,14 @@ def _r(row: Correlation) -> Estimate:
     return row.estimates["pearson"]
 
 
-def _range(values: np.ndarray) -> str:
+def format_range(values: np.ndarray) -> str:
+    """``.78 to .84``, lowest and highest of those that are defined."""
     values = values[np.isfinite(values)]
     return f"{_decimal(values.min())} to {_decimal(values.max())}" if len(values) else ""
 
 
-def _descending(row: Correlation) -> float:
+def by_correlation(row: Correlation) -> float:
+    """Sort key: largest Pearson's r first, undefined last."""
     return np.inf if np.isnan(_r(row).value) else -round(_r(row).value, 6)
 
 
