@@ -38,7 +38,10 @@ def sections(path: Path) -> Iterator[Section]:
         yield _printed_means(tables["printed_means"])
     differences = _differences(tables.get("differences", []))
     if differences.rows:
+        p = [float(row["p_holm"]) for row in tables["differences"] if row["part"] == ALL]
         text = (
+            f"Of {len(p)} comparisons of two scores or nulls, each by r and by weighted τ, "
+            f"{sum(value < 0.05 for value in p)} are significant at 5 % after Holm's correction. "
             "needed: about how many models or targets, whichever are fewer here, would tell the "
             "two apart four times in five."
         )

@@ -90,7 +90,7 @@ def read_pool(
 
     Raises:
       ValueError: a column is missing, a cell is no number (it names line and column), a model
-        or task stands twice in a part, or no row has an accuracy.
+        or task stands twice in a part, or no row has an accuracy or no column is a score.
     """
     reached = _accuracy_column(table, accuracy)
     dividing = part or next((name for name in PARTS if name in table.columns), None)
@@ -122,6 +122,10 @@ def read_pool(
         columns |= {} if models is None else _facts(names, models)
         if len(set(parts)) > 1:
             columns["static_ranking"] = _elsewhere(parts, names, values)
+    if not columns:
+        raise ValueError(
+            f"{table.source}: wanted a column of scores, got none of {', '.join(table.columns)}"
+        )
     clusters = _clusters(table, parts, cluster)
     factors = {
         name: table.text(name)

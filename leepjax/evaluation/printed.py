@@ -58,13 +58,13 @@ def read_printed(summary: Table, parts: set[str]) -> list[Cell]:
     weighted tau.
 
     Raises:
-      ValueError: neither layout, an unknown measure, or a cell that is no number; it names line and
-        column.
+      ValueError: neither layout, an unknown part or measure, or a cell that is no number; it names
+        line and column.
     """
     names, rows = list(summary.columns), range(len(summary))
     if "metric" in names:
         scores = summary.text("metric")
-        columns = [name for name in names if name in parts]
+        columns = [name for name in names if name not in ("metric", "measure")]
         cells = [(part, i, part, scores[i]) for part in columns for i in rows]
         measures = summary.columns.get("measure", np.full(len(summary), "weighted_tau", object))
     else:
@@ -78,6 +78,12 @@ def read_printed(summary: Table, parts: set[str]) -> list[Cell]:
         part, measures = summary.text(of_parts[0]), summary.text("measure")
         columns = [name for name in names if name not in (of_parts[0], "measure")]
         cells = [(score, i, part[i], score) for score in columns for i in rows]
+    for _, i, name, _ in cells:
+        if name not in parts:
+            raise ValueError(
+                f"{summary.source}, line {summary.lines[i]}: wanted a part of the table, one of "
+                f"{', '.join(sorted(parts))}, got {name!r}"
+            )
     values = {name: summary.numbers(name) for name in columns}
     half_units = {name: summary.half_unit(name) for name in columns}
     conventions = [_conventions(summary, i, measures[i]) for i in rows]
@@ -91,7 +97,7 @@ def read_printed(summary: Table, parts: set[str]) -> list[Cell]:
 def check_printed(pool: Pool, summary: Table) -> list[Printed]:
     """Hold every printed value against the columns of the table, under every convention.
 
-    Values of parts or scores that the table does not have are left out.
+    Values of scores that the table does not have are left out.
 
     Raises:
       ValueError: as :func:`read_printed`.
@@ -100,7 +106,7 @@ def check_printed(pool: Pool, summary: Table) -> list[Printed]:
     rng = np.random.default_rng(0)
     checked = []
     for part, score, measure, names, value, half in read_printed(summary, set(rows)):
-        if part not in rows or score not in pool.scores:
+        if score not in pool.scores:
             continue
         x, y = pool.scores[score][rows[part]], pool.accuracy[rows[part]]
         there = np.isfinite(x)

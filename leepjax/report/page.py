@@ -10,42 +10,20 @@ import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
-
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape as plain
-from rich.table import Table
 
 from leepjax.evaluation import NULLS, Correlation
 from leepjax.report.run import read_table
 from leepjax.report.study import read_correlations
-from leepjax.report.tables import HEADINGS, by_correlation, format_estimate, format_range, verdict
+from leepjax.report.tables import (
+    Section,
+    Sheet,
+    by_correlation,
+    correlation_sheet,
+    format_estimate,
+    verdict,
+)
 
 TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
-
-
-class Sheet(NamedTuple):
-    """A table of text: its headings, and rows of as many cells. Names of nulls end in ``*``."""
-
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-class Section(NamedTuple):
-    """A part of a page.
-
-    Attributes:
-      heading: what it is about.
-      sheets: tables.
-      text: what they say.
-      figures: image files (svg or png) that go into the page.
-    """
-
-    heading: str
-    sheets: Sequence[Sheet] = ()
-    text: str = ""
-    figures: Sequence[Path] = ()
 
 
 def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
@@ -87,20 +65,6 @@ def write_study_page(path: Path, title: str) -> None:
     write_page(path / "page.html", title, sections)
 
 
-def correlation_sheet(table: Sequence[Correlation]) -> Sheet:
-    """The correlations of a setting, best first."""
-    shown = [statistic for statistic in table[0].estimates if statistic in HEADINGS]
-    rows = [
-        [
-            f"{row.score} *" if row.score in NULLS else row.score,
-            *(format_estimate(row.estimates[s], interval=s != "spearman") for s in shown),
-            format_range(row.without_class),
-        ]
-        for row in sorted(table, key=by_correlation)
-    ]
-    return Sheet(["score", *(HEADINGS[s] for s in shown), "one class out"], rows)
-
-
 def in_words(table: Sequence[Correlation]) -> str:
     """The verdict, and what of the best score's correlation is not the number of classes."""
     scores = [row for row in sorted(table, key=by_correlation) if row.score not in NULLS]
@@ -109,20 +73,6 @@ def in_words(table: Sequence[Correlation]) -> str:
         remains = format_estimate(scores[0].estimates["pearson|num_classes"])
         text += f" Given the number of classes, {remains} of {scores[0].score}'s r remains."
     return text
-
-
-def print_section(section: Section, console: Console) -> None:
-    """Print a section to a terminal, nulls dim."""
-    console.print(plain(section.heading), style="bold", soft_wrap=True)
-    for sheet in section.sheets:
-        grid = Table(box=SIMPLE_HEAD)
-        for i, heading in enumerate(sheet.headings):
-            grid.add_column(plain(heading), justify="right" if i else "left", no_wrap=True)
-        for row in sheet.rows:
-            grid.add_row(*map(plain, row), style="dim" if row[0].endswith("*") else None)
-        console.print(grid)
-    if section.text:
-        console.print(plain(section.text) + "\n", soft_wrap=True)
 
 
 def _html_section(section: Section) -> str:

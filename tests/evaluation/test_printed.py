@@ -50,7 +50,7 @@ def test_what_rounded_cells_allow_is_not_called_wrong(tmp_path):
 
 def test_the_other_layout(tmp_path):
     tau = weightedtau(ACCURACY, SCORE)[0]
-    (found,) = check(tmp_path, f"metric,pets,cars\nleep,{tau:.3f},0.1\nsfda,0.2,0.3\n")
+    (found,) = check(tmp_path, f"metric,pets\nleep,{tau:.3f}\nsfda,0.2\n")
     assert (found.part, found.score, found.value) == ("pets", "leep", round(tau, 3))
     assert "weighted_tau:both" in found.follows
 
@@ -64,6 +64,8 @@ def test_a_column_that_repeats_another_is_found(tmp_path):
     [
         ("dataset,measure,leep\npets,r2,0.1\n", "line 2, column 'measure': wanted a name with"),
         ("dataset,measure,leep\npets,pearson,x\n", "line 2, column 'leep': wanted a number"),
+        ("metric,pets,cars\nleep,0,0\n", "line 2: wanted a part of the table, one of pets, got 'c"),
+        ("dataset,measure,leep\npets,r,0\ncars,r,0\n", "line 3: wanted a part of the table, one"),
         ("a,b\n1,2\n", r"wanted a column 'measure' and one that names parts .*pets.*got 'a', 'b'"),
     ],
 )

@@ -120,5 +120,7 @@ def test_columns_that_are_not_there_are_named(tmp_path):
             read_pool(table, **choice)
     with pytest.raises(ValueError, match="column 'accuracy': wanted accuracies, got none"):
         read_pool(table_of(tmp_path, "accuracy,leep\nnan,1\n,2\n"))
+    with pytest.raises(ValueError, match="wanted a column of scores, got none of model, accuracy"):
+        read_pool(table_of(tmp_path, "model,accuracy\na,1\nb,2\n"))
     with pytest.raises(ValueError, match=r"wanted a CSV file in UTF-8, got .*No such file"):
         read_csv(tmp_path / "other.csv")
