@@ -12,15 +12,25 @@ is undefined: NaN; so is one of fewer than three rows.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Literal
 
 import numpy as np
 
 Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
+_BLOCK = 2000  # replicates at a time: what is [r, n] then stays in the cache
 RANK_BY = ("accuracy", "score", "both")
 _RELATIVE = 1e-6  # scores are float32: variation below this, relative to the largest, is rounding
+
+
+def _in_blocks(statistic: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    @wraps(statistic)
+    def blocked(x, y, counts, **options):
+        blocks = range(0, max(len(counts), 1), _BLOCK)
+        return np.concatenate([statistic(x, y, counts[i : i + _BLOCK], **options) for i in blocks])
+
+    return blocked
 
 
 def pearson(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -36,6 +46,7 @@ def pearson(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return _ratio(xy, xx, yy, counts, defined)
 
 
+@_in_blocks
 def spearman(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Spearman's rho: Pearson's r of the ranks in each replicate, ties sharing their mean rank."""
     counts = np.asarray(counts, float)
@@ -48,12 +59,14 @@ def spearman(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return _ratio(xy, xx, _dot(counts * ranks_y, ranks_y), counts)
 
 
+@_in_blocks
 def kendall(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Kendall's tau-b, which corrects for ties in both variables."""
     counts = np.asarray(counts, float)
     return _concordance(x, y, counts, counts)
 
 
+@_in_blocks
 def weighted_kendall(
     x: np.ndarray,
     y: np.ndarray,

@@ -38,6 +38,16 @@ def test_equals_scipy_on_every_replicate(name, counts):
     np.testing.assert_allclose(STATISTICS[name](X, Y, counts), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("statistic", STATISTICS.values())
+def test_many_replicates_are_what_each_is_alone(statistic):
+    counts = RNG.multinomial(40, np.full(40, 1 / 40), size=4500)
+    found = statistic(X, Y, counts)
+    assert found.shape == (4500,)
+    for i in (0, 1999, 2000, 4499):
+        np.testing.assert_allclose(found[i], statistic(X, Y, counts[i : i + 1])[0], atol=1e-12)
+    assert statistic(X, Y, counts[:0]).shape == (0,)
+
+
 def test_a_large_common_offset_costs_no_digits():
     expected = scipy.stats.pearsonr(X, Y)[0]
     found = pearson(X - 1e6, 1e3 * Y, np.ones((1, 40)))
