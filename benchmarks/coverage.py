@@ -1,6 +1,6 @@
 """How often the intervals of a correlation contain the truth where tasks share classes.
 
-    python benchmarks/coverage.py
+    python benchmarks/coverage.py              # or some: every_statistic crossed
 
 Each of C classes has an effect on the score and one on the accuracy, normal, with correlation rho;
 a task's score and accuracy are the means over its k classes plus noise of its own (standard
@@ -12,15 +12,21 @@ nominal 95 % intervals that
   tasks     takes tasks for independent (Fisher's z)
   BCa       resamples tasks (scipy.stats.bootstrap, BCa), the usual careful choice
 
-and then, where tasks come in groups within which classes nest, clustered by groups and by classes.
+and then, where tasks come in groups within which classes nest, clustered by groups and by classes;
+for every statistic and for the difference of two scores on the same rows, independent or in
+clusters of several rows; and for means over targets of correlations over models. The truth is there
+the mean of the statistic over all samples of that size, but for Pearson's, the population's.
 """
 
+import sys
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
 from scipy.stats import bootstrap
 
-from leepjax.evaluation import jackknife, pearson
+from leepjax.evaluation import averaged, difference, jackknife, members, pearson
+from leepjax.evaluation.correlation import STATISTICS, Statistic
 
 REPEATS, NOISE_CORRELATION = 200, 0.3
 DESIGNS = [  # classes, classes a task, tasks, rho, noise
@@ -95,17 +101,88 @@ def nested_groups(rng: np.random.Generator) -> None:
         print(f"{ratio:19.1f} | {'   '.join(coverage(column, rho) for column in columns)}")
 
 
+def every_statistic(rng: np.random.Generator) -> None:
+    """Accuracy and two scores, trivariate; a part of the variance is common to a cluster's rows."""
+    print("\nrows clusters   r of score, other, both | statistic, then coverage and width")
+    print(" " * 42 + "| of r, of the difference")
+    for rows, clusters, repeats in (
+        (30, 30, 1000),
+        (30, 10, 1000),
+        (200, 200, 300),
+        (200, 20, 300),
+    ):
+        of_cluster = np.arange(rows) % clusters
+        membership = None if clusters == rows else members(of_cluster)
+        for r in ((0.6, 0.3, 0.5), (0.9, 0.8, 0.8)):
+            shape = [[1, r[0], r[1]], [r[0], 1, r[2]], [r[1], r[2], 1]]
+
+            def draw(shape=shape, of_cluster=of_cluster, clusters=clusters):
+                common, own = (
+                    rng.multivariate_normal([0, 0, 0], shape, n)
+                    for n in (clusters, len(of_cluster))
+                )
+                return (np.sqrt(0.5) * common[of_cluster] + np.sqrt(0.5) * own).T
+
+            for name, statistic in STATISTICS.items():
+                truth = r[:2] if name == "pearson" else None
+                cells = _two_scores(statistic, draw, repeats, membership, truth)
+                print(f"{rows:4d} {clusters:8d}   {r} | {name:21s} {'   '.join(cells)}", flush=True)
+
+
+def crossed(rng: np.random.Generator) -> None:
+    """Models that are good everywhere, targets that suit some: means over targets."""
+    print("\nmodels targets | statistic, then coverage and width of the mean, of the difference")
+    for models, targets in ((10, 8), (11, 11), (30, 10)):
+        target, model = (a.ravel() for a in np.indices((targets, models)))
+        shape = [[1, 0.6, 0.4], [0.6, 1, 0.5], [0.4, 0.5, 1]]
+
+        def draw(shape=shape, target=target, model=model):
+            general = rng.multivariate_normal([0, 0, 0], shape, model.max() + 1)
+            own = rng.multivariate_normal([0, 0, 0], shape, len(model))
+            return (general[model] + own).T
+
+        for name in ("pearson", "weighted_tau:both"):
+            mean = averaged(STATISTICS[name], target)
+            cells = _two_scores(mean, draw, 400, (members(target), members(model)), None)
+            print(f"{models:6d} {targets:7d} | {name:21s} {'   '.join(cells)}", flush=True)
+
+
+def _two_scores(
+    statistic: Statistic,
+    draw: Callable[[], np.ndarray],
+    repeats: int,
+    membership: np.ndarray | tuple[np.ndarray, ...] | None,
+    truth: Sequence[float] | None,
+) -> list[str]:
+    """Coverage and width for the first score, and for its difference to the second."""
+    single, differences, values = [], [], []
+    for _ in range(repeats):
+        y, x, other = draw()
+        estimate, _ = jackknife(statistic, x, y, membership)
+        found = difference(statistic, x, other, y, membership)
+        single.append(estimate[1:])
+        differences.append(found[1:3])
+        values.append((estimate.value, estimate.value - found.value))
+    for _ in range(0 if truth is not None else 4 * repeats):  # more of them, for the truth
+        y, x, other = draw()
+        every = np.ones((1, len(y)))
+        values.append([float(statistic(v, y, every)[0]) for v in (x, other)])
+    first, second = truth if truth is not None else np.mean(values, 0)
+    return [coverage(single, first, 3), coverage(differences, first - second, 3)]
+
+
 def effects(rng: np.random.Generator, rho: float, number: int) -> np.ndarray:
     """``[number, 2]`` effects on score and accuracy, standard normal with correlation rho."""
     return rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], number)
 
 
-def coverage(intervals: list[tuple[float, float]], truth: float) -> str:
+def coverage(intervals: Sequence[Sequence[float]], truth: float, decimals: int = 2) -> str:
     low, high = np.array(intervals).T
-    return f"{np.mean((low <= truth) & (truth <= high)):.2f}, {np.mean(high - low):.2f}"
+    return f"{np.mean((low <= truth) & (truth <= high)):.{decimals}f}, {np.mean(high - low):.2f}"
 
 
 if __name__ == "__main__":
-    generator = np.random.default_rng(0)
-    shared_classes(generator)
-    nested_groups(generator)
+    sections = (shared_classes, nested_groups, every_statistic, crossed)
+    for section in sections:
+        if section.__name__ in sys.argv[1:] or not sys.argv[1:]:
+            section(np.random.default_rng(0))

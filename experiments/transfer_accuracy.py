@@ -199,6 +199,8 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         result = transfer(study, setting, config, source, dataset, tasks, sharing)
         findings[setting] = tasks, scores, result
     report.write_study(study, dataset.train, findings)
+    title = f"{config.source_model} to {config.target_data}: {config.regime}, {config.learner}"
+    report.write_study_page(study.path, title)
 
 
 def transfer(

@@ -13,8 +13,11 @@ from leepjax.evaluation.correlation import (
 )
 from leepjax.evaluation.interval import Estimate, jackknife
 
-# What looks at no model, and what needs no theory.
-NULLS = ("neg_label_entropy", "knn", "linear_probe")
+# What looks at no model, what needs no theory, and, over models, what looks at no target.
+NULLS = (
+    *("neg_label_entropy", "knn", "linear_probe"),
+    *("static_ranking", "parameters", "source_accuracy"),
+)
 
 
 class Correlation(NamedTuple):
@@ -80,7 +83,7 @@ def correlate(
         statistics["pearson|group"] = partial_pearson(groups), of_classes
     table = []
     for name, values in scores.items():
-        values = _steady(values)
+        values = np.asarray(values, float)
         estimates = {
             label: jackknife(statistic, values, accuracy, membership)[0]
             for label, (statistic, membership) in statistics.items()
@@ -88,9 +91,3 @@ def correlate(
         without = pearson(values, np.asarray(accuracy, float), ~of_classes.T)
         table.append(Correlation(name, estimates, without))
     return table
-
-
-def _steady(values: np.ndarray) -> np.ndarray:
-    """A score that varies by rounding alone does not vary: its ranks mean nothing."""
-    values = np.asarray(values, float)
-    return np.full_like(values, values[0]) if np.ptp(values) <= 1e-6 * abs(values).max() else values

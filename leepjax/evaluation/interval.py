@@ -1,4 +1,4 @@
-"""Intervals of a correlation over tasks that share classes: the delete-one-cluster jackknife.
+"""Intervals of a correlation over rows that share clusters: the delete-one-cluster jackknife.
 
 Tasks drawn from the same few classes are not independent, so an interval that resamples tasks is
 far too narrow: 200 tasks of 5 of 10 classes hold ten classes' worth of evidence. What varies with
@@ -14,9 +14,11 @@ The excess is taken off, in so far as tasks overlap little:
 
     V - (1 - k/g)^4 ((g - 1) k / (g - k) - 1) V_t,   at least V_t
 
-The fourth power is the one number here that was chosen by simulation. `benchmarks/coverage.py`
-prints the coverage of this interval beside the usual ones, from 10 classes to 1,000, and, where
-classes nest in groups, of leaving out groups beside leaving out classes.
+The fourth power is the one number here that was chosen by simulation. Rows that nothing connects
+are clusters of their own. Where rows are crossed, such as models by targets, the V of both ways of
+clustering add, less that of single rows, which both contain; at least the larger (Cameron, Gelbach
+and Miller, JBES 2011). `benchmarks/coverage.py` prints the coverage of all this beside the usual
+intervals.
 """
 
 from typing import NamedTuple
@@ -25,6 +27,8 @@ import numpy as np
 from scipy.stats import t as student
 
 from leepjax.evaluation.correlation import Statistic
+
+Membership = np.ndarray | tuple[np.ndarray, ...] | None
 
 
 class Estimate(NamedTuple):
@@ -35,54 +39,133 @@ class Estimate(NamedTuple):
     high: float
 
 
+class Spread(NamedTuple):
+    """How far the Fisher z of several scores' correlations vary, together.
+
+    Attributes:
+      values: ``[s]`` the correlations.
+      covariance: ``[s, s]`` of their arctanh; NaN where fewer than three clusters say anything.
+      freedom: degrees of freedom, the number of clusters less one.
+      deleted: ``[s, g]`` the correlations with one cluster left out; NaN where undefined.
+    """
+
+    values: np.ndarray
+    covariance: np.ndarray
+    freedom: int
+    deleted: np.ndarray
+
+
+def members(names: np.ndarray) -> np.ndarray:
+    """Membership ``[n, g]`` of rows in the clusters that ``names [n]`` names, in sorted order."""
+    return np.asarray(names)[:, None] == np.unique(names)
+
+
 def jackknife(
-    statistic: Statistic, x: np.ndarray, y: np.ndarray, membership: np.ndarray
+    statistic: Statistic, x: np.ndarray, y: np.ndarray, membership: Membership = None
 ) -> tuple[Estimate, np.ndarray]:
     """Estimate with a 95 % interval that clusters, and the delete-one-cluster values behind it.
 
     Args:
       statistic: one of this package's correlations, in [-1, 1].
-      x: ``[t]`` score.
-      y: ``[t]`` accuracy.
-      membership: ``[t, g]`` bool, the clusters (target classes, groups, models) of each task.
+      x: ``[n]`` score.
+      y: ``[n]`` accuracy.
+      membership: ``[n, g]`` bool, the clusters (target classes, groups, models) of each row;
+        several of them where rows are crossed; None where rows are independent.
 
     Returns:
-      The estimate, and ``[g]`` values with all tasks of one cluster left out; NaN where that
+      The estimate, and ``[g]`` values with all rows of one cluster left out; NaN where that
       leaves nothing to correlate. Clusters of which that is true do not count towards g; with
-      fewer than three left the interval is undefined.
+      fewer than three left the interval is undefined, and so is that of a correlation of 1 or -1.
 
     Raises:
       ValueError: the lengths of the arguments differ; it names the argument.
     """
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    membership = np.asarray(membership, bool)
-    for name, array in (("y", y), ("membership", membership)):
-        if len(array) != len(x):
-            raise ValueError(f"{name}: wanted {len(x)} rows like x, got {len(array)}")
-    tasks = len(x)
-    value = statistic(x, y, np.ones((1, tasks), bool))[0]
-    without = ~membership.T
-    deleted = np.where(without.sum(1) >= 3, statistic(x, y, without), np.nan)
-    z, z_deleted = _fisher(value), _fisher(deleted)
-    counted = np.isfinite(z_deleted) & membership.any(0)
-    g = int(counted.sum())
-    if not np.isfinite(value) or g < 3:
-        return Estimate(float(value), np.nan, np.nan), deleted
-    variance = _variance(z_deleted[counted])
-    k = membership[:, counted].sum(1).mean()
+    found = spread(statistic, np.asarray(x, float)[None], y, membership)
+    return interval(found, 0), found.deleted[0]
+
+
+def spread(
+    statistic: Statistic, scores: np.ndarray, y: np.ndarray, membership: Membership = None
+) -> Spread:
+    """Joint jackknife of several ``scores [s, n]``; other arguments as of :func:`jackknife`."""
+    scores, y = np.asarray(scores, float), np.asarray(y, float)
+    n = scores.shape[1]
+    ways = membership if isinstance(membership, tuple) else (membership,)
+    ways = [np.eye(n, dtype=bool) if way is None else np.asarray(way, bool) for way in ways]
+    for name, array in (("y", y), *(("membership", way) for way in ways)):
+        if len(array) != n:
+            raise ValueError(f"{name}: wanted {n} rows like x, got {len(array)}")
+    values = _each(statistic, scores, y, np.ones((1, n)))[:, 0]
+    found, deleted, counts = [], [], []
+    for way in ways:
+        without = _each(statistic, scores, y, ~way.T)
+        z = _fisher(without, n)
+        counted = np.isfinite(z).all(0) & way.any(0)
+        found.append(_of_way(statistic, scores, y, way[:, counted], z[:, counted]))
+        counts.append(int(counted.sum()))
+        deleted.append(without)
+    covariance = found[0]
+    if len(ways) > 1:
+        common = _of_rows(statistic, scores, y)
+        covariance = sum(found) - (len(ways) - 1) * common
+        for one in found:
+            covariance = _at_least(covariance, one)
+    return Spread(values, covariance, min(counts) - 1, np.concatenate(deleted, 1))
+
+
+def interval(found: Spread, i: int) -> Estimate:
+    """The 95 % interval of score i."""
+    value = float(found.values[i])
+    variance = found.covariance[i, i]
+    if not np.isfinite(variance) or not abs(value) < 1:
+        return Estimate(value, np.nan, np.nan)
+    half = student.ppf(0.975, found.freedom) * np.sqrt(variance)
+    z = np.arctanh(value)
+    return Estimate(value, float(np.tanh(z - half)), float(np.tanh(z + half)))
+
+
+def _of_way(statistic, scores, y, member, z):
+    """Covariance of ``z [s, g]`` from leaving out one cluster of ``member [n, g]`` at a time."""
+    g = member.shape[1]
+    if g < 3:
+        return np.full((len(z), len(z)), np.nan)
+    covariance = _covariance(z)
+    k = member.sum(1).mean()
     if k > 1:
-        single = _variance(_fisher(statistic(x, y, ~np.eye(tasks, dtype=bool))))
+        single = _of_rows(statistic, scores, y)
         excess = (g - 1) * k / (g - k) - 1 if k < g else 0.0
-        variance = max(variance - (1 - k / g) ** 4 * excess * single, single)
-    half = student.ppf(0.975, g - 1) * np.sqrt(variance)
-    return Estimate(float(value), float(np.tanh(z - half)), float(np.tanh(z + half))), deleted
+        covariance = _at_least(covariance - (1 - k / g) ** 4 * excess * single, single)
+    return covariance
 
 
-def _fisher(r):
-    return np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))
+def _of_rows(statistic, scores, y):
+    """Covariance from leaving out one row at a time."""
+    n = len(y)
+    z = _fisher(_each(statistic, scores, y, ~np.eye(n, dtype=bool)), n)
+    return _covariance(z[:, np.isfinite(z).all(0)])
 
 
-def _variance(replicates: np.ndarray) -> float:
-    replicates = replicates[np.isfinite(replicates)]
-    n = len(replicates)
-    return float((n - 1) / n * np.sum((replicates - replicates.mean()) ** 2))
+def _at_least(covariance, floor):
+    """Where a score's variance is below its floor, the floor's variances and covariances."""
+    short = np.diag(covariance) < np.diag(floor)
+    return np.where(short[:, None] | short, floor, covariance)
+
+
+def _each(statistic, scores, y, keep):
+    return np.stack([statistic(x, y, keep) for x in scores])
+
+
+def _fisher(r, n):
+    """arctanh; 1 and -1, which ranks reach in few rows, half a step of Kendall's tau short."""
+    return np.arctanh(
+        np.where(np.abs(r) > 1 - 1e-12, np.sign(r) * (1 - 1 / max(n * (n - 1), 1)), r)
+    )
+
+
+def _covariance(replicates):
+    """``[s, s]`` jackknife covariance of ``[s, g]`` delete-one values."""
+    g = replicates.shape[1]
+    if g < 2:
+        return np.full((len(replicates), len(replicates)), np.nan)
+    away = replicates - replicates.mean(1, keepdims=True)
+    return (g - 1) / g * away @ away.T

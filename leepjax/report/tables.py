@@ -1,10 +1,13 @@
-"""The correlation table of a study, for a terminal and in words."""
+"""The tables of a study as text, for a terminal and in words."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from leepjax.evaluation import NULLS, Correlation, Estimate
@@ -17,26 +20,65 @@ HEADINGS = {
 }  # Kendall's tau is in correlation.csv: six columns do not fit 80 characters
 
 
+class Sheet(NamedTuple):
+    """A table of text: its headings, and rows of as many cells. Names of nulls end in ``*``."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+class Section(NamedTuple):
+    """A part of a page.
+
+    Attributes:
+      heading: what it is about.
+      sheets: tables.
+      text: what they say.
+      figures: image files (svg or png) that go into the page.
+    """
+
+    heading: str
+    sheets: Sequence[Sheet] = ()
+    text: str = ""
+    figures: Sequence[Path] = ()
+
+
 def print_correlations(title: str, table: Sequence[Correlation], console: Console) -> None:
     """Print one row a score, best Pearson's r first, nulls marked, and the verdict below.
 
     "One class out" is the range of r when all tasks with one class are left out. 112 columns hold
     every table whole; on a narrower console rich cuts names short.
     """
+    text = f"* null. {verdict(table)}"
+    print_section(Section(title, [correlation_sheet(table)], text), console)
+
+
+def print_section(section: Section, console: Console) -> None:
+    """Print a section to a terminal, nulls dim."""
+    console.print(escape(section.heading), style="bold", soft_wrap=True)
+    for sheet in section.sheets:
+        grid = Table(box=SIMPLE_HEAD)
+        for i, heading in enumerate(sheet.headings):
+            grid.add_column(escape(heading), justify="right" if i else "left", no_wrap=True)
+        for row in sheet.rows:
+            grid.add_row(*map(escape, row), style="dim" if row[0].endswith("*") else None)
+        console.print(grid)
+    if section.text:
+        console.print(escape(section.text) + "\n")
+
+
+def correlation_sheet(table: Sequence[Correlation]) -> Sheet:
+    """The correlations of a setting, best first."""
     shown = [statistic for statistic in table[0].estimates if statistic in HEADINGS]
-    console.print(title, style="bold", soft_wrap=True)
-    grid = Table(box=SIMPLE_HEAD)
-    grid.add_column("score", no_wrap=True)
-    for statistic in shown:
-        grid.add_column(HEADINGS[statistic], justify="right", no_wrap=True)
-    grid.add_column("one class out", justify="right", no_wrap=True)
-    for row in sorted(table, key=_descending):
-        null = row.score in NULLS
-        cells = [format_estimate(row.estimates[s], interval=s != "spearman") for s in shown]
-        cells.append(_range(row.without_class))
-        grid.add_row(f"{row.score} *" if null else row.score, *cells, style="dim" if null else None)
-    console.print(grid)
-    console.print(f"* null. {verdict(table)}\n")
+    rows = [
+        [
+            f"{row.score} *" if row.score in NULLS else row.score,
+            *(format_estimate(row.estimates[s], interval=s != "spearman") for s in shown),
+            format_range(row.without_class),
+        ]
+        for row in sorted(table, key=by_correlation)
+    ]
+    return Sheet(["score", *(HEADINGS[s] for s in shown), "one class out"], rows)
 
 
 def format_estimate(estimate: Estimate, *, interval: bool = True) -> str:
@@ -57,7 +99,7 @@ def format_estimate(estimate: Estimate, *, interval: bool = True) -> str:
 
 def verdict(table: Sequence[Correlation]) -> str:
     """What the table says, in words: the best score held against the best null."""
-    rows = [row for row in sorted(table, key=_descending) if np.isfinite(_r(row).value)]
+    rows = [row for row in sorted(table, key=by_correlation) if np.isfinite(_r(row).value)]
     scores = [row for row in rows if row.score not in NULLS]
     nulls = [row for row in rows if row.score in NULLS]
     if not scores:
@@ -78,12 +120,14 @@ def _r(row: Correlation) -> Estimate:
     return row.estimates["pearson"]
 
 
-def _range(values: np.ndarray) -> str:
+def format_range(values: np.ndarray) -> str:
+    """``.78 to .84``, lowest and highest of those that are defined."""
     values = values[np.isfinite(values)]
     return f"{_decimal(values.min())} to {_decimal(values.max())}" if len(values) else ""
 
 
-def _descending(row: Correlation) -> float:
+def by_correlation(row: Correlation) -> float:
+    """Sort key: largest Pearson's r first, undefined last."""
     return np.inf if np.isnan(_r(row).value) else -round(_r(row).value, 6)
 
 

@@ -8,6 +8,7 @@ from leepjax.evaluation import (
     correlate,
     jackknife,
     kendall,
+    members,
     partial_pearson,
     pearson,
     spearman,
@@ -46,6 +47,62 @@ def test_coverage_where_tasks_share_classes(num_classes, low, high):
         naive_hits += np.tanh(naive[0]) <= 0.6 <= np.tanh(naive[1])
     assert low <= hits / repeats <= high
     assert naive_hits / repeats < hits / repeats - 0.05  # what tasks taken for independent give
+
+
+def loop(x, y, groups):
+    """Jackknife variance of Fisher's z from leaving out rows, one group of indices at a time."""
+    z = [np.arctanh(np.corrcoef(np.delete(x, rows), np.delete(y, rows))[0, 1]) for rows in groups]
+    return (len(z) - 1) * np.var(z)
+
+
+def variance(estimate, freedom):
+    low, high = np.arctanh(estimate[1:])
+    return ((high - low) / 2 / student.ppf(0.975, freedom)) ** 2
+
+
+def test_equals_the_formula_where_rows_share_classes():
+    rng = np.random.default_rng(3)
+    sets = np.array([rng.choice(12, 3, replace=False) for _ in range(50)])
+    x, y = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 12)[sets].mean(1).T
+    x, y = x + 0.2 * rng.normal(size=50), y + 0.2 * rng.normal(size=50)
+    estimate, _ = jackknife(pearson, x, y, (sets[:, :, None] == np.arange(12)).any(1))
+    of_classes = loop(x, y, [np.flatnonzero((sets == c).any(1)) for c in range(12)])
+    of_rows = loop(x, y, [[i] for i in range(50)])
+    excess = 11 * 3 / (12 - 3) - 1
+    expected = max(of_classes - (1 - 3 / 12) ** 4 * excess * of_rows, of_rows)
+    assert expected > of_rows
+    assert variance(estimate, 11) == pytest.approx(expected, rel=1e-9)
+
+
+def test_crossed_rows_have_the_variance_of_both_ways():
+    rng = np.random.default_rng(4)
+    target, model = (a.ravel() for a in np.indices((6, 9)))
+    x, y = rng.normal(size=(2, 9))[:, model] + rng.normal(size=(2, 6))[:, target]
+    x, y = x + 0.5 * rng.normal(size=54), y + x + 0.5 * rng.normal(size=54)
+    estimate, deleted = jackknife(pearson, x, y, (members(target), members(model)))
+    of_targets = loop(x, y, [np.flatnonzero(target == i) for i in range(6)])
+    of_models = loop(x, y, [np.flatnonzero(model == i) for i in range(9)])
+    of_rows = loop(x, y, [[i] for i in range(54)])
+    expected = max(of_targets + of_models - of_rows, of_targets, of_models)
+    assert variance(estimate, 5) == pytest.approx(expected, rel=1e-9)
+    assert deleted.shape == (15,)
+
+
+def test_independent_rows_are_clusters_of_their_own():
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(2, 20))
+    assert jackknife(pearson, x, y)[0] == jackknife(pearson, x, y, np.eye(20, dtype=bool))[0]
+
+
+def test_ranks_that_agree_in_all_rows_but_one_have_an_interval():
+    x = np.arange(8.0)
+    y = np.array([0.0, 1, 2, 3, 4, 7, 5, 6])  # without row 5 they agree
+    estimate, deleted = jackknife(kendall, x, y)
+    assert deleted[5] == 1
+    assert -1 < estimate.low < estimate.value < estimate.high < 0.9995
+    perfect, _ = jackknife(kendall, x, x)
+    assert perfect.value == 1
+    assert np.isnan(perfect.low)
 
 
 def test_undefined_where_it_cannot_be_computed():

@@ -1,0 +1,235 @@
+"""Rows to be compared, from a plain table: models on targets, or tasks in settings, with nulls."""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from leepjax.evaluation.interval import Estimate, Membership, members
+from leepjax.evaluation.reliability import noise_ceiling, static_ranking
+from leepjax.evaluation.table import Table
+
+PARTS = ("dataset", "target", "setting")  # columns that divide a table, where there is one
+_NOT_SCORES = (
+    *("num_classes", "num_train", "num_test", "task", "seed", "failed", "epoch", "recipe"),
+    *("objective", "gap", "iterations", "fold", "index"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """Scores and accuracies of n rows that fall into parts, within which they are compared.
+
+    Attributes:
+      part: ``[n]`` name of the target or setting of each row.
+      name: ``[n]`` name of its model or task.
+      accuracy: ``[n]``, larger is better, in the table's unit.
+      scores: ``{name: [n]}``, NaN where missing.
+      half_units: half a unit in the last printed decimal of each score and of ``accuracy``.
+      clusters: by kind (class, group, family, model, target), ``[n, g]`` bool and ``[g]`` names.
+      factors: ``{name: [n]}`` labels to condition on: class count, group.
+      sharing: kinds of cluster that rows of a part may share, the one that nests others first.
+      left_out: by part, how many rows had no accuracy: transfers that failed.
+      ceilings: by part, the noise ceiling, where the table has a column ``seed``.
+    """
+
+    part: np.ndarray
+    name: np.ndarray
+    accuracy: np.ndarray
+    scores: dict[str, np.ndarray]
+    half_units: dict[str, float]
+    clusters: dict[str, tuple[np.ndarray, np.ndarray]]
+    factors: dict[str, np.ndarray]
+    sharing: tuple[str, ...]
+    left_out: dict[str, int]
+    ceilings: dict[str, Estimate]
+
+    def parts(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Each part's name and the indices of its rows, in the table's order."""
+        for name in dict.fromkeys(self.part):
+            yield name, np.flatnonzero(self.part == name)
+
+    def membership(self, rows: np.ndarray) -> Membership:
+        """Clusters of some rows of one part, for its intervals; None where nothing is shared."""
+        for kind in self.sharing:
+            member = self.clusters[kind][0][rows]
+            if member.any(0).sum() > 1:
+                return member
+        return None
+
+    @property
+    def crossed(self) -> bool:
+        """Whether the same models stand in several parts."""
+        return "model" in self.clusters and "target" in self.clusters
+
+
+def read_pool(
+    table: Table,
+    *,
+    accuracy: str | None = None,
+    part: str | None = None,
+    cluster: str | None = None,
+    scores: Sequence[str] = (),
+    models: Table | None = None,
+) -> Pool:
+    """Make sense of a table's columns.
+
+    Models are named in a column ``model``. The name up to its first digit or sign is their family,
+    unless there is a column ``family``. Rows of tasks are those of ``results.csv`` of a study:
+    ``classes``, numbers with spaces between, and ``group`` are what tasks share.
+
+    Args:
+      table: one row for each model and target, or each task.
+      accuracy: its column; default ``accuracy``, else the only one with that word in its name.
+      part: the column within whose values rows are compared; default dataset, target or setting.
+      cluster: the column that names what rows of a part share; default groups, else classes.
+      scores: columns; default all that hold numbers, but for those known to be no scores.
+      models: facts of models, one row each with a column ``model``; columns of numbers (parameters,
+        source_accuracy) become nulls. Names are compared without case and signs.
+
+    Raises:
+      ValueError: a column is missing, a cell is no number (it names line and column), a model
+        or task stands twice in a part, or no row has an accuracy or no column is a score.
+    """
+    reached = _accuracy_column(table, accuracy)
+    dividing = part or next((name for name in PARTS if name in table.columns), None)
+    parts = table.text(dividing) if dividing else np.full(len(table), "all", object)
+    values = table.numbers(reached)
+    if "failed" in table.columns:
+        values = np.where(table.numbers("failed") > 0, np.nan, values)
+    there = np.isfinite(values)
+    if not there.any():
+        raise ValueError(f"{table.source}, column {reached!r}: wanted accuracies, got none")
+    left_out = {p: int((~there & (parts == p)).sum()) for p in dict.fromkeys(parts)}
+    known = {reached, dividing, cluster, "model", "family", "group", "classes", *_NOT_SCORES}
+    chosen = scores or [c for c in table.columns if c not in known and table.is_numeric(c)]
+    columns = {name: table.numbers(name)[there] for name in chosen}
+    table, parts, values = table.where(there), parts[there], values[there]
+    row = next((name for name in ("model", "task") if name in table.columns), None)
+    names = table.text(row) if row else np.array([f"row {line}" for line in table.lines], object)
+    ceilings: dict[str, Estimate] = {}
+    if "seed" in table.columns:
+        seeds = table.text("seed")
+        _check_once(table, parts, names, seeds)
+        ceilings = _ceilings(parts, names, seeds, values)
+        first, mean = _over_seeds(list(zip(parts, names, strict=True)))
+        columns = {name: mean @ column for name, column in columns.items()}
+        table, parts, names, values = table.where(first), parts[first], names[first], mean @ values
+    else:
+        _check_once(table, parts, names)
+    if row == "model":
+        columns |= {} if models is None else _facts(names, models)
+        if len(set(parts)) > 1:
+            columns["static_ranking"] = _elsewhere(parts, names, values)
+    if not columns:
+        raise ValueError(
+            f"{table.source}: wanted a column of scores, got none of {', '.join(table.columns)}"
+        )
+    clusters = _clusters(table, parts, cluster)
+    factors = {
+        name: table.text(name)
+        for name in ("num_classes", "group")
+        if name in table.columns and len(set(table.text(name))) > 1
+    }
+    kinds = (cluster,) if cluster else ("group", "classes")
+    sharing = tuple(kind for kind in kinds if kind in clusters)
+    half_units = {name: table.half_unit(name) for name in [*chosen, reached]}
+    half_units["accuracy"] = half_units.pop(reached)
+    return Pool(
+        parts, names, values, columns, half_units, clusters, factors, sharing, left_out, ceilings
+    )
+
+
+def _accuracy_column(table: Table, wanted: str | None) -> str:
+    if wanted is None and "accuracy" in table.columns:
+        return "accuracy"
+
+    def likely(name: str) -> bool:
+        return "accuracy" in name.lower() and not name.lower().startswith("source")
+
+    return table.find(wanted, "accuracies (name it with --accuracy)", likely)
+
+
+def _clusters(table: Table, parts: np.ndarray, cluster: str | None):
+    columns = {}
+    if cluster is not None:
+        columns[cluster] = table.text(cluster)
+    if "group" in table.columns:
+        columns["group"] = table.text("group")
+    if "model" in table.columns:
+        columns["model"] = table.text("model")
+        family = table.columns.get("family")
+        columns["family"] = _families(columns["model"]) if family is None else family
+        columns["target"] = parts
+    found = {
+        kind: (members(cells), np.unique(cells))
+        for kind, cells in columns.items()
+        if len(set(cells)) > 1
+    }
+    if "classes" in table.columns:
+        cells = [set(cell.split()) for cell in table.text("classes")]
+        every = np.array(sorted(set().union(*cells)), object)
+        found["classes"] = np.array([[name in cell for name in every] for cell in cells]), every
+    return found
+
+
+def _families(names: np.ndarray) -> np.ndarray:
+    found = [re.match("[a-z]*", name.lower()) for name in names]
+    return np.array([match.group() if match else "" for match in found], object)
+
+
+def _check_once(table: Table, *columns: np.ndarray) -> None:
+    seen: dict[tuple[str, ...], int] = {}
+    for line, key in zip(table.lines, zip(*columns, strict=True), strict=True):
+        if key in seen:
+            raise ValueError(
+                f"{table.source}, line {line}: wanted each row once, got {', '.join(key)} on line "
+                f"{seen[key]} too"
+            )
+        seen[key] = line
+
+
+def _facts(names: np.ndarray, models: Table) -> dict[str, np.ndarray]:
+    rows = {_key(name): i for i, name in enumerate(models.text("model"))}
+    missing = sorted({name for name in names if _key(name) not in rows})
+    if missing:
+        raise ValueError(f"{models.source}: wanted every model, got none of {', '.join(missing)}")
+    index = np.array([rows[_key(name)] for name in names])
+    numeric = [c for c in models.columns if c != "model" and models.is_numeric(c)]
+    return {name: models.numbers(name)[index] for name in numeric}
+
+
+def _key(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.lower())
+
+
+def _elsewhere(parts: np.ndarray, names: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
+    """Static ranking of each row."""
+    rows, row = np.unique(parts, return_inverse=True)
+    columns, column = np.unique(names, return_inverse=True)
+    table = np.full((len(rows), len(columns)), np.nan)
+    table[row, column] = accuracy
+    return static_ranking(table)[row, column]
+
+
+def _over_seeds(keys: Sequence[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the same key: ``[m]`` index of the first of each, ``[m, n]`` what averages them."""
+    first = list({key: i for i, key in reversed(list(enumerate(keys)))}.values())[::-1]
+    same = np.array([[key == keys[i] for key in keys] for i in first], float)
+    return np.array(first), same / same.sum(1, keepdims=True)
+
+
+def _ceilings(parts, names, seeds, accuracy) -> dict[str, Estimate]:
+    """Noise ceiling of each part, of the rows that have an accuracy of every seed."""
+    found = {}
+    for part in dict.fromkeys(parts):
+        here = parts == part
+        seed, of_seed = np.unique(seeds[here], return_inverse=True)
+        row, of_row = np.unique(names[here], return_inverse=True)
+        table = np.full((len(seed), len(row)), np.nan)
+        table[of_seed, of_row] = accuracy[here]
+        whole = table[:, np.isfinite(table).all(0)]
+        if min(whole.shape) >= 2 and whole.shape[1] >= 3:
+            found[part] = noise_ceiling(whole)
+    return found

@@ -1,0 +1,164 @@
+"""Does a printed correlation follow from the columns that were printed beside it?"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from leepjax.evaluation.correlation import STATISTICS
+from leepjax.evaluation.pool import Pool
+from leepjax.evaluation.table import Table
+
+ROUNDINGS = 1000  # random values that the printed cells may have been rounded from
+
+
+class Printed(NamedTuple):
+    """A printed value, and what its columns give.
+
+    Attributes:
+      part: name of the target.
+      score: name of the score.
+      measure: what it was printed as.
+      value: the printed one.
+      recomputed: by convention, from the cells as they are; NaN where undefined.
+      ranges: by convention, lowest and highest over random values that round to the cells.
+      follows: the conventions it follows from: within the last printed decimal, or, where there is
+        none, within their ranges.
+      exact: whether the former.
+    """
+
+    part: str
+    score: str
+    measure: str
+    value: float
+    recomputed: dict[str, float]
+    ranges: dict[str, tuple[float, float]]
+    follows: tuple[str, ...]
+    exact: bool
+
+
+class Cell(NamedTuple):
+    """A printed value: of which part and score, which measure, and how it was rounded.
+
+    ``conventions`` are the names of the statistics that the measure may stand for.
+    """
+
+    part: str
+    score: str
+    measure: str
+    conventions: list[str]
+    value: float
+    half_unit: float
+
+
+def read_printed(summary: Table, parts: set[str]) -> list[Cell]:
+    """The values of a summary.
+
+    Two layouts are read: one row for each part and ``measure``, one column a score; or one row for
+    each ``metric``, one column a part, all of the measure that a column of this name says, else
+    weighted tau.
+
+    Raises:
+      ValueError: neither layout, an unknown part or measure, or a cell that is no number; it names
+        line and column.
+    """
+    names, rows = list(summary.columns), range(len(summary))
+    if "metric" in names:
+        scores = summary.text("metric")
+        columns = [name for name in names if name not in ("metric", "measure")]
+        cells = [(part, i, part, scores[i]) for part in columns for i in rows]
+        measures = summary.columns.get("measure", np.full(len(summary), "weighted_tau", object))
+    else:
+        of_parts = [name for name in names if set(summary.text(name)) & parts]
+        if not of_parts or "measure" not in names:
+            raise ValueError(
+                f"{summary.source}: wanted a column 'measure' and one that names parts of the "
+                f"table ({', '.join(sorted(parts))}), or a column 'metric' and one for each part; "
+                f"got {', '.join(map(repr, names))}"
+            )
+        part, measures = summary.text(of_parts[0]), summary.text("measure")
+        columns = [name for name in names if name not in (of_parts[0], "measure")]
+        cells = [(score, i, part[i], score) for score in columns for i in rows]
+    for _, i, name, _ in cells:
+        if name not in parts:
+            raise ValueError(
+                f"{summary.source}, line {summary.lines[i]}: wanted a part of the table, one of "
+                f"{', '.join(sorted(parts))}, got {name!r}"
+            )
+    values = {name: summary.numbers(name) for name in columns}
+    half_units = {name: summary.half_unit(name) for name in columns}
+    conventions = [_conventions(summary, i, measures[i]) for i in rows]
+    return [
+        Cell(part, score, measures[i], conventions[i], float(values[column][i]), half_units[column])
+        for column, i, part, score in cells
+        if np.isfinite(values[column][i])
+    ]
+
+
+def check_printed(pool: Pool, summary: Table) -> list[Printed]:
+    """Hold every printed value against the columns of the table, under every convention.
+
+    Values of scores that the table does not have are left out.
+
+    Raises:
+      ValueError: as :func:`read_printed`.
+    """
+    rows = dict(pool.parts())
+    rng = np.random.default_rng(0)
+    checked = []
+    for part, score, measure, names, value, half in read_printed(summary, set(rows)):
+        if score not in pool.scores:
+            continue
+        x, y = pool.scores[score][rows[part]], pool.accuracy[rows[part]]
+        there = np.isfinite(x)
+        x, y, every = x[there], y[there], np.ones((1, there.sum()))
+        recomputed = {name: float(STATISTICS[name](x, y, every)[0]) for name in names}
+        near = half * (1 + 1e-9)
+        follows = tuple(name for name in names if abs(recomputed[name] - value) <= near)
+        exact, ranges = bool(follows), {}
+        if not exact:
+            halves = pool.half_units[score], pool.half_units["accuracy"]
+            for name in names:
+                values = [
+                    STATISTICS[name](
+                        x + rng.uniform(-halves[0], halves[0], len(x)),
+                        y + rng.uniform(-halves[1], halves[1], len(y)),
+                        every,
+                    )[0]
+                    for _ in range(ROUNDINGS)
+                ]
+                ranges[name] = float(np.min(values)), float(np.max(values))
+            follows = tuple(
+                name for name, (low, high) in ranges.items() if low - near <= value <= high + near
+            )
+        checked.append(Printed(part, score, measure, value, recomputed, ranges, follows, exact))
+    return checked
+
+
+def repeated_columns(pool: Pool) -> list[tuple[str, str, str]]:
+    """Parts in which two scores are the same numbers: part, score, score. One of them is wrong."""
+    found = []
+    for part, rows in pool.parts():
+        names = list(pool.scores)
+        for i, name in enumerate(names):
+            for other in names[i + 1 :]:
+                a, b = pool.scores[name][rows], pool.scores[other][rows]
+                if np.isfinite(a).all() and np.ptp(a) > 0 and np.array_equal(a, b):
+                    found.append((part, name, other))
+    return found
+
+
+def _conventions(summary: Table, i: int, measure: str) -> list[str]:
+    name = measure.lower()
+    if "weighted" in name and "tau" in name:
+        return [key for key in STATISTICS if key.startswith("weighted_tau")]
+    for key, words in (
+        ("pearson", ("pearson",)),
+        ("spearman", ("spearman",)),
+        ("kendall", ("kendall", "tau")),
+    ):
+        if any(word in name for word in words):
+            return [key]
+    raise ValueError(
+        f"{summary.source}, line {summary.lines[i]}, column 'measure': wanted a name with pearson, "
+        f"spearman, kendall or weighted tau in it, got {measure!r}"
+    )
