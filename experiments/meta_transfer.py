@@ -31,7 +31,7 @@ from experiments.transfer_accuracy import metric_names, named, start
 from leepjax import report
 from leepjax._cache import cache_dir, digest
 from leepjax.data import Dataset, load, shrink, with_rotations, without_groups
-from leepjax.evaluation import NULLS, score_tasks
+from leepjax.evaluation import score_tasks
 from leepjax.meta import (
     ALGORITHMS,
     AdaptationResult,
@@ -141,8 +141,8 @@ def run(config: Config, console: Console) -> Path:
     ) as study:
         if not study.finished:
             _run(study, config, console)
-    report.print_gains(study.final, console)
-    report.print_side_by_side(report.read_correlations(study.final), NULLS, console)
+    for section in _sections(study.final):
+        report.print_section(section, console)
     console.print(f"Tables and figures: {study.final}", soft_wrap=True)
     return study.final
 
@@ -190,6 +190,12 @@ def _run(study: report.Run, config: Config, console: Console) -> None:
     study.write_table("gains", gains)
     study.write_table("accuracy_levels", levels)
     report.draw_accuracy_levels(study.path)
+    figure = report.Section("In fifths of the score", figures=[study.path / "accuracy_levels.svg"])
+    report.write_page(study.path / "page.html", "Meta-transfer", [*_sections(study.path), figure])
+
+
+def _sections(path: Path) -> list[report.Section]:
+    return [report.gains_section(path), report.side_by_side(report.read_correlations(path))]
 
 
 def training(name: str, config: Config, source_data: Dataset) -> MetaTraining:

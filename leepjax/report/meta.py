@@ -13,13 +13,10 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
-from leepjax.evaluation import Correlation, Level, in_levels
+from leepjax.evaluation import NULLS, Correlation, Level, in_levels
 from leepjax.report.run import Run, read_table
-from leepjax.report.tables import format_estimate
+from leepjax.report.tables import Section, Sheet, format_estimate
 
 HEAD = "retrained head"  # the baseline, and its name in tables
 LEVELS = 5
@@ -58,46 +55,41 @@ def write_gains(
     return rows
 
 
-def print_gains(path: Path, console: Console) -> None:
-    """Print what each learner reaches, and what it is ahead of the retrained head by."""
-    grid = Table(box=SIMPLE_HEAD)
-    grid.add_column("learner", no_wrap=True)
-    for heading in ("shots", "accuracy ± 95 %", "ahead of head, points", "new groups or classes"):
-        grid.add_column(heading, justify="right", no_wrap=True)
-    grid.add_column("predictions")
-    rows = read_table(path / "gains.csv")
+def gains_section(path: Path) -> Section:
+    """What each learner reaches, and what it is ahead of the retrained head by."""
+    rows, lines = read_table(path / "gains.csv"), []
     for row in rows:
         n = {k: float(v) for k, v in row.items() if k not in ("learner", "note")}
-        cells = [row["shots"], f"{n['accuracy']:.3f} ± {n['accuracy_half']:.3f}", "", ""]
+        name = f"{row['learner']}, {row['shots']} shot{'s' if row['shots'] != '1' else ''}"
+        cells = [f"{n['accuracy']:.3f} ± {n['accuracy_half']:.3f}", "", ""]
         if row["learner"] != HEAD:
-            cells[2] = f"{100 * n['gain']:+.1f} ± {100 * n['gain_half']:.1f}"
-            cells[3] = f"[{100 * n['gain_low']:+.1f}, {100 * n['gain_high']:+.1f}]"
-        grid.add_row(row["learner"], *cells, row["note"])
-    console.print(grid)
-    console.print(
-        f"{rows[0]['tasks']} tasks for each number of shots, the same for all learners. ±: over "
-        "tasks as if independent, as the field prints it; [ ]: 95 % for new groups (scripts, "
-        "alphabets) or, without groups, classes.\n"
+            cells[1] = f"{100 * n['gain']:+.1f} ± {100 * n['gain_half']:.1f}"
+            cells[2] = f"[{100 * n['gain_low']:+.1f}, {100 * n['gain_high']:+.1f}]"
+        lines.append([name, *cells, row["note"]])
+    headings = [
+        "learner",
+        "accuracy ± 95 %",
+        "ahead of head, points",
+        "for others",
+        "queries judged",
+    ]
+    text = (
+        f"{rows[0]['tasks']} tasks for each number of shots, the same for all learners. ±: 95 % "
+        "over tasks as if independent, as the field prints it; for others: 95 % for other groups "
+        "(scripts, alphabets) or, where there are none, classes."
     )
+    return Section("What learners that learnt to adapt reach", [Sheet(headings, lines)], text)
 
 
-def print_side_by_side(
-    settings: Mapping[str, Sequence[Correlation]], nulls: Sequence[str], console: Console
-) -> None:
-    """Print Pearson's r of every score, a column for each setting; nulls are marked."""
-    grid = Table(box=SIMPLE_HEAD)
-    grid.add_column("r [95 %] with accuracy of", no_wrap=True)
-    for setting in settings:
-        grid.add_column(setting, justify="right", no_wrap=True)
+def side_by_side(settings: Mapping[str, Sequence[Correlation]]) -> Section:
+    """Pearson's r of every score, a column for each setting."""
     by_score: dict[str, list[str]] = {}
     for table in settings.values():
         for row in table:
             by_score.setdefault(row.score, []).append(format_estimate(row.estimates["pearson"]))
-    for score, cells in by_score.items():
-        null = score in nulls
-        grid.add_row(f"{score} *" if null else score, *cells, style="dim" if null else None)
-    console.print(grid)
-    console.print("* null.\n")
+    lines = [[f"{s} *" if s in NULLS else s, *cells] for s, cells in by_score.items()]
+    heading = "r [95 %] of scores of the source with the accuracy of each"
+    return Section(heading, [Sheet(["score", *settings], lines)], "* null.")
 
 
 def accuracy_levels(
