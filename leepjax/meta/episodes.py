@@ -27,6 +27,8 @@ class EpisodeShape:
       shots: labelled images of each, to adapt to.
       queries: further images of each, to judge the adapted model by.
       rotations: whether a character turned by 90, 180 or 270 degrees is another class.
+      shift: each image is moved by up to so many pixels, up or down and left or right, what comes
+        in being black; a further image of its class.
       within: share in ``[0, 1]`` of episodes whose classes come from one group (script, alphabet).
 
     Raises:
@@ -37,10 +39,11 @@ class EpisodeShape:
     shots: int = 5
     queries: int = 10
     rotations: bool = False
+    shift: int = 0
     within: float = 0.0
 
     def __post_init__(self):
-        for name, least in (("ways", 2), ("shots", 1), ("queries", 1)):
+        for name, least in (("ways", 2), ("shots", 1), ("queries", 1), ("shift", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: wanted an int >= {least}, got {value!r}")
@@ -139,7 +142,7 @@ def episodes(
     """
 
     def one(key: jax.Array) -> Episodes:
-        which, group, pick, draw = jax.random.split(key, 4)
+        which, group, pick, draw, move = jax.random.split(key, 5)
         copies = TURNS if shape.rotations else 1
         of_class = jnp.repeat(bank.groups, copies)
         weight = bank.drawable / bank.drawable.sum()
@@ -157,6 +160,8 @@ def episodes(
         images = bank.images[jnp.take_along_axis(bank.rows[real], chosen, 1)]
         if shape.rotations:
             images = _turned(images, classes % copies)
+        if shape.shift:
+            images = _moved(move, images, shape.shift)
         images = images.swapaxes(0, 1)  # [each, ways, h, w, c]
         labels = jnp.broadcast_to(jnp.arange(shape.ways), images.shape[:2])
         parts = slice(None, shape.shots), slice(shape.shots, None)
@@ -176,6 +181,18 @@ def _turned(images: jax.Array, turns: jax.Array) -> jax.Array:
     """``images [ways, each, h, w, c]``, those of each class turned so often by 90 degrees."""
     every = jnp.stack([jnp.rot90(images, k, axes=(2, 3)) for k in range(TURNS)])
     return jnp.take_along_axis(every, turns[None, :, None, None, None, None], axis=0)[0]
+
+
+def _moved(key: jax.Array, images: jax.Array, most: int) -> jax.Array:
+    """``images [ways, each, h, w, c]``, each moved by a draw of its own."""
+    flat = _merge(images)
+    around = jnp.pad(flat, ((0, 0), (most, most), (most, most), (0, 0)))
+    corners = jax.random.randint(key, (len(flat), 2), 0, 2 * most + 1)
+
+    def window(image: jax.Array, corner: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), flat.shape[1:])
+
+    return jax.vmap(window)(around, corners).reshape(images.shape)
 
 
 def _merge(x: jax.Array) -> jax.Array:

@@ -59,6 +59,24 @@ def test_the_same_key_gives_the_same_and_another_others():
     assert (np.asarray(first.classes) != np.asarray(other.classes)).any()
 
 
+def test_images_are_moved_by_so_many_pixels_and_black_comes_in():
+    shape = EpisodeShape(ways=3, shots=1, queries=1)
+    moves = set()
+    moved = draw(dataclasses.replace(shape, shift=2))
+    for image, label, classes in zip(
+        moved.support[:, 0], moved.support_labels[:, 0], moved.classes, strict=True
+    ):
+        mine = bank().images[bank().labels == classes[label]]
+        around = np.pad(mine, ((0, 0), (2, 2), (2, 2), (0, 0)))
+        for i, j in np.ndindex(5, 5):
+            if (around[:, i : i + 12, j : j + 12] == image).all((1, 2, 3)).any():
+                moves.add((i, j))
+                break
+        else:
+            pytest.fail("no image of the class, moved by at most two pixels")
+    assert len(moves) > 10
+
+
 def test_classes_of_one_group_or_of_any():
     for within, share in ((1.0, 1.0), (0.0, None)):
         drawn = draw(EpisodeShape(ways=3, shots=1, queries=1, within=within), number=60)
@@ -84,6 +102,6 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is():
     flat = dataclasses.replace(bank(), images=bank().images[:, :6])
     with pytest.raises(ValueError, match="rotations: wanted square images"):
         episode_bank(flat, EpisodeShape(ways=3, shots=1, queries=1, rotations=True))
-    for field, value in {"ways": 1, "shots": 0, "queries": 0, "within": 1.5}.items():
+    for field, value in {"ways": 1, "shots": 0, "queries": 0, "shift": -1, "within": 1.5}.items():
         with pytest.raises(ValueError, match=field):
             EpisodeShape(**{field: value})
