@@ -67,6 +67,8 @@ class Config:
     """Updates of source training, batches of 128."""
     rotations: bool = True
     """Train with quarter turns of every class as further classes; not for natural images."""
+    shift: int = 2
+    """Meta-train on images moved by up to so many pixels."""
     target_data: str = (
         "glyphs:digits+georgian+lao+arrows+syllabics+braille+maths+arabic+tifinagh+ogham"
     )
@@ -204,7 +206,9 @@ def training(name: str, config: Config, source_data: Dataset) -> MetaTraining:
     most = max(config.shots)
     queries = config.queries or max(1, min(10, fewest - most))
     grouped = len(source_data.train.group_names) > 1
-    episode = EpisodeShape(config.ways, most, queries, config.rotations, 0.5 if grouped else 0.0)
+    episode = EpisodeShape(
+        config.ways, most, queries, config.rotations, config.shift, 0.5 if grouped else 0.0
+    )
     own = dict(ALGORITHMS[name].training)
     flags = {
         "steps": config.meta_steps,

@@ -32,22 +32,31 @@ def _gradient(name: str, **options: Any) -> Callable[..., MetaLearner]:
     return partial(gradient_learner, name=name, **options)
 
 
+_SCRATCH = {"steps": 2000, "learning_rate": 2e-3}
+_PRETRAINED = {"steps": 1000, "learning_rate": 3e-3}
+
 ALGORITHMS: dict[str, Algorithm] = {
-    "maml": Algorithm(_gradient("maml"), False, {}),
-    "fomaml": Algorithm(_gradient("fomaml", order=1), False, {}),
-    "anil": Algorithm(_gradient("anil", adapts="head"), False, {}),
-    "boil": Algorithm(_gradient("boil", adapts="body", steps=1, rate=0.5), False, {}),
-    "meta_sgd": Algorithm(_gradient("meta_sgd", rates="parameter", steps=1, rate=0.1), False, {}),
-    "maml_pp": Algorithm(
-        _gradient("maml_pp", rates="layer", rate=0.1, multi_step=True, order="annealed"), False, {}
+    "maml": Algorithm(_gradient("maml"), False, _SCRATCH),
+    "fomaml": Algorithm(_gradient("fomaml", order=1), False, _SCRATCH),
+    "anil": Algorithm(_gradient("anil", adapts="head"), False, _SCRATCH),
+    "boil": Algorithm(_gradient("boil", adapts="body", steps=1, rate=0.5), False, _SCRATCH),
+    "meta_sgd": Algorithm(
+        _gradient("meta_sgd", rates="parameter", steps=1, rate=0.1), False, _SCRATCH
     ),
-    "proto_maml": Algorithm(_gradient("proto_maml", head="prototypes", rate=0.1), False, {}),
-    "unicorn": Algorithm(_gradient("unicorn", head="shared"), False, {}),
-    "mtl": Algorithm(mtl, True, {"learning_rate": 1e-2, "hard_every": 4}),
-    "reptile": Algorithm(reptile, False, {"optimiser": "sgd", "learning_rate": 1.0}),
-    "cavia": Algorithm(cavia, False, {}),
-    "protonet": Algorithm(protonet, True, {}),
-    "ridge": Algorithm(ridge, True, {}),
+    "maml_pp": Algorithm(
+        _gradient("maml_pp", rates="layer", rate=0.1, multi_step=True, order="annealed"),
+        False,
+        _SCRATCH,
+    ),
+    "proto_maml": Algorithm(_gradient("proto_maml", head="prototypes", rate=0.1), False, _SCRATCH),
+    "unicorn": Algorithm(_gradient("unicorn", head="shared"), False, _SCRATCH),
+    "mtl": Algorithm(mtl, True, {"steps": 800, "learning_rate": 1e-2, "hard_every": 4}),
+    "reptile": Algorithm(
+        reptile, False, {"steps": 2000, "optimiser": "sgd", "learning_rate": 1.0, "clip": 100.0}
+    ),
+    "cavia": Algorithm(cavia, False, _SCRATCH),
+    "protonet": Algorithm(protonet, True, _PRETRAINED),
+    "ridge": Algorithm(ridge, True, _PRETRAINED),
 }
 
 
