@@ -1,4 +1,10 @@
-"""Meta-learners by name, each with where it starts and how it is trained."""
+"""Meta-learners by name, each with where it starts and how it is trained.
+
+Names are the papers'. So are inner rates (MAML's .4 and BOIL's .5, of their Omniglot and Conv4
+experiments, CAVIA's 1); the numbers of steps and the rates of meta-training are ours, for hundreds
+of classes and not thousands. What starts from fresh parameters normalises by the batch, as its
+authors do, and so judges queries together; what starts from a source by the source's averages.
+"""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -5,7 +5,7 @@ Every convolution's kernel W, frozen, is scaled by a learnt factor for each pair
 output channel, and its output shifted by a learnt value for each channel; the inner loop adapts the
 head, from a learnt start. (Their hard-task meta-batches are `MetaTraining.hard_every`.)
 
-Two things are ours: the head works on features in the task's own units (`head.task_units`), since
+Two things are ours: the head works on features in the task's own units (`units.task_units`), since
 over raw features the inner loop diverges once training lets them grow; and its rate, at most 2, and
 a gain of the logits are learnt.
 """
@@ -15,10 +15,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from leepjax.meta.head import in_units, task_units
 from leepjax.meta.inner import check_steps, descend
 from leepjax.meta.learner import Meta, MetaLearner, cross_entropy, query_loss
 from leepjax.meta.network import body, feature_function, fresh_head, linear
+from leepjax.meta.units import in_units, task_units
 from leepjax.models import Source
 
 

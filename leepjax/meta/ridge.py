@@ -7,7 +7,7 @@ and one-hot labels Y, the head is
     W = (X'X + lambda I)^-1 X'Y = X' (XX' + lambda I)^-1 Y,    logits = alpha x W + beta
 
 in its second form, n x n, since a support has fewer images than features. The network, lambda,
-alpha and beta are meta-learnt. Ours: features in the task's own units (`head.task_units`), so
+alpha and beta are meta-learnt. Ours: features in the task's own units (`units.task_units`), so
 that lambda and alpha mean the same for every network.
 """
 
@@ -16,9 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from leepjax.meta.head import in_units, task_units
 from leepjax.meta.learner import Meta, MetaLearner, query_loss
 from leepjax.meta.network import body, feature_function
+from leepjax.meta.units import in_units, task_units
 from leepjax.models import Source
 
 

@@ -1,9 +1,6 @@
 """Meta-training: steps over batches of episodes, with checkpoints to go on from."""
 
 import dataclasses
-import json
-import os
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 
-from leepjax._cache import digest, hold
+from leepjax._cache import digest
 from leepjax._progress import progress
 from leepjax.data import Bank
+from leepjax.meta.checkpoints import Checkpoints
 from leepjax.meta.episodes import (
     TURNS,
     EpisodeBank,
@@ -205,7 +202,7 @@ def meta_train(
         "key": digest(jax.random.key_data(key)),
     }
     init_key, episode_key = jax.random.split(key)
-    with _Checkpoints(checkpoint, identity) as kept:
+    with Checkpoints(checkpoint, identity) as kept:
         meta = learner.init(init_key)
         copies = TURNS if training.episode.rotations else 1
         state = init_state(meta.params, training, copies * bank.num_classes)
@@ -260,7 +257,7 @@ def _runner(learner: MetaLearner, training: MetaTraining) -> Any:
 
 
 def _check_finite(
-    infos: MetaInfo, done: int, training: MetaTraining, learner: MetaLearner, kept: "_Checkpoints"
+    infos: MetaInfo, done: int, training: MetaTraining, learner: MetaLearner, kept: Checkpoints
 ) -> None:
     bad = ~np.isfinite(infos.loss)
     if not bad.any():
@@ -275,73 +272,3 @@ def _check_finite(
         f"rate that is too high: lower it from {training.learning_rate}{inner}. "
         f"{kept.describe(done)}"
     )
-
-
-class _Checkpoints:
-    """A folder of checkpoints of one configuration, held by this process; or none at all."""
-
-    def __init__(self, folder: Path | None, identity: Mapping[str, Any]):
-        self.folder = None if folder is None else Path(folder).absolute()
-        self.identity = json.loads(json.dumps(identity, default=str))
-
-    def __enter__(self) -> "_Checkpoints":
-        if self.folder is None:
-            return self
-        record = self.folder / "identity.json"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.folder / ".lock", "w")
-        except OSError as error:
-            raise ValueError(f"checkpoint: cannot write {self.folder} ({error})") from None
-        try:
-            hold(self._lock)
-            there = json.loads(record.read_text()) if record.is_file() else None
-        except ValueError as error:
-            self._lock.close()
-            raise ValueError(f"checkpoint: cannot use {self.folder}: {error}") from None
-        if there is None:
-            temporary = record.with_suffix(".tmp")
-            temporary.write_text(json.dumps(self.identity, indent=2) + "\n")
-            os.replace(temporary, record)
-        elif there != self.identity:
-            self._lock.close()
-            differs = [
-                f"{name}: there {there.get(name)!r}, asked for {value!r}"
-                for name, value in self.identity.items()
-                if there.get(name) != value
-            ]
-            raise ValueError(
-                f"checkpoint: {self.folder} is of another configuration ({'; '.join(differs)}); "
-                "name another folder, or delete this one"
-            )
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(self.folder / "steps", options=options)
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self.folder is not None:
-            self._manager.close()
-            self._lock.close()
-
-    def load(self, fresh: Any) -> Any:
-        """The newest checkpoint, or ``fresh``, whose structure it has."""
-        if self.folder is None or self._manager.latest_step() is None:
-            return fresh
-        like = jax.tree.map(np.asarray, fresh)
-        arguments = ocp.args.StandardRestore(like)  # pyright: ignore[reportCallIssue]
-        state, history = self._manager.restore(self._manager.latest_step(), args=arguments)
-        return jax.tree.map(jnp.asarray, state), jax.tree.map(np.array, history)
-
-    def save(self, step: int, tree: Any) -> None:
-        """Keep it in place of the one before."""
-        if self.folder is not None:
-            arguments = ocp.args.StandardSave(  # pyright: ignore[reportCallIssue]
-                jax.tree.map(np.asarray, jax.device_get(tree))
-            )
-            self._manager.save(step, args=arguments)
-
-    def describe(self, step: int) -> str:
-        """Where the last good one is."""
-        if self.folder is None:
-            return "No checkpoint was asked for."
-        return f"The checkpoint of step {step} is in {self.folder}."

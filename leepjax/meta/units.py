@@ -1,6 +1,7 @@
-"""What learners of features share: features in a task's own units, a head fitted to them.
+"""Features of a task in its own units, for heads that are fitted to them.
 
-They embed images by the network once, outside any loop, and adapt a head alone.
+Origin and length come from the task's support, so that whatever scale meta-training lets features
+grow to, an inner rate or a penalty means the same.
 """
 
 from typing import Any, NamedTuple
@@ -17,14 +18,11 @@ class Units(NamedTuple):
 
 
 def task_units(x: jax.Array) -> Units:
-    """The support's mean, and the root mean square distance from it.
-
-    In these units features have a norm of about 1, so that an inner rate that is stable stays so.
-    """
+    """The support's mean, and the root mean square distance from it."""
     mean = x.mean(0)
     return Units(mean, jnp.sqrt(jnp.sum((x - mean) ** 2, 1).mean() + 1e-6))
 
 
 def in_units(units: Units, x: jax.Array) -> jax.Array:
-    """``(x - mean) / length``."""
+    """``(x - mean) / length``, whose norm is about 1."""
     return (x - units.mean) / units.length
