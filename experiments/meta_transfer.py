@@ -27,10 +27,11 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments.transfer_accuracy import metric_names, named, start
+from experiments.transfer_accuracy import devices_of, metric_names, named, start
 from leepjax import report
 from leepjax._cache import cache_dir, digest
 from leepjax.data import Dataset, load, shrink, with_rotations, without_groups
+from leepjax.data.transform import TURNS
 from leepjax.evaluation import score_tasks
 from leepjax.meta import (
     ALGORITHMS,
@@ -46,6 +47,7 @@ from leepjax.meta import (
 )
 from leepjax.models import NETWORKS, Source, TrainConfig, accuracy, extract, train_source
 from leepjax.models.fresh import fresh
+from leepjax.models.train import untrained
 from leepjax.tasks import Tasks, sample_tasks
 from leepjax.transfer import retrain_head
 
@@ -65,10 +67,12 @@ class Config:
     """conv4, conv4_max, or resnet20 to resnet56."""
     source_steps: int = 3500
     """Updates of source training, batches of 128."""
-    rotations: bool = True
-    """Train with quarter turns of every class as further classes; not for natural images."""
-    shift: int = 2
-    """Meta-train on images moved by up to so many pixels."""
+    rotations: Literal["auto", "yes", "no"] = "auto"
+    """Train with quarter turns of every class as further classes; auto: where the source data
+    have groups, which are characters, not natural images."""
+    shift: int | None = None
+    """Meta-train on images moved by up to so many pixels; default 2 where the source data have
+    groups, else 0."""
     target_data: str = (
         "glyphs:digits+georgian+lao+arrows+syllabics+braille+maths+arabic+tifinagh+ogham"
     )
@@ -77,8 +81,6 @@ class Config:
     algorithms: tuple[str, ...] = ("mtl", "ridge")
     """Meta-learners: maml, fomaml, anil, boil, meta_sgd, maml_pp, proto_maml, unicorn, mtl,
     reptile, cavia, protonet, ridge."""
-    begin: Literal["own", "source", "fresh"] = "own"
-    """Where meta-training starts: each algorithm's own choice, the source's parameters, fresh."""
     meta_steps: int | None = None
     """Steps of meta-training, instead of each algorithm's own."""
     meta_learning_rate: float | None = None
@@ -138,31 +140,37 @@ PRESETS: dict[str, dict[str, Any]] = {
 def run(config: Config, console: Console) -> Path:
     """Run the study, or show it where it has already run; return its directory."""
     _check(config)
+    devices = devices_of(config.devices)
     with report.open_run(
         "meta_transfer", config, output_dir=config.output_dir, overwrite=config.overwrite
     ) as study:
         if not study.finished:
-            _run(study, config, console)
+            _run(study, config, devices, console)
     for section in _sections(study.final):
         report.print_section(section, console)
     console.print(f"Tables and figures: {study.final}", soft_wrap=True)
     return study.final
 
 
-def _run(study: report.Run, config: Config, console: Console) -> None:
+def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:
+    if devices[0].platform == "cpu":
+        devices = devices[:1]  # which uses all cores; see transfer_accuracy
     source_data = _load("--source-data", config.source_data, config)
     target = _load("--target-data", config.target_data, config)
     target = _unseen(source_data, target, console)
     # What does not fit together shows before long work.
     tasks = {shots: _tasks(config, target, shots) for shots in config.shots}
     trainings = {name: training(name, config, source_data) for name in config.algorithms}
-    for recipe in trainings.values():
+    like = untrained(config.source_model, source_data.train, jax.random.key(0))
+    for name, recipe in trainings.items():
+        make_learner(name, like, config.ways)
         episode_bank(source_data.train, recipe.episode)
     source = _source(config, source_data, console)
-    features = [extract(source, bank) for bank in target]
+    features = [extract(source, bank, devices=devices) for bank in target]
     settings: dict[str, tuple[Tasks, Any, Any]] = {}
     accuracies: dict[int, dict[str, np.ndarray]] = {}
-    notes = {report.HEAD: "each query alone"}
+    notes = {report.HEAD: "alone"}
+    failed = {shots: np.zeros(config.num_tasks, bool) for shots in config.shots}
     scores = {}
     for shots, drawn in tasks.items():
         scores[shots] = score_tasks(
@@ -170,24 +178,30 @@ def _run(study: report.Run, config: Config, console: Console) -> None:
             drawn,
             metrics=metric_names(config.metrics),
             key=jax.random.key(config.seed),
+            devices=devices,
         )
-        heads = retrain_head(features[0].features, features[1].features, drawn)
+        heads = retrain_head(features[0].features, features[1].features, drawn, devices=devices)
         settings[f"head-{shots}"] = drawn, scores[shots], heads
         accuracies[shots] = {report.HEAD: heads.accuracy}
     for name in config.algorithms:
         learner, meta = trained(name, config, source, source_data, trainings[name])
-        notes[name] = "together (transductive)" if learner.transductive else "each query alone"
+        queries = tasks[config.shots[0]].test.where.shape[1]
+        notes[name] = f"{queries} together (transductive)" if learner.transductive else "alone"
         for shots, drawn in tasks.items():
             result: AdaptationResult = adapt_tasks(learner, meta, target, drawn)
             settings[f"{name}-{shots}"] = drawn, scores[shots], result
             accuracies[shots][name] = result.accuracy
+            failed[shots] |= result.failed > 0
     report.write_study(study, target.train, settings)
     gains, levels = [], []
     for shots, drawn in tasks.items():
-        membership = _clusters(target, drawn)
-        gains += report.write_gains(study, shots, accuracies[shots], notes, membership)
-        chosen = scores[shots][config.level_score]
-        means = report.accuracy_levels(chosen, accuracies[shots], membership)
+        kept = ~failed[shots]  # of all learners, so that gains are of the same tasks
+        study.log(event="tasks", shots=shots, failed=int(failed[shots].sum()))
+        membership = _clusters(target, drawn)[kept]
+        reached = {name: values[kept] for name, values in accuracies[shots].items()}
+        gains += report.gain_rows(shots, reached, notes, membership)
+        chosen = scores[shots][config.level_score][kept]
+        means = report.accuracy_levels(chosen, reached, membership)
         levels += report.level_rows(config.level_score, shots, means)
     study.write_table("gains", gains)
     study.write_table("accuracy_levels", levels)
@@ -202,30 +216,30 @@ def _sections(path: Path) -> list[report.Section]:
 
 def training(name: str, config: Config, source_data: Dataset) -> MetaTraining:
     """How an algorithm is meta-trained: its own choices, with what flags say instead."""
-    fewest = int(np.bincount(source_data.train.labels).min())
-    most = max(config.shots)
-    queries = config.queries or max(1, min(10, fewest - most))
-    grouped = len(source_data.train.group_names) > 1
-    episode = EpisodeShape(
-        config.ways, most, queries, config.rotations, config.shift, 0.5 if grouped else 0.0
-    )
-    own = dict(ALGORITHMS[name].training)
+    bank, most = source_data.train, max(config.shots)
+    fewest = int(np.bincount(bank.labels).min())
+    queries = max(1, min(10, fewest - most)) if config.queries is None else config.queries
+    characters, rotations = len(bank.group_names) > 1, _rotations(config, source_data)
+    in_groups = [len(np.unique(bank.labels[bank.groups == g])) for g in np.unique(bank.groups)]
+    within = characters and config.ways <= (TURNS if rotations else 1) * max(in_groups)
+    shift = (2 if characters else 0) if config.shift is None else config.shift
+    episode = EpisodeShape(config.ways, most, queries, rotations, shift, 0.5 if within else 0.0)
+    own = {"shots": config.shots, **ALGORITHMS[name].training}
     flags = {
         "steps": config.meta_steps,
         "learning_rate": config.meta_learning_rate,
         "tasks": config.episodes,
     }
     own |= {field: value for field, value in flags.items() if value is not None}
-    return MetaTraining(episode=episode, shots=config.shots, **own)
+    return MetaTraining(episode=episode, **own)
 
 
 def trained(
     name: str, config: Config, source: Source, source_data: Dataset, recipe: MetaTraining
 ) -> tuple[MetaLearner, Meta]:
     """A meta-learner of the source, trained or from the cache."""
-    own = ALGORITHMS[name].pretrained
     key = jax.random.key(config.seed)
-    if config.begin == "fresh" or (config.begin == "own" and not own):
+    if not ALGORITHMS[name].pretrained:
         params, rest = fresh(key, source.params), fresh(key, source.rest)
         source = dataclasses.replace(source, params=params, rest=rest)
     learner = make_learner(name, source, config.ways)
@@ -244,7 +258,12 @@ def _load(flag: str, name: str, config: Config) -> Dataset:
 def _unseen(source_data: Dataset, target: Dataset, console: Console) -> Dataset:
     """Without the groups that the source has been trained on."""
     known = set(source_data.train.group_names) & set(target.train.group_names)
-    if not known or len(target.train.group_names) == 1:
+    if len(source_data.train.group_names) == 1:
+        seen = set(source_data.train.class_names) & set(target.train.class_names)
+        if seen:
+            console.print(f"The source has been trained on {len(seen)} of the target's classes.")
+        return target
+    if not known:
         return target
     console.print(f"Left out of the target, being in the source: {', '.join(sorted(known))}")
     return named("--target-data", without_groups, target, tuple(known))
@@ -264,12 +283,17 @@ def _tasks(config: Config, target: Dataset, shots: int) -> Tasks:
 
 
 def _source(config: Config, source_data: Dataset, console: Console) -> Source:
-    dataset = with_rotations(source_data) if config.rotations else source_data
+    dataset = with_rotations(source_data) if _rotations(config, source_data) else source_data
     recipe = TrainConfig(steps=config.source_steps, seed=config.seed)
     source = named("--source-model", train_source, config.source_model, dataset, recipe)
     reached = accuracy(source, dataset.test)
     console.print(f"Source: {len(source.class_names)} classes, test accuracy {reached:.3f}")
     return source
+
+
+def _rotations(config: Config, source_data: Dataset) -> bool:
+    characters = len(source_data.train.group_names) > 1
+    return characters if config.rotations == "auto" else config.rotations == "yes"
 
 
 def _clusters(target: Dataset, tasks: Tasks) -> np.ndarray:
@@ -296,6 +320,10 @@ def _check(config: Config) -> None:
         )
     if not config.shots or list(config.shots) != sorted(set(config.shots)) or config.shots[0] < 1:
         raise ValueError(f"--shots: wanted ascending numbers >= 1, got {config.shots}")
+    if config.source_steps < 1:
+        raise ValueError(f"--source-steps: wanted at least 1, got {config.source_steps}")
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"--seed: wanted 0 to 2^32 - 1, got {config.seed}")
     if config.num_tasks < report.LEVELS:
         raise ValueError(f"--num-tasks: wanted {report.LEVELS} or more, got {config.num_tasks}")
 

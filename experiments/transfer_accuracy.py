@@ -156,7 +156,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 def run(config: Config, console: Console) -> Path:
     """Run the study, or show it where it has already run; return its directory."""
     _check(config)
-    devices = _devices(config.devices)
+    devices = devices_of(config.devices)
     with report.open_run(
         "transfer_accuracy", config, output_dir=config.output_dir, overwrite=config.overwrite
     ) as study:
@@ -338,7 +338,8 @@ def cores_as_devices(text: str) -> None:
             jax.config.update("jax_num_cpu_devices", min(wanted, cores or 1))
 
 
-def _devices(text: str) -> Sequence[Any]:
+def devices_of(text: str) -> Sequence[Any]:
+    """The devices that ``--devices`` asks for."""
     available = jax.devices()
     if text == "all":
         return available

@@ -8,7 +8,7 @@ import numpy as np
 
 from leepjax.data.bank import Bank, Dataset
 
-TURNS = 4
+TURNS = 4  # quarter turns of an image, itself among them
 _BATCH = 1024
 
 

@@ -4,7 +4,15 @@ from leepjax.meta.adapt import AdaptationResult, adapt_tasks
 from leepjax.meta.algorithms import ALGORITHMS, Algorithm, make_learner
 from leepjax.meta.episodes import EpisodeBank, Episodes, EpisodeShape, episode_bank, episodes
 from leepjax.meta.learner import Meta, MetaLearner, meta_gradient
-from leepjax.meta.train import MetaInfo, MetaTraining, meta_train
+from leepjax.meta.train import (
+    MetaInfo,
+    MetaState,
+    MetaTraining,
+    init_state,
+    meta_step,
+    meta_train,
+    meta_update,
+)
 
 __all__ = [
     "ALGORITHMS",
@@ -16,11 +24,15 @@ __all__ = [
     "Meta",
     "MetaInfo",
     "MetaLearner",
+    "MetaState",
     "MetaTraining",
     "adapt_tasks",
     "episode_bank",
     "episodes",
+    "init_state",
     "make_learner",
     "meta_gradient",
+    "meta_step",
     "meta_train",
+    "meta_update",
 ]

@@ -45,7 +45,7 @@ def adapt_tasks(
     """
     for split, bank in zip(dataset._fields, dataset, strict=True):
         check_bank(f"dataset.{split}", bank)
-    ways = learner.identity["ways"]
+    ways = learner.ways
     if (tasks.num_classes != ways).any():
         found = sorted(set(tasks.num_classes.tolist()))
         raise ValueError(f"tasks: wanted {ways} classes, the learner's, in each; got {found}")
@@ -68,7 +68,7 @@ def adapt_tasks(
         return jax.vmap(one, (None, 0, 0, 0, 0))(meta, *arrays)
 
     size, t, found = min(CHUNK, len(tasks.classes)), len(tasks.classes), []
-    with progress(total=t, desc=f"adapt {learner.identity['name']}", unit="task") as bar:
+    with progress(total=t, desc=f"adapt {learner.name}", unit="task") as bar:
         for start in range(0, t, size):
             rows = np.resize(np.arange(start, min(start + size, t)), size)  # one shape for all
             splits: list[Split] = [

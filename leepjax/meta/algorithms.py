@@ -1,9 +1,9 @@
 """Meta-learners by name, each with where it starts and how it is trained.
 
-Names are the papers'. So are inner rates (MAML's .4 and BOIL's .5, of their Omniglot and Conv4
-experiments, CAVIA's 1); the numbers of steps and the rates of meta-training are ours, for hundreds
-of classes and not thousands. What starts from fresh parameters normalises by the batch, as its
-authors do, and so judges queries together; what starts from a source by the source's averages.
+Names are the papers', and inner rates of MAML and BOIL (.4 and .5, which they take in one step) and
+CAVIA (1). Other inner rates, numbers of steps, and the recipes of meta-training are ours, for
+hundreds of classes and not thousands. What starts from fresh parameters normalises by the batch, as
+its authors do, and so judges queries together; what starts from a source by the source's averages.
 """
 
 from collections.abc import Callable, Mapping
@@ -58,7 +58,10 @@ ALGORITHMS: dict[str, Algorithm] = {
     "unicorn": Algorithm(_gradient("unicorn", head="shared"), False, _SCRATCH),
     "mtl": Algorithm(mtl, True, {"steps": 800, "learning_rate": 1e-2, "hard_every": 4}),
     "reptile": Algorithm(
-        reptile, False, {"steps": 2000, "optimiser": "sgd", "learning_rate": 1.0, "clip": 100.0}
+        reptile,
+        False,
+        # One loss, whatever the shots: it is of all images.
+        {"steps": 2000, "optimiser": "sgd", "learning_rate": 1.0, "clip": 100.0, "shots": None},
     ),
     "cavia": Algorithm(cavia, False, _SCRATCH),
     "protonet": Algorithm(protonet, True, _PRETRAINED),

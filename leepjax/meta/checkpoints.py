@@ -81,4 +81,6 @@ class Checkpoints:
         """Where the last good one is."""
         if self.folder is None:
             return "No checkpoint was asked for."
-        return f"The checkpoint of step {step} is in {self.folder}."
+        return (
+            f"The last good one, of step {step}, is in {self.folder}; another rate needs another."
+        )

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from leepjax.data import Bank, check_bank
-
-TURNS = 4  # quarter turns, classes of their own where rotations are classes
+from leepjax.data.transform import TURNS
 
 
 @dataclasses.dataclass(frozen=True)

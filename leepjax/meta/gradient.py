@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from leepjax.meta.inner import check_rate, check_steps, descend
-from leepjax.meta.learner import Meta, MetaLearner, cross_entropy, query_loss
+from leepjax.meta.learner import Meta, MetaLearner, cross_entropy
 from leepjax.meta.network import body, class_means, feature_function, fresh_head, linear
 from leepjax.models import Source
 
@@ -144,17 +144,17 @@ def gradient_learner(
     def loss(meta, support, support_labels, query, query_labels, progress):
         second = progress >= FIRST_ORDER_SHARE if order == "annealed" else order == 2
 
-        def after(at: Any) -> jax.Array:
-            return cross_entropy(predict(meta, at, query), query_labels)
-
-        adapted, losses = run(meta, support, support_labels, second, after if multi_step else None)
-        logits = predict(meta, adapted, query)
-        if not multi_step:
+        def after(at: Any) -> tuple[jax.Array, jax.Array]:
+            logits = predict(meta, at, query)
             return cross_entropy(logits, query_labels), logits
+
+        adapted, seen = run(meta, support, support_labels, second, after if multi_step else None)
+        if not multi_step:
+            return after(adapted)
+        losses, logits = seen[0], seen[1][-1]
         early = jnp.maximum(0.0, 1 - progress / MULTI_STEP_SHARE) / steps
         return early * losses[:-1].sum() + (1 - (steps - 1) * early) * losses[-1], logits
 
-    plain = order == 2 and not multi_step
     options = {"adapts": adapts, "steps": steps, "rate": rate, "rates": rates, "order": order}
     options |= {"multi_step": multi_step, "head": head, "batch_norm": batch_norm, "ways": ways}
     return MetaLearner(
@@ -162,7 +162,7 @@ def gradient_learner(
         embed,
         adapt,
         predict,
-        query_loss(adapt, predict) if plain else loss,
+        loss,
         whole_network=not over_features,
         transductive=batch_norm == "batch",
         identity={"name": name, **options, "source": source.digest},

@@ -1,10 +1,11 @@
 """The inner loop: a few steps of gradient descent on a task's support, differentiable throughout.
 
-Steps are one `scan`, each computed again when the meta-gradient passes back through it
-(`jax.checkpoint`): memory grows by the parameters of a step, not by its activations.
+Steps are one `scan`, each computed again, with its probe, when the meta-gradient passes back
+through it (`jax.checkpoint`): memory grows by the parameters of a step, not by its activations.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -36,21 +37,23 @@ def descend(
       The parameters after the last step, and what ``probe`` gave, ``[steps, ...]``.
     """
 
-    @jax.checkpoint
-    def step(x: Any, i: jax.Array) -> Any:
-        grads = jax.grad(loss)(x)
-        if second_order is not True:
-            grads = jax.tree.map(
-                lambda g: jnp.where(second_order, g, jax.lax.stop_gradient(g)), grads
-            )
-        full = jax.tree.broadcast(rates, x)
-        return jax.tree.map(lambda a, rate, g: a - rate[i % len(rate)] * g, x, full, grads)
+    exact = jax.grad(loss)
 
-    def body(x: Any, i: jax.Array) -> tuple[Any, Any]:
-        x = step(x, i)
+    def held(x: Any) -> Any:  # not differentiated again, and so cheaper
+        return jax.lax.stop_gradient(exact(x))
+
+    if isinstance(second_order, bool):
+        gradient = exact if second_order else held
+    else:
+        gradient = partial(jax.lax.cond, second_order, exact, held)
+
+    @jax.checkpoint
+    def step(x: Any, i: jax.Array) -> tuple[Any, Any]:
+        full = jax.tree.broadcast(rates, x)
+        x = jax.tree.map(lambda a, rate, g: a - rate[i % len(rate)] * g, x, full, gradient(x))
         return x, None if probe is None else probe(x)
 
-    return jax.lax.scan(body, start, jnp.arange(steps))
+    return jax.lax.scan(step, start, jnp.arange(steps))
 
 
 def check_steps(steps: int) -> None:

@@ -45,7 +45,7 @@ class MetaLearner(NamedTuple):
         is the share of meta-training that is done.
       whole_network: whether ``adapt`` runs the network with parameters of each task's own.
       transductive: whether the prediction for a query depends on the other queries.
-      identity: plain values that determine the learner: name, options, source.
+      identity: plain values that determine the learner: ``name``, ``ways``, ``source``, options.
     """
 
     init: Callable[[jax.Array], Meta]
@@ -56,6 +56,16 @@ class MetaLearner(NamedTuple):
     whole_network: bool
     transductive: bool
     identity: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.identity["name"]
+
+    @property
+    def ways(self) -> int:
+        """How many classes its tasks have."""
+        return self.identity["ways"]
 
 
 class EpisodeInfo(NamedTuple):

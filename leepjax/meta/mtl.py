@@ -1,9 +1,9 @@
 """Meta-transfer learning: pre-trained kernels stay, how strongly they act is meta-learnt.
 
 Q. Sun, Y. Liu, T.-S. Chua, B. Schiele: Meta-Transfer Learning for Few-Shot Learning, CVPR 2019.
-Every convolution's kernel W, frozen, is scaled by a learnt factor for each pair of an input and an
-output channel, and its output shifted by a learnt value for each channel; the inner loop adapts the
-head, from a learnt start. (Their hard-task meta-batches are `MetaTraining.hard_every`.)
+The kernel W of every convolution, frozen, is scaled by a learnt factor for each pair of an input
+and an output channel, and its output shifted by a learnt value for each channel; the inner loop
+adapts the head, from a learnt start. (Their hard-task meta-batches are `MetaTraining.hard_every`.)
 
 Two things are ours: the head works on features in the task's own units (`units.task_units`), since
 over raw features the inner loop diverges once training lets them grow; and its rate, at most 2, and
@@ -91,7 +91,7 @@ def modulated(meta: Meta) -> tuple[Any, Any]:
         params, rest = dict(params), dict(rest)
         for name, factor in scale.items():
             if not isinstance(factor, dict):
-                bn = name.replace("conv", "bn")
+                bn = _follows(name)
                 params[name] = {**params[name], "kernel": params[name]["kernel"] * factor}
                 rest[bn] = {**rest[bn], "mean": rest[bn]["mean"] - shift[name]}
             else:
@@ -106,11 +106,18 @@ def _of_convolutions(params: Any, make: Any) -> Any:
     """``make(kernel)`` of every convolution, in dicts like the parameters'."""
     found = {}
     for name, value in params.items():
-        if name.startswith("conv"):
+        if not isinstance(value, dict):
+            continue
+        if "kernel" in value and value["kernel"].ndim == 4:
             found[name] = make(value["kernel"])
-        elif isinstance(value, dict) and (inside := _of_convolutions(value, make)):
+        elif inside := _of_convolutions(value, make):
             found[name] = inside
     return found
+
+
+def _follows(name: str) -> str:
+    """The normalisation after a convolution: ``bn2`` after ``conv2``."""
+    return name.replace("conv", "bn")
 
 
 def _check_pairs(params: Any, rest: Any) -> None:
@@ -120,8 +127,8 @@ def _check_pairs(params: Any, rest: Any) -> None:
     for name, value in convolutions.items():
         if isinstance(value, dict):
             _check_pairs(params[name], rest.get(name, {}))
-        elif name.replace("conv", "bn") not in rest:
+        elif "mean" not in rest.get(_follows(name), {}):
             raise ValueError(
-                f"source: wanted a normalisation {name.replace('conv', 'bn')} after {name}, "
-                "whose mean takes its shift; got none"
+                f"source: wanted a normalisation after the convolution {name}, whose mean takes "
+                f"its shift, named as conv2 and bn2 are; got none named {_follows(name)}"
             )

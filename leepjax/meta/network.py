@@ -81,10 +81,16 @@ def _with_products(source: Source) -> Any:
     (https://github.com/jax-ml/jax/issues/12868), and one with a kernel for each task slower still.
     """
     network = nnx.merge(source.graphdef, source.params, source.rest)
-    for _, module in nnx.iter_modules(network):
-        if isinstance(module, nnx.Conv):
+    for _, module in nnx.iter_graph(network):
+        if isinstance(module, nnx.Conv) and _plain(module):
             module.conv_general_dilated = convolution_by_product
     return nnx.split(network, nnx.Param, ...)[0]
+
+
+def _plain(module: nnx.Conv) -> bool:
+    """Of images, without groups or dilation; other convolutions stay what they are."""
+    dilated = {module.input_dilation, module.kernel_dilation} - {None, 1, (1, 1)}
+    return len(module.kernel_size) == 2 and module.feature_group_count == 1 and not dilated
 
 
 def convolution_by_product(

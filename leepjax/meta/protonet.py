@@ -18,7 +18,7 @@ def protonet(source: Source, ways: int, *, batch_norm: str = "frozen") -> MetaLe
       source: the network, and the parameters that meta-training starts from.
       ways: classes of a task.
       batch_norm: by the source's running averages (``"frozen"``), or by the images at hand, the
-        support's and the queries' together (``"batch"``, transductive, as its authors do).
+        support's and the queries' together (``"batch"``, transductive, as its authors train).
 
     Raises:
       ValueError: another ``batch_norm``, or a network without ``head``.

@@ -4,11 +4,12 @@ L. Bertinetto, J. F. Henriques, P. H. S. Torr, A. Vedaldi: Meta-Learning with Di
 Closed-Form Solvers, ICLR 2019. With features X [n, d] of the support, a column of ones among them,
 and one-hot labels Y, the head is
 
-    W = (X'X + lambda I)^-1 X'Y = X' (XX' + lambda I)^-1 Y,    logits = alpha x W + beta
+    W = (X'X + lambda I)^-1 X'Y = X' (XX' + lambda I)^-1 Y,    logits = alpha x W
 
-in its second form, n x n, since a support has fewer images than features. The network, lambda,
-alpha and beta are meta-learnt. Ours: features in the task's own units (`units.task_units`), so
-that lambda and alpha mean the same for every network.
+in its second form, n x n, since a support has fewer images than features. The network, lambda and
+alpha are meta-learnt; their beta, one number added to all logits, changes no prediction. Ours:
+features in the task's own units (`units.task_units`), so that lambda and alpha mean the same for
+every network.
 """
 
 from typing import Any
@@ -39,7 +40,7 @@ def ridge(source: Source, ways: int, *, batch_norm: str = "frozen") -> MetaLearn
     def init(key: jax.Array) -> Meta:
         del key  # the source's parameters, and constants
         dtype = source.params["head"]["kernel"].dtype
-        constants = {"log_lambda": 0.0, "log_alpha": 1.0, "beta": 0.0}
+        constants = {"log_lambda": 0.0, "log_alpha": 1.0}
         scalars = {name: jnp.asarray(value, dtype) for name, value in constants.items()}
         return Meta({"body": body(source.params), **scalars}, source.rest)
 
@@ -50,13 +51,13 @@ def ridge(source: Source, ways: int, *, batch_norm: str = "frozen") -> MetaLearn
         units = task_units(x)
         x = _with_ones(in_units(units, x))
         y = jax.nn.one_hot(labels, ways, dtype=x.dtype)
-        penalised = x @ x.T + jnp.exp(meta.params["log_lambda"]) * jnp.eye(len(x), dtype=x.dtype)
+        gram = jnp.matmul(x, x.T, precision="highest")  # else not positive on a GPU
+        penalised = gram + jnp.exp(meta.params["log_lambda"]) * jnp.eye(len(x), dtype=x.dtype)
         return units, x.T @ jax.scipy.linalg.solve(penalised, y, assume_a="pos")
 
     def predict(meta: Meta, adapted: Any, x: jax.Array) -> jax.Array:
         units, kernel = adapted
-        raw = _with_ones(in_units(units, x)) @ kernel
-        return jnp.exp(meta.params["log_alpha"]) * raw + meta.params["beta"]
+        return jnp.exp(meta.params["log_alpha"]) * _with_ones(in_units(units, x)) @ kernel
 
     return MetaLearner(
         init,

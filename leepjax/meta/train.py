@@ -24,6 +24,7 @@ from leepjax.meta.episodes import (
 )
 from leepjax.meta.learner import Meta, MetaLearner, meta_gradient
 
+VERSION = 1  # of what is computed; checkpoints of another are not gone on from
 CHUNK = 50  # steps between looks at the loss, and checkpoints
 
 
@@ -39,8 +40,9 @@ class MetaTraining:
       learning_rate: of the meta-steps, lowered to 0 by a cosine.
       optimiser: ``"adam"``, or ``"sgd"`` (of Reptile).
       clip: the meta-gradient's norm is at most this.
-      hard_every: every so many steps the episodes are drawn from classes that did worst in
-        episodes before (hard-task meta-batch; Sun et al., CVPR 2019, section 4.3); 0: never.
+      hard_every: every so many steps the episodes are drawn, whatever their groups, from classes
+        that did worst in episodes before and not perfectly (hard-task meta-batch; Sun et al., CVPR
+        2019, section 4.3); 0: never.
 
     Raises:
       ValueError: a field out of its range.
@@ -62,7 +64,7 @@ class MetaTraining:
                 raise ValueError(f"{name}: wanted an int >= {least}, got {value!r}")
         shots, most = self.shots, self.episode.shots
         if shots is not None and (
-            not shots or list(shots) != sorted(shots) or shots[0] < 1 or shots[-1] != most
+            not shots or list(shots) != sorted(set(shots)) or shots[0] < 1 or shots[-1] != most
         ):
             raise ValueError(f"shots: wanted ascending ones, the last {most}, got {shots}")
         for name in ("learning_rate", "clip"):
@@ -79,7 +81,8 @@ class MetaState(NamedTuple):
       params: of the meta-learner.
       optimiser: state of the optimiser.
       step: ``[]`` how many steps have been taken.
-      failed: ``[C]`` bool, classes that did worst in an episode, and have not been drawn again.
+      failed: ``[C]`` bool, classes that did worst in an episode, not all right, and have not been
+        drawn again since.
     """
 
     params: Any
@@ -95,11 +98,13 @@ class MetaInfo(NamedTuple):
       loss: mean over the episodes.
       accuracy: share of queries that are labelled right after adapting.
       deviation: standard deviation of that over the episodes.
+      norm: of the meta-gradient, before it is clipped.
     """
 
     loss: Any
     accuracy: Any
     deviation: Any
+    norm: Any
 
 
 def make_optimiser(training: MetaTraining) -> optax.GradientTransformation:
@@ -134,10 +139,12 @@ def meta_update(
         # The queries are ordered: one of every class, then the next of every class.
         by_class = info.right.reshape(training.tasks, -1, shape.ways).mean(1)
         worst = jnp.take_along_axis(batch.classes, by_class.argmin(1)[:, None], 1)[:, 0]
-        failed = failed.at[batch.classes.reshape(-1)].set(False).at[worst].set(True)
+        missed = by_class.min(1) < 1
+        failed = failed.at[batch.classes.reshape(-1)].set(False).at[worst].max(missed)
     accuracy = info.right.mean(1)
     new = MetaState(optax.apply_updates(state.params, updates), moments, state.step + 1, failed)
-    return new, MetaInfo(info.loss.mean(), accuracy.mean(), accuracy.std())
+    norm = jnp.sqrt(jnp.sum(jnp.stack([jnp.sum(g**2) for g in jax.tree.leaves(grads)])))
+    return new, MetaInfo(info.loss.mean(), accuracy.mean(), accuracy.std(), norm)
 
 
 def meta_step(
@@ -147,15 +154,17 @@ def meta_step(
     fixed: Any,
     bank: EpisodeBank,
     key: jax.Array,
+    *,
+    vmap: bool | None = None,
 ) -> tuple[MetaState, MetaInfo]:
-    """Draw episodes and take one step; pure."""
+    """Draw episodes and take one step; pure. ``vmap`` is that of :func:`meta_gradient`."""
     hard = None
     if training.hard_every:
         turn = state.step % training.hard_every == training.hard_every - 1
         hard = state.failed & turn
     key = jax.random.fold_in(key, state.step)
     batch = episodes(key, bank, training.episode, training.tasks, hard)
-    return meta_update(learner, training, state, fixed, batch)
+    return meta_update(learner, training, state, fixed, batch, vmap=vmap)
 
 
 def init_state(params: Any, training: MetaTraining, num_classes: int) -> MetaState:
@@ -171,6 +180,7 @@ def meta_train(
     *,
     key: jax.Array,
     checkpoint: Path | None = None,
+    vmap: bool | None = None,
 ) -> tuple[Meta, MetaInfo]:
     """Train a meta-learner on episodes of a bank.
 
@@ -183,6 +193,8 @@ def meta_train(
       training: the recipe.
       key: typed JAX key.
       checkpoint: folder for parameters, optimiser and step, written every 50 steps.
+      vmap: episodes of a step at once, or (False) one after another, so that memory does not grow
+        with their number; None: what suits learner and backend.
 
     Returns:
       What the learner then knows, and the course of the training.
@@ -191,11 +203,13 @@ def meta_train(
       ValueError: a bank too small for the episodes; a folder of another configuration; a loss
         that is not finite, where training stops and leaves the last good checkpoint.
     """
-    ways = learner.identity["ways"]
-    if ways != training.episode.ways:
-        raise ValueError(f"training: wanted episodes of {ways} ways, the learner's, got {training}")
+    if learner.ways != training.episode.ways:
+        raise ValueError(
+            f"training: wanted episodes of {learner.ways} ways, the learner's, got {training}"
+        )
     drawn = episode_bank(bank, training.episode)
     identity = {
+        "version": VERSION,
         "learner": dict(learner.identity),
         "training": dataclasses.asdict(training),
         "bank": bank.digest,
@@ -206,12 +220,11 @@ def meta_train(
         meta = learner.init(init_key)
         copies = TURNS if training.episode.rotations else 1
         state = init_state(meta.params, training, copies * bank.num_classes)
-        history = MetaInfo(*np.full((3, training.steps), np.nan))
+        history = MetaInfo(*np.full((4, training.steps), np.nan))
         state, history = kept.load((state, history))
-        run = _runner(learner, training)
+        run = _runner(learner, training, vmap)
         done = int(state.step)
-        name = str(learner.identity["name"])
-        with progress(total=training.steps, desc=f"meta-train {name}", unit="step") as bar:
+        with progress(total=training.steps, desc=f"meta-train {learner.name}", unit="step") as bar:
             bar.update(done)
             while done < training.steps:
                 number = min(CHUNK, training.steps - done)
@@ -230,9 +243,9 @@ def meta_train(
     return Meta(state.params, meta.fixed), history
 
 
-def _runner(learner: MetaLearner, training: MetaTraining) -> Any:
+def _runner(learner: MetaLearner, training: MetaTraining, vmap: bool | None) -> Any:
     """So many steps: one scan, or on a CPU, where loops slow convolutions down, one by one."""
-    step = partial(meta_step, learner, training)
+    step = partial(meta_step, learner, training, vmap=vmap)
     if jax.default_backend() == "cpu":
         once = jax.jit(step)
 
@@ -259,7 +272,7 @@ def _runner(learner: MetaLearner, training: MetaTraining) -> Any:
 def _check_finite(
     infos: MetaInfo, done: int, training: MetaTraining, learner: MetaLearner, kept: Checkpoints
 ) -> None:
-    bad = ~np.isfinite(infos.loss)
+    bad = ~np.isfinite(infos.loss) | ~np.isfinite(infos.norm)
     if not bad.any():
         return
     step = int(bad.argmax())
@@ -267,8 +280,8 @@ def _check_finite(
     inner = "" if rate is None else f" or the inner rate ({rate})"
     before = f", {infos.loss[step - 1]:.3g} in the step before" if step else ""
     raise ValueError(
-        f"training.learning_rate: the loss of meta-step {done + step + 1} of "
-        f"{learner.identity['name']} is {infos.loss[step]}{before}; the likely cause is a learning "
-        f"rate that is too high: lower it from {training.learning_rate}{inner}. "
-        f"{kept.describe(done)}"
+        f"training.learning_rate: the loss of meta-step {done + step + 1} of {learner.name} is "
+        f"{infos.loss[step]:.3g}{before}, its gradient's norm {infos.norm[step]:.3g}; the likely "
+        "cause is a learning rate that is too high: lower it from "
+        f"{training.learning_rate}{inner}. {kept.describe(done)}"
     )

@@ -85,7 +85,7 @@ def train_source(name: str, dataset: Dataset, config: TrainConfig) -> Source:
     for split, bank in zip(dataset._fields, dataset, strict=True):
         check_bank(f"dataset.{split}", bank)
     init_key, order_key = jax.random.split(jax.random.key(config.seed))
-    fresh = _fresh(name, dataset.train, init_key)
+    fresh = untrained(name, dataset.train, init_key)
     folder = cache_dir("sources").absolute() / digest(name, config, dataset.train.digest)
     source = _load(folder, fresh)
     if source is None:
@@ -123,7 +123,8 @@ def make_step(
     return update
 
 
-def _fresh(name: str, bank: Bank, key: jax.Array) -> Source:
+def untrained(name: str, bank: Bank, key: jax.Array) -> Source:
+    """What :func:`train_source` starts from: a fresh network for the classes of a bank."""
     size, channels = max(bank.images.shape[1:3]), bank.images.shape[3]
     preprocess = Preprocess(size, channels, mean=(0.5,) * channels, std=(0.5,) * channels)
     rngs = nnx.Rngs(key)

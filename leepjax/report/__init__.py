@@ -9,10 +9,10 @@ from leepjax.report.meta import HEAD as HEAD
 from leepjax.report.meta import LEVELS as LEVELS
 from leepjax.report.meta import accuracy_levels as accuracy_levels
 from leepjax.report.meta import draw_accuracy_levels as draw_accuracy_levels
+from leepjax.report.meta import gain_rows as gain_rows
 from leepjax.report.meta import gains_section as gains_section
 from leepjax.report.meta import level_rows as level_rows
 from leepjax.report.meta import side_by_side as side_by_side
-from leepjax.report.meta import write_gains as write_gains
 from leepjax.report.page import write_page as write_page
 from leepjax.report.page import write_study_page as write_study_page
 from leepjax.report.run import Run as Run

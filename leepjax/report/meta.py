@@ -15,17 +15,17 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from leepjax.evaluation import NULLS, Correlation, Level, in_levels
-from leepjax.report.run import Run, read_table
+from leepjax.report.run import read_table
 from leepjax.report.tables import Section, Sheet, format_estimate
 
 HEAD = "retrained head"  # the baseline, and its name in tables
 LEVELS = 5
 # Okabe and Ito: safe for colour-blind readers.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+MARKERS = ("o-", "s--", "^:")  # one more for each round of colours
 
 
-def write_gains(
-    run: Run,
+def gain_rows(
     shots: int,
     accuracies: Mapping[str, np.ndarray],
     notes: Mapping[str, str],
@@ -34,7 +34,6 @@ def write_gains(
     """Rows of ``gains.csv`` for one number of shots.
 
     Args:
-      run: where the training of each is logged.
       shots: labelled images of a class.
       accuracies: ``[t]`` of each learner on the same tasks, the baseline ``HEAD`` among them.
       notes: by learner, what a reader must know of the predictions.
@@ -51,7 +50,6 @@ def write_gains(
             ends = {"low": clustered.low[0], "high": clustered.high[0]}
             row |= {f"{what}_{end}": float(value) for end, value in ends.items()}
         rows.append(row)
-        run.log(event="adapted", learner=name, shots=shots, accuracy=row["accuracy"])
     return rows
 
 
@@ -64,7 +62,10 @@ def gains_section(path: Path) -> Section:
         cells = [f"{n['accuracy']:.3f} ± {n['accuracy_half']:.3f}", "", ""]
         if row["learner"] != HEAD:
             cells[1] = f"{100 * n['gain']:+.1f} ± {100 * n['gain_half']:.1f}"
-            cells[2] = f"[{100 * n['gain_low']:+.1f}, {100 * n['gain_high']:+.1f}]"
+            ends = 100 * n["gain_low"], 100 * n["gain_high"]
+            cells[2] = (
+                "[{:+.1f}, {:+.1f}]".format(*ends) if np.isfinite(ends).all() else "undefined"
+            )
         lines.append([name, *cells, row["note"]])
     headings = [
         "learner",
@@ -74,9 +75,10 @@ def gains_section(path: Path) -> Section:
         "queries judged",
     ]
     text = (
-        f"{rows[0]['tasks']} tasks for each number of shots, the same for all learners. ±: 95 % "
-        "over tasks as if independent, as the field prints it; for others: 95 % for other groups "
-        "(scripts, alphabets) or, where there are none, classes."
+        f"{rows[0]['tasks']} tasks for each number of shots, the same for all learners, of one "
+        "source and one meta-training. ±: 95 % over tasks as if independent, as the field prints "
+        "it; for others: 95 % for tasks of other groups (scripts, alphabets), or of other classes "
+        "where tasks are not drawn within groups."
     )
     return Section("What learners that learnt to adapt reach", [Sheet(headings, lines)], text)
 
@@ -136,14 +138,15 @@ def draw_accuracy_levels(path: Path) -> None:
         for axis, shots in zip(axes, panels, strict=True):
             here = [row for row in rows if int(row["shots"]) == shots]
             names = list(dict.fromkeys(row["learner"] for row in here))
-            for j, (name, colour) in enumerate(zip(names, COLOURS, strict=False)):
+            for j, name in enumerate(names):
+                look = {"color": COLOURS[j % len(COLOURS)], "fmt": MARKERS[j // len(COLOURS)]}
                 of = [row for row in here if row["learner"] == name]
                 mean, low, high = (
                     np.array([float(r[k]) for r in of]) for k in ("mean", "low", "high")
                 )
                 at = np.arange(1, LEVELS + 1) + 0.12 * (j - (len(names) - 1) / 2)
-                bars = np.nan_to_num([mean - low, high - mean])
-                axis.errorbar(at, mean, bars, fmt="o-", color=colour, label=name, ms=4, capsize=2)
+                bars = [mean - low, high - mean]
+                axis.errorbar(at, mean, bars, label=name, ms=4, capsize=2, **look)
             first = [row for row in here if row["learner"] == names[0]]
             labels = [f"{float(r['lowest']):.2f}\nto {float(r['highest']):.2f}" for r in first]
             axis.set_xticks(np.arange(1, LEVELS + 1), labels)

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.meta_transfer import main
 
-SMALL = ["--source-data", "digits", "--target-data", "digits", "--no-rotations"]
+SMALL = ["--source-data", "digits", "--target-data", "digits", "--rotations", "no"]
 SMALL += ["--source-steps", "8", "--meta-steps", "3", "--episodes", "2", "--queries", "2"]
 SMALL += ["--ways", "3", "--shots", "1", "2", "--test-shots", "4", "--num-tasks", "10"]
 SMALL += ["--algorithms", "protonet", "--metrics", "leep", "nce", "knn"]
@@ -72,6 +72,11 @@ def test_tables_hold_what_was_reached(tmp_path, capsys):
         (("--source-model", "mlp"), "--source-model: wanted one of conv4"),
         (("--meta-steps", "0"), "steps: wanted an int >= 1, got 0"),
         (("--queries", "500"), r"shots \+ queries: wanted at most"),
+        (("--queries", "0"), "queries: wanted an int >= 1, got 0"),
+        (("--source-steps", "0"), "--source-steps: wanted at least 1, got 0"),
+        (("--seed", "-1"), "--seed: wanted 0 to"),
+        (("--devices", "bogus"), "--devices: wanted 1 to"),
+        (("--source-model", "resnet20", "--algorithms", "cavia"), "layer: wanted a normalisation"),
     ],
 )
 def test_bad_input_is_one_clear_line_before_long_work(arguments, message, tmp_path, capsys):

@@ -6,7 +6,16 @@ import jax
 import numpy as np
 import pytest
 
-from leepjax.meta import EpisodeShape, MetaTraining, adapt_tasks, make_learner, meta_train
+from leepjax.meta import (
+    EpisodeShape,
+    MetaTraining,
+    adapt_tasks,
+    episode_bank,
+    episodes,
+    make_learner,
+    meta_gradient,
+    meta_train,
+)
 from leepjax.meta import train as training_module
 from leepjax.tasks import sample_tasks
 from tests.meta.support import WAYS, bank, dataset, flat, source
@@ -93,15 +102,18 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_kept(tmp_path):
         train(checkpoint=tmp_path / "file" / "below")
 
 
-def test_a_loss_that_is_not_finite_stops_at_the_last_good_checkpoint(tmp_path, monkeypatch):
+@pytest.mark.parametrize("field", ["loss", "norm"])
+def test_what_is_not_finite_stops_at_the_last_good_checkpoint(field, tmp_path, monkeypatch):
     step = training_module.meta_step
 
-    def diverges(learner, training, state, *rest):
-        new, info = step(learner, training, state, *rest)
-        return new, info._replace(loss=jax.numpy.where(state.step == 13, np.nan, info.loss))
+    def diverges(learner, training, state, *rest, **options):
+        new, info = step(learner, training, state, *rest, **options)
+        return new, info._replace(
+            **{field: jax.numpy.where(state.step == 13, np.nan, getattr(info, field))}
+        )
 
     monkeypatch.setattr(training_module, "meta_step", diverges)
-    message = r"meta-step 14 of protonet is nan, .* learning rate .*0.003.* step 10 is in"
+    message = r"meta-step 14 of protonet is .*nan.* learning rate .*0.003.* step 10, is in"
     with pytest.raises(ValueError, match=message):
         train(checkpoint=tmp_path)
     monkeypatch.setattr(training_module, "meta_step", step)
@@ -196,3 +208,36 @@ def test_predictions_that_are_not_finite_are_failures():
     broken = meta._replace(params=jax.tree.map(lambda a: a * np.nan, meta.params))
     tasks = sample_tasks(KEY, dataset(), num_tasks=2, ways=WAYS, shots=2, test_shots=4)
     assert (adapt_tasks(learner, broken, dataset(), tasks).failed == 1).all()
+
+
+def test_each_step_draws_anew_and_marks_the_class_that_does_worst(monkeypatch):
+    recipe = dataclasses.replace(QUICK, tasks=3, hard_every=3)
+    learner, drawn = protonet(), episode_bank(bank(), SHAPE)
+    meta = learner.init(KEY)
+    state = training_module.init_state(meta.params, recipe, bank().num_classes)
+    batch = episodes(jax.random.fold_in(KEY, 0), drawn, SHAPE, 3)
+    _, info = meta_gradient(learner, meta, batch, shots=(2,))
+    right = np.asarray(info.right)
+    shares = [
+        [right[i, np.asarray(batch.query_labels[i]) == way].mean() for way in range(WAYS)]
+        for i in range(3)
+    ]
+    worst = {int(batch.classes[i, np.argmin(share)]) for i, share in enumerate(shares)}
+    assert any(len(set(share)) > 1 for share in shares)
+    after, _ = training_module.meta_step(learner, recipe, state, meta.fixed, drawn, KEY)
+    marked = set(np.flatnonzero(after.failed).tolist())
+    assert (
+        marked <= {c for c, s in zip(worst, shares, strict=False)} | worst
+    )  # a class drawn again later in the batch may be cleared
+    assert marked
+    later = episodes(jax.random.fold_in(KEY, 1), drawn, SHAPE, 3)
+    assert (np.asarray(later.classes) != np.asarray(batch.classes)).any()
+    seen, update = [], training_module.meta_update
+
+    def spy(*arguments, **options):
+        seen.append(arguments[4].classes)
+        return update(*arguments, **options)
+
+    monkeypatch.setattr(training_module, "meta_update", spy)
+    training_module.meta_step(learner, recipe, after, meta.fixed, drawn, KEY)
+    np.testing.assert_array_equal(seen[0], later.classes)
