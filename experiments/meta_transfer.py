@@ -45,6 +45,7 @@ from leepjax.meta import (
     make_learner,
     meta_train,
 )
+from leepjax.meta.train import VERSION
 from leepjax.models import NETWORKS, Source, TrainConfig, accuracy, extract, train_source
 from leepjax.models.fresh import fresh
 from leepjax.models.train import untrained
@@ -243,7 +244,7 @@ def trained(
         params, rest = fresh(key, source.params), fresh(key, source.rest)
         source = dataclasses.replace(source, params=params, rest=rest)
     learner = make_learner(name, source, config.ways)
-    place = digest(dict(learner.identity), recipe, source_data.train.digest, config.seed)
+    place = digest(VERSION, dict(learner.identity), recipe, source_data.train.digest, config.seed)
     checkpoint = cache_dir("meta") / f"{name}-{place}"
     return learner, meta_train(learner, source_data.train, recipe, key=key, checkpoint=checkpoint)[
         0
