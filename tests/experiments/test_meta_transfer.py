@@ -28,6 +28,7 @@ def test_tables_hold_what_was_reached(tmp_path, capsys):
     main([*SMALL, "--output-dir", str(directory)])
     out = capsys.readouterr().out
     assert "protonet" in out
+    assert "trained on 10 of the target's classes" in out
     rows = table(directory / "results.csv")
     settings = ["head-1", "head-2", "protonet-1", "protonet-2"]
     assert list(dict.fromkeys(row["setting"] for row in rows)) == settings

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from leepjax.meta import ALGORITHMS, Meta, make_learner, meta_gradient
 from leepjax.meta.learner import cross_entropy
 from leepjax.meta.network import body, convolution_by_product, feature_function, linear
+from leepjax.models import make_source
 from tests.meta.support import WAYS, double, double_source, flat, moved, some_episodes, source
 
 # Two inner steps at a gentle rate: a rough landscape would amplify rounding.
@@ -160,20 +162,55 @@ def test_a_network_in_a_loop_is_the_network():
         np.testing.assert_allclose(inside(*args), outside(*args), atol=1e-5)
 
 
-def scratch_memory(steps, tasks, vmap=False):
-    learner = make_learner("maml", source(width=8), WAYS, steps=steps)
-    meta, episodes = learner.init(jax.random.key(0)), some_episodes(tasks, queries=1)
+def compiled(name, steps, tasks, vmap=False, width=8, **options):
+    learner = make_learner(name, source(width), WAYS, steps=steps, **options)
+    meta, episodes = learner.init(jax.random.key(0)), some_episodes(tasks)
     run = partial(meta_gradient, learner, shots=(3,), vmap=vmap)
-    return jax.jit(run).lower(meta, episodes).compile().memory_analysis().temp_size_in_bytes
+    return jax.jit(run).lower(meta, episodes).compile()
+
+
+def scratch(*arguments, **options):
+    return compiled(*arguments, **options).memory_analysis().temp_size_in_bytes
 
 
 @pytest.mark.slow
 def test_memory_grows_neither_with_tasks_nor_with_the_activations_of_inner_steps():
-    few = scratch_memory(steps=2, tasks=2)
-    assert scratch_memory(steps=2, tasks=16) < 1.2 * few
-    assert scratch_memory(steps=2, tasks=16, vmap=True) > 3 * few  # what it is held against
-    # A step more keeps its parameters, not its activations.
+    few = scratch("maml", steps=2, tasks=2)
+    assert scratch("maml", steps=2, tasks=16) < 1.2 * few
+    assert scratch("maml", steps=2, tasks=16, vmap=True) > 3 * few  # what it is held against
+    # A step more keeps its parameters, not its activations; also where each is judged.
     size = 4 * len(flat(make_learner("maml", source(width=8), WAYS).init(jax.random.key(0)).params))
-    more = scratch_memory(steps=10, tasks=2) - few
-    print(few, more, size)
-    assert more < 8 * 1.5 * size
+    assert scratch("maml", steps=10, tasks=2) - few < 8 * 1.5 * size
+    judged = [scratch("maml", steps=steps, tasks=2, multi_step=True) for steps in (2, 10)]
+    assert judged[1] - judged[0] < 8 * 1.5 * size
+
+
+@pytest.mark.slow
+def test_first_order_costs_first_order():
+    flops = [
+        compiled(name, steps=4, tasks=1).cost_analysis()["flops"] for name in ("fomaml", "maml")
+    ]
+    assert flops[0] < 0.75 * flops[1]
+
+
+class Grouped(nnx.Module):
+    """A network with a convolution in groups, and one that is dilated."""
+
+    def __init__(self, rngs):
+        self.conv1 = nnx.Conv(1, 4, (3, 3), rngs=rngs)
+        self.conv2 = nnx.Conv(4, 8, (3, 3), feature_group_count=2, rngs=rngs)
+        self.conv3 = nnx.Conv(8, 6, (3, 3), kernel_dilation=2, rngs=rngs)
+        self.head = nnx.Linear(6, 3, rngs=rngs)
+
+    def __call__(self, x, *, train=False):
+        for layer in (self.conv1, self.conv2, self.conv3):
+            x = nnx.relu(layer(x))
+        return x.mean((1, 2)), self.head(x.mean((1, 2)))
+
+
+def test_convolutions_with_groups_or_dilation_stay_what_they_are():
+    src = make_source(Grouped(nnx.Rngs(0)), source().preprocess, tuple("abc"))
+    x = src.preprocess(some_episodes(1).support[0])
+    inside, outside = (feature_function(src, "frozen", in_loop=flag) for flag in (True, False))
+    args = body(src.params), src.rest, x
+    np.testing.assert_allclose(inside(*args), outside(*args), atol=1e-5)
