@@ -27,6 +27,7 @@ from leepjax.evaluation import (
     read_csv,
     read_pool,
 )
+from leepjax.evaluation.correlation import Statistic
 from leepjax.metrics import METRICS
 
 THREE = {"leep": "LEEP", "nce": "NCE", "h_score": "H-score"}
@@ -73,7 +74,7 @@ def compare(results: Mapping[str, Path]) -> Compared:
             compared = _differences(pool, rows, estimates[setting])
             found.correlations.extend({"setting": setting} | row for row in correlations)
             found.differences.extend({"setting": setting} | row for row in compared)
-            facts = {"tasks": len(rows), "left_out": pool.left_out[part]}
+            facts: dict[str, Any] = {"tasks": len(rows), "left_out": pool.left_out[part]}
             facts["accuracy"] = float(pool.accuracy[rows].mean())
             found.verdicts.append({"setting": setting} | facts)
     for family in ("three", "null"):
@@ -96,7 +97,7 @@ def _short(part: str) -> str:
 
 def _correlate(pool: Pool, rows: np.ndarray) -> tuple[Rows, dict[str, Estimate]]:
     """Rows of ``comparison.csv``, and Pearson's r of every score."""
-    statistics = {"pearson": pearson}
+    statistics: dict[str, Statistic] = {"pearson": pearson}
     counts = pool.factors.get("num_classes", np.zeros(len(pool.part)))[rows]
     if len(set(counts)) > 1:
         statistics["pearson|num_classes"] = partial_pearson(counts)
