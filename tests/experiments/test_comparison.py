@@ -280,6 +280,17 @@ def test_the_best_must_beat_both_others(verdicts):
     assert not row["significant"]
 
 
+def test_the_difference_is_the_best_less_the_second(verdicts):
+    """In whichever order the two were compared."""
+    columns = draws(0, leep=1, nce=2, h_score=0.5)
+    row = verdicts(last=columns)["last"]
+    assert (row["best_of_three"], row["second"]) == ("h_score", "leep")
+    x, other, y = (columns[k] for k in ("h_score", "leep", "accuracy"))
+    expected = difference(pearson, x, other, y)
+    found = [row[k] for k in ("ahead", "ahead_low", "ahead_high")]
+    np.testing.assert_allclose(found, expected[:3], rtol=1e-6)
+
+
 def test_intervals_cluster_on_groups_else_on_classes(tmp_path):
     columns = draws(5, leep=0.5, nce=1, h_score=1, knn=1)
     group = np.repeat(list("abcdef"), 10)
