@@ -142,10 +142,13 @@ def _verdict(estimates: dict[str, Estimate], differences: Rows) -> dict[str, Any
     score = best([s for s in estimates if s not in NULLS], estimates)
     null = best([s for s in estimates if s in NULLS], estimates)
     duels = [_ahead(differences, "three", winner, s) for s in THREE if s != winner]
-    p = float(np.max([duel["p_holm"] for duel in duels if duel] or [np.nan]))  # NaN stays NaN
+    p, p_holm = (
+        float(np.max([duel[k] for duel in duels if duel] or [np.nan]))  # NaN stays NaN
+        for k in ("p", "p_holm")
+    )
     row = {"best_of_three": winner, "second": second}
     row |= _columns("ahead", _ahead(differences, "three", winner, second))
-    row |= {"p_holm": p, "significant": bool(p < LEVEL)}
+    row |= {"p": p, "p_holm": p_holm, "significant": bool(p_holm < LEVEL)}
     row |= {"undefined": " ".join(s for s in THREE if not _defined(s, estimates))}
     row |= {"best_score": score, "best_null": null}
     for name, of in (("score", score), ("leep", "leep")):

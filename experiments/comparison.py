@@ -75,7 +75,7 @@ class Grid:
 
 def run(config: Config, console: Console) -> Path:
     """Run what is not finished yet, compare, and show the comparison; return its directory."""
-    console.width = max(console.width, 150)  # rather lines that wrap than names cut short
+    console.width = max(console.width, 170)  # rather lines that wrap than names cut short
     settings = _settings(config)
     grid = Grid(config.grid, identity(settings))
     directory = config.output_dir or Path("runs") / "comparison" / digest(grid)

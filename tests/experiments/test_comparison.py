@@ -238,13 +238,14 @@ def test_verdicts_are_counted(verdicts):
     leep = sum(name == "leep" for name in r.values())
     above = sum(row["leep_above_null"] for row in found.values())
     text = in_words(written)
+    assert in_words(written[:3]).count("null") == 1  # all have one
     assert text.startswith(
         f"LEEP is the best of LEEP, NCE and H-score in {leep} of 5 settings, significantly in 1; "
         f"its r lies above the best null's in {above}. NCE is best in "
     )
     assert "significantly in 1; the H-score in 0, significantly in 0." in text.replace("  ", " ")
     assert "In 2 a score of the three is undefined, being constant, and cannot win" in text
-    assert "significantly in 2; LEEP in" in nulls_in_words(written)
+    assert "settings where one is defined, significantly in 2; LEEP" in nulls_in_words(written)
 
 
 def test_an_undefined_score_cannot_win(verdicts):
@@ -255,6 +256,8 @@ def test_an_undefined_score_cannot_win(verdicts):
     assert row["second"] in ("leep", "nce")
     assert row["undefined"] == "h_score"
     assert row["best_null"] == ""
+    written = [{k: str(v) for k, v in row.items()}]
+    assert "best null's in 0 of the 0 where a null is defined" in in_words(written)
     assert not row["leep_above_null"]
     assert np.isnan(row["score_ahead_of_null"])
 
@@ -270,6 +273,10 @@ def test_significance_needs_the_adjusted_p(verdicts):
     assert among["ahead"] == first["ahead"]
     assert among["p_holm"] > 0.05
     assert not among["significant"]
+    assert among["p"] == first["p"] < 0.05
+    written = [{k: str(v) for k, v in among.items()}]
+    assert "significantly in 0; its r lies" in in_words(written)
+    assert "without it LEEP in 1, NCE in 0, the H-score in 0" in in_words(written)
 
 
 def test_the_best_must_beat_both_others(verdicts):
