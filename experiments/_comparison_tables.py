@@ -32,8 +32,14 @@ def plan(
         yield f"missing: {problem.what}: {problem.why}"
 
 
-def sections(path: Path, *, whole: bool = False) -> Iterator[Section]:
-    """What a comparison found; ``whole`` with every score's r, which a terminal has no room for."""
+def sections(path: Path, *, whole: bool = False, note: str = "") -> Iterator[Section]:
+    """What a comparison found.
+
+    Args:
+      path: its run directory.
+      whole: with every score's r and every setting's command, which a terminal has no room for.
+      note: what a reader must know of the grid.
+    """
     verdicts, scores = read_table(path / "verdicts.csv"), read_table(path / "comparison.csv")
     r: dict[str, dict[str, Estimate]] = {row["setting"]: {} for row in verdicts}
     given: dict[str, dict[str, Estimate]] = {}
@@ -44,14 +50,21 @@ def sections(path: Path, *, whole: bool = False) -> Iterator[Section]:
     yield Section("The three scores of the article", [_three(verdicts, r)], in_words(verdicts))
     yield Section("All scores beside nulls", [_nulls(verdicts, r)], nulls_in_words(verdicts))
     if given:
-        text = "Where the number of classes varies from task to task, r of tasks of as many."
-        yield Section("Given the number of classes", [_every(given)], text)
+        text = "Partial r, where the number of classes varies from task to task."
+        sheet = _every(given if whole else {k: _of_three(v) for k, v in given.items()})
+        yield Section("Given the number of classes", [sheet], text)
+    settings = read_table(path / "settings.csv")
     if whole:
-        yield Section("Every score", [_every(r)], "Pearson's r with accuracy.")
-    absent = [row for row in read_table(path / "settings.csv") if row["state"] != "finished"]
+        text = "Pearson's r with accuracy and its 95 % interval. Scores with a star are nulls."
+        yield Section("Every score", [_every(r)], text)
+        sheet = Sheet(
+            ["setting", "command"], [[row["setting"], row["command"]] for row in settings]
+        )
+        yield Section("Settings", [sheet], note)
+    absent = [row for row in settings if row["state"] != "finished"]
     if absent:
         sheet = Sheet(["setting", "why"], [[row["setting"], row["state"]] for row in absent])
-        yield Section(f"Not in these tables: {len(absent)} settings", [sheet])
+        yield Section(f"Not in these tables: {len(absent)} of {len(settings)} settings", [sheet])
 
 
 def in_words(verdicts: Rows) -> str:
@@ -69,6 +82,9 @@ def in_words(verdicts: Rows) -> str:
         f"{len(won['h_score'])}, significantly in {sure['h_score']}. "
     )
     alone = [sum(float(row["p"]) < LEVEL for row in won[s]) for s in THREE]
+    close = sum(float(row["ahead"]) < 0.01 for row in verdicts)
+    if close:
+        text += f"In {close} the best is ahead of the second by less than .01. "
     undefined = sum(bool(row["undefined"]) for row in verdicts)
     if undefined:
         text += (
@@ -122,6 +138,10 @@ def _nulls(verdicts: Rows, r: Mapping[str, Mapping[str, Estimate]]) -> Sheet:
         lines[-1].append(_ahead(row, "leep_ahead_of_null"))
     headings = ["setting", "best score", "r [95 %]", "best null", "its r [95 %]"]
     return Sheet([*headings, "score ahead by", "p (Holm)", "LEEP ahead by"], lines)
+
+
+def _of_three(of: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    return {score: of[score] for score in THREE if score in of}
 
 
 def _every(r: Mapping[str, Mapping[str, Estimate]]) -> Sheet:

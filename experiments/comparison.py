@@ -29,7 +29,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.markup import escape
 
-from experiments._comparison_grid import GRIDS, NOTES, Setting, command, identity, missing
+from experiments._comparison_grid import GRIDS, NOTES, Setting, identity, missing
 from experiments._comparison_tables import plan, sections
 from experiments._comparison_verdicts import compare
 from experiments.transfer_accuracy import start
@@ -92,7 +92,7 @@ def run(config: Config, console: Console) -> Path:
     with report.open_run("comparison", grid, output_dir=table, overwrite=again) as study:
         if not study.finished:
             states = _run_settings(study, settings, places, config, console)
-            _write(study, settings, places, states, NOTES.get(config.grid, ""))
+            _write(study, settings, places, states, config.grid)
     for section in sections(study.final):
         report.print_section(section, console)
     console.print(f"* null. Tables, and a page that has every score: {table}", soft_wrap=True)
@@ -173,20 +173,23 @@ def _write(
     settings: Sequence[Setting],
     places: dict[str, Path],
     states: dict[str, str],
-    note: str,
+    grid: str,
 ) -> None:
     finished = [name for name, state in states.items() if state == FINISHED]
     if not finished:
         raise ValueError("no setting could run; --dry-run lists what each one lacks")
     found = compare({name: places[name] / "results.csv" for name in finished})
-    rows = [{"setting": s.name, "state": states[s.name], "command": command(s)} for s in settings]
+    rows = [
+        {"setting": name, "state": states[name], "command": line}
+        for name, line in identity(settings).items()
+    ]
     study.write_table("settings", rows)
     study.write_table("comparison", found.correlations)
     study.write_table("differences", found.differences)
     study.write_table("verdicts", found.verdicts)
-    page = list(sections(study.path, whole=True))
-    page += [report.Section("This grid", text=note)] if note else []
-    report.write_page(study.path / "page.html", "LEEP, NCE and H-score compared", page)
+    title = f"LEEP, NCE and H-score compared: {grid}"
+    page = sections(study.path, whole=True, note=NOTES.get(grid, ""))
+    report.write_page(study.path / "page.html", title, list(page))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
