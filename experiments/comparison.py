@@ -83,7 +83,9 @@ def run(config: Config, console: Console) -> Path:
     if config.dry_run:
         lacking = {s.name: missing(s, config.data_dir) for s in settings}
         done = {name for name, place in places.items() if _finished(place)}
-        for line in [NOTES.get(config.grid, ""), *plan(settings, lacking, done)]:
+        if config.grid in NOTES:
+            _say(console, NOTES[config.grid])
+        for line in plan(settings, lacking, done):
             _say(console, line)
         return directory
     # Beside the settings' own runs, which are whole at any moment and stay where they are.
@@ -117,7 +119,7 @@ def _finished(place: Path) -> bool:
 
 def _incomplete(table: Path, grid: Grid) -> bool:
     """Whether a comparison of this grid is there that lacks settings; another one's is refused."""
-    if not table.exists():
+    if not (table / "config.json").exists():
         return False
     with report.open_run("comparison", grid, output_dir=table) as study:
         states = report.read_table(study.path / "settings.csv")
