@@ -42,11 +42,7 @@ def load(name: str, *, data_dir: str | Path | None = None) -> Dataset:
       ValueError: an unknown set, split or script; a set that is not prepared (the message says
         how to), not of labelled images, or damaged; a cache that Glyphs cannot be drawn into.
     """
-    base, colon, split = name.partition(":")
-    if not re.fullmatch(r"\w+(/[\w.-]+)?", base) or (colon and not split):
-        raise ValueError(f"name: wanted NAME or NAME:SPLIT, got {name!r}. Try 'glyphs'.")
-    directory = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    root = Path(directory).expanduser().absolute()
+    base, split, root = _place(name, data_dir)
     if base == "digits":
         if split:
             raise ValueError(f"name: digits has no splits to choose from, got {name!r}.")
@@ -56,6 +52,32 @@ def load(name: str, *, data_dir: str | Path | None = None) -> Dataset:
     if base == "glyphs":
         return prepared.glyphs(split)
     return prepared.official(base, split, root)
+
+
+def check_prepared(name: str, *, data_dir: str | Path | None = None) -> None:
+    """Whether a data set could be loaded, without reading an image of it.
+
+    Args:
+      name: as of :func:`load`.
+      data_dir: as of :func:`load`.
+
+    Raises:
+      ValueError: an unknown set, or one that is not prepared; the message says how to.
+    """
+    base, _, root = _place(name, data_dir)
+    if base not in ("digits", "glyphs"):  # these come with the package
+        from leepjax.data import prepared
+
+        prepared.find(base, root)
+
+
+def _place(name: str, data_dir: str | Path | None) -> tuple[str, str, Path]:
+    """Set and split that a name stands for, and the TFDS data directory."""
+    base, colon, split = name.partition(":")
+    if not re.fullmatch(r"\w+(/[\w.-]+)?", base) or (colon and not split):
+        raise ValueError(f"name: wanted NAME or NAME:SPLIT, got {name!r}. Try 'glyphs'.")
+    directory = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return base, split, Path(directory).expanduser().absolute()
 
 
 def _digits() -> Dataset:

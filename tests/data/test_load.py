@@ -10,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from leepjax.data import Dataset, load, records
+from leepjax.data import Dataset, check_prepared, load, records
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (40, 6, 5, 3), np.uint8)
@@ -247,6 +247,19 @@ def test_known_but_not_prepared(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="not prepared") as error:
         load("mnist")
     assert command.replace(", data_dir='{}'", "") in str(error.value)
+
+
+def test_what_is_there_can_be_asked_without_reading(tmp_path, monkeypatch):
+    """The same answer as of loading, where loading would say that a set is missing."""
+    monkeypatch.setattr("leepjax.data.prepared.read", None)
+    for name in ("digits", "glyphs", "glyphs:latin"):
+        check_prepared(name, data_dir=tmp_path)
+    for name in ("omniglot", "omniglot:small2", "nonsense", "a b"):
+        with pytest.raises(ValueError, match="name: ") as asked:
+            check_prepared(name, data_dir=tmp_path)
+        with pytest.raises(ValueError, match="name: ") as loaded:
+            load(name, data_dir=tmp_path)
+        assert str(asked.value) == str(loaded.value)
 
 
 def test_unknown_split(tmp_path):
