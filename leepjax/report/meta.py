@@ -71,7 +71,7 @@ def gains_section(path: Path) -> Section:
         "learner",
         "accuracy ± 95 %",
         "ahead of head, points",
-        "for others",
+        "95 % for others",
         "queries judged",
     ]
     text = (
