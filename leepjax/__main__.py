@@ -3,17 +3,18 @@
     leepjax score predictions.npy labels.npy
     leepjax rank features/*.npz --labels labels.npy
 
-For those whose network runs in PyTorch, TensorFlow or anything else: what it said about the target's
-images, saved as arrays, is all that is needed. The same as ``python -m leepjax``.
+For those whose network runs in PyTorch, TensorFlow or anything else: what it said about the
+target's images, saved as arrays, is all that is needed. The same as ``python -m leepjax``.
 """
 
 import csv
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import jax
 import tyro
@@ -23,10 +24,9 @@ from tyro.conf import Positional
 from leepjax._cache import cache_dir
 from leepjax.evaluation import Ranking, rank, read_csv
 from leepjax.evaluation.files import FACTS, read_array, read_source
+from leepjax.metrics import metrics_of
 
-# What says something of one source alone, and what of several beside each other.
 OF_ONE = ("leep", "leep_gain", "nce", "h_score", "regularized_h_score", "logme")
-OF_MANY = ("leep", "nce", "h_score", "regularized_h_score", "logme")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Rank:
     top: int = 3
     """How many to choose."""
     models: Path | None = None
-    """CSV of facts: model (the file's name without ending), parameters, source_accuracy, seconds."""
+    """CSV of facts: model (a file's name without ending), parameters, source_accuracy, seconds."""
     halves: int = 0
     """Half-samples for standard errors of metrics without a gradient; slow."""
     output: Path | None = None
@@ -68,20 +68,21 @@ class Rank:
 
 def score_one(config: Score, console: Console) -> None:
     """Score, and print one line for each metric."""
-    if config.predictions.suffix == ".npy":
-        if config.labels is None:
-            raise ValueError("labels: wanted a file of labels beside an .npy of predictions")
-        arrays = {config.kind: read_array(config.predictions)}
-    else:
-        arrays = read_source(config.predictions)
+    of_array = config.predictions.suffix == ".npy"
+    arrays = (
+        {config.kind: read_array(config.predictions)}
+        if of_array
+        else read_source(config.predictions)
+    )
+    had = metrics_of(*arrays, "labels")
     ranking = rank(
         {config.predictions.name: arrays},
         config.labels,
-        metrics=config.metrics or tuple(name for name in OF_ONE if _suffices(name, arrays)),
+        metrics=config.metrics or tuple(name for name in OF_ONE if name in had),
         nulls=("neg_label_entropy", "knn", "linear_probe"),
         num_halves=config.halves,
     )
-    console.print(ranking.as_scores())
+    console.print(ranking)
 
 
 def rank_many(config: Rank, console: Console) -> None:
@@ -96,10 +97,67 @@ def rank_many(config: Rank, console: Console) -> None:
         config.sources,
         config.labels,
         top=config.top,
-        facts=_read_facts(config.models, config.sources) if config.models else None,
+        facts=_read_facts(config.models) if config.models else None,
         num_halves=config.halves,
         **options,
     )
     console.print(ranking)
     if config.output:
         _write(ranking, config.output)
+
+
+def _read_facts(path: Path) -> dict[str, dict[str, float]]:
+    table = read_csv(path)
+    columns = {fact: table.numbers(fact) for fact in FACTS if fact in table.columns}
+    return {
+        name: {fact: float(x[i]) for fact, x in columns.items() if x[i] == x[i]}  # NaN: missing
+        for i, name in enumerate(table.text("model"))
+    }
+
+
+def _write(ranking: Ranking, path: Path) -> None:
+    """The ranking as JSON, or as CSV with a row for each source, those that failed last."""
+    everything = ranking.to_dict()
+    if path.suffix == ".json":
+        path.write_text(json.dumps(everything, indent=2) + "\n")
+        return
+    rows = []
+    for source in everything["sources"]:
+        scores = source.pop("scores")
+        row = {"rank": source.pop("rank"), "source": source.pop("source")}
+        for name, found in scores.items():
+            row |= {name if k == "score" else f"{name}_{k}": v for k, v in found.items()}
+        rows.append(row | source)
+    for failure in everything["failures"]:
+        about = ", ".join(failure["metrics"])
+        said = f"{about}: {failure['reason']}" if about else failure["reason"]
+        held = [row for row in rows if row["source"] == failure["source"]]
+        row = held[0] if held else {"source": failure["source"]}
+        row["failure"] = "; ".join(filter(None, (row.get("failure"), said)))
+        rows += [] if held else [row]
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line, run, and turn bad input into one clear line."""
+    config = tyro.cli(
+        Score | Rank,  # pyright: ignore[reportArgumentType]
+        prog="leepjax",
+        description="Scores and rankings of source models from arrays on disk.",
+        args=sys.argv[1:] if arguments is None else arguments,
+    )
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir("xla")))
+    console = Console()
+    console.width = max(console.width, 100)  # rather lines that wrap than names cut short
+    try:
+        score_one(config, console) if isinstance(config, Score) else rank_many(config, console)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

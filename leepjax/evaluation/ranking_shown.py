@@ -34,6 +34,8 @@ class Cells(NamedTuple):
 def tables(ranking: Ranking) -> list[Cells]:
     """The decisive score with what is known of the order; then every other score, null and fact."""
     r = ranking
+    if len(r.names) == 1:
+        return [_of_one(r)]
     scores = [_score_column(r, name) for name in r.scores if name != r.by]
     facts = [(_starred(fact), [*map(_fact, values)]) for fact, values in r.facts.items()]
     columns = [*scores, *facts]
@@ -49,6 +51,14 @@ def notes(ranking: Ranking) -> list[str]:
     if tau:
         listed = ", ".join(f"{_starred(name)} {_decimal(t)}" for name, t in tau.items())
         lines.append(f"Agreement with {r.by} (Kendall's tau over sources): {listed}.")
+    other: dict[str, list[str]] = {}
+    for name in r.scores:
+        first = r.names[int(np.nanargmax(r.scores[name]))]
+        if first != r.best[0]:
+            other.setdefault(first, []).append(_starred(name))
+    if other:
+        listed = "; ".join(f"{source} by {', '.join(names)}" for source, names in other.items())
+        lines.append(f"Another is best by another score: {listed}.")
     if any(_is_null(name) for name in (*r.scores, *r.facts)):
         seen = [name for name in r.scores if name in r.nulls and name != "neg_label_entropy"]
         part = f"{', '.join(seen)} on {r.null_samples:,} of the {r.num_samples:,} samples"
@@ -67,7 +77,7 @@ def notes(ranking: Ranking) -> list[str]:
     for failure in r.failures:
         what = f" ({', '.join(failure.metrics)})" if failure.metrics else ""
         lines.append(f"Not scored: {failure.source}{what}: {failure.reason}")
-    return [*lines, r.decision]
+    return lines if len(r.names) == 1 else [*lines, r.decision]
 
 
 _OF_COVARIANCE = ("h_score", "regularized_h_score", "logme", "lfc", "transrate", "gbc")
@@ -81,17 +91,15 @@ def renderables(ranking: Ranking) -> Iterator[Table | Text]:
         for heading in cells.headings:
             grid.add_column(
                 plain(heading),
-                justify="left" if heading == "source" else "right",
+                justify="left" if heading in ("source", "score") else "right",
                 style="dim" if heading.endswith("*") else None,
                 no_wrap=True,
             )
         for row in cells.rows:
             grid.add_row(*map(plain, row))
         yield grid
-    *lines, decision = notes(ranking)
-    for line in lines:
-        yield Text(line)
-    yield Text(decision, style="bold")
+    for line in notes(ranking):
+        yield Text(line, style="bold" if line == ranking.decision else "")
 
 
 def html(ranking: Ranking) -> str:
@@ -103,9 +111,7 @@ def html(ranking: Ranking) -> str:
             f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in cells.rows
         )
         parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
-    *lines, decision = notes(ranking)
-    parts += [f"<p>{escape(line)}</p>" for line in lines]
-    return "\n".join([*parts, f"<p><b>{escape(decision)}</b></p>"])
+    return "\n".join([*parts, *(f"<p>{escape(line)}</p>" for line in notes(ranking))])
 
 
 def draw(ranking: Ranking) -> Figure:
@@ -160,6 +166,13 @@ def _standing(r: Ranking) -> Cells:
     if 1 < r.top < len(r.best):
         columns.append((f"P(top {r.top})", [*map(probability, r.probability_in_top(r.top))]))
     return _sorted(r, columns)
+
+
+def _of_one(r: Ranking) -> Cells:
+    """One source: a row for each score and fact."""
+    rows = [[heading, *cells] for heading, cells in (_score_column(r, name) for name in r.scores)]
+    rows += [[_starred(fact), _fact(values[0])] for fact, values in r.facts.items()]
+    return Cells(["score", r.names[0]], rows)
 
 
 def _beside(r: Ranking, columns: list[tuple[str, list[str]]]) -> Cells:

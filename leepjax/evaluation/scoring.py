@@ -1,6 +1,7 @@
 """One source scored: each score, and what the samples do to it."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -110,7 +111,9 @@ def _scored(metric: Metric, ready, labels, num_classes, some, num_halves, key) -
     if "source_labels" in metric.inputs:
         options["num_source_classes"] = ready["probs"].shape[1]
     if metric.weights:
-        got = uncertainty.influence(metric.fn, *inputs, **options)
+        got = _influence(metric.fn, tuple(options.items()), inputs, jnp.ones(len(labels)))
+        if np.isnan(got.score):
+            metric.fn(*inputs, **options)  # says why
         return Scored(float(got.score), np.asarray(got.per_sample))
     if metric.name in OF_SOME:
         inputs = [x[some] for x in inputs]
@@ -122,6 +125,12 @@ def _scored(metric: Metric, ready, labels, num_classes, some, num_halves, key) -
     halves = uncertainty.subsample(key, metric.fn, *inputs, num_replicates=num_halves, **options)
     halves = np.asarray(halves, float)
     return Scored(value, (halves - halves.mean()) / np.sqrt(max(len(halves) - 1, 1)))
+
+
+@partial(jax.jit, static_argnames=("fn", "options"))
+def _influence(fn, options, inputs, weights):
+    # One program: less to compile, and the score and its gradient share what they can.
+    return uncertainty.influence(fn, *inputs, weights=weights, **dict(options))
 
 
 def _or(name):
