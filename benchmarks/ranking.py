@@ -1,8 +1,8 @@
 """Ranking of 20 cached sources of 50,000 samples: seconds, and the peak of memory.
 
-    OMP_NUM_THREADS=2 python benchmarks/ranking.py [--sources 20] [--distinct 4]
+    OMP_NUM_THREADS=2 python benchmarks/ranking.py [--sources 20] [--distinct 20]
 
-Each source is an .npz of 512 float32 features and 1,000 probabilities, 302 MB. So many distinct
+Each source is an .npz of 512 float32 features and 1,000 probabilities, 300 MB. So many distinct
 ones are written to a temporary folder and read by turns under as many names as there are sources;
 writing them is not counted, compiling is. The target has 100 classes.
 """
@@ -40,7 +40,7 @@ def peak() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sources", type=int, default=20)
-    parser.add_argument("--distinct", type=int, default=4)
+    parser.add_argument("--distinct", type=int, default=20)
     arguments = parser.parse_args()
     labels = np.random.default_rng(0).integers(0, CLASSES, SAMPLES)
     with tempfile.TemporaryDirectory() as folder:

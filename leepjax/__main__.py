@@ -75,13 +75,17 @@ def score_one(config: Score, console: Console) -> None:
         else read_source(config.predictions)
     )
     had = metrics_of(*arrays, "labels")
-    ranking = rank(
-        {config.predictions.name: arrays},
-        config.labels,
-        metrics=config.metrics or tuple(name for name in OF_ONE if name in had),
-        nulls=("neg_label_entropy", "knn", "linear_probe"),
-        num_halves=config.halves,
-    )
+    try:
+        ranking = rank(
+            {config.predictions.name: arrays},
+            config.labels,
+            metrics=config.metrics or tuple(name for name in OF_ONE if name in had),
+            nulls=("neg_label_entropy", "knn", "linear_probe"),
+            num_halves=config.halves,
+        )
+    except ValueError as error:
+        hint = f"; it was taken for {config.kind}, see --kind" if of_array else ""
+        raise ValueError(f"{error}{hint}") from None
     console.print(ranking)
 
 

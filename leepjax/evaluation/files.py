@@ -95,7 +95,7 @@ def _names(path: Path) -> list[str]:
 
 
 def _npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    _check_start(path, b"PK", f"an .npz file, as of {_SAVE}")
+    _check_start(path, b"PK\x03\x04", f"an .npz file, as of {_SAVE}")
     try:
         with np.load(path, allow_pickle=False) as file:
             if any(name.endswith(".pkl") for name in file.files):

@@ -49,7 +49,7 @@ def best_among(scores: np.ndarray, covariance: np.ndarray, chosen: np.ndarray) -
 
     >>> chosen = np.array([True, True, False])
     >>> print(f"{best_among(np.array([0.3, 0.2, 0.1]), 0.01 * np.eye(3), chosen):.2f}")
-    0.94
+    0.95
     """
     if not chosen.any():
         return 0.0

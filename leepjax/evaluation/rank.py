@@ -1,38 +1,39 @@
 """Sources read one at a time, scored, and ranked."""
 
-import os
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from leepjax._progress import progress
-from leepjax.data.bank import Bank
-from leepjax.evaluation.correlate import NULLS
-from leepjax.evaluation.files import ARRAYS, FACTS, read_labels, read_source
+from leepjax.evaluation.files import FACTS
 from leepjax.evaluation.ranking import Failure, Ranking
 from leepjax.evaluation.scoring import Scored, Unscored, score_source
-from leepjax.metrics import METRICS, metrics_of
-from leepjax.models import Outputs, Source, extract
+from leepjax.evaluation.sources import (
+    Facts,
+    Sources,
+    by_name,
+    check_facts,
+    check_labels,
+    check_metrics,
+    check_same,
+    facts_among,
+    find_labels,
+    read,
+)
 
 DEFAULT = ("leep", "nce", "h_score", "regularized_h_score", "logme")
-_Path = str | os.PathLike[str]
-_Arrays = Mapping[str, Any]
-_Facts = Mapping[str, Mapping[str, float]]
-_Sources = Mapping[str, Outputs | Source | _Arrays | _Path | Callable[[], Any]] | Sequence[_Path]
 
 
 def rank(
-    sources: _Sources,
+    sources: Sources,
     labels: Any = None,
     *,
     metrics: str | Sequence[str] = DEFAULT,
     nulls: Sequence[str] = ("knn", "linear_probe"),
     top: int = 3,
-    facts: _Facts | None = None,
+    facts: Facts | None = None,
     null_samples: int = 2000,
     num_halves: int = 0,
     seed: int = 0,
@@ -58,8 +59,8 @@ def rank(
       facts: ``{name: {"parameters": ..., "source_accuracy": ..., "seconds": ...}}`` of the sources,
         seconds those of one forward pass. Parameters of a ``Source`` are counted; files may hold
         numbers of these names.
-      null_samples: nulls, and scores without weights, see so many samples at most, drawn once for
-        all sources: what they cost grows with the square.
+      null_samples: nearest neighbours and the linear probe see so many samples at most, drawn once
+        for all sources: what they cost grows with the square.
       num_halves: random halves for the standard errors of metrics without weights, which have no
         influences; 0: they have no intervals. Each costs as much as the score of half the samples.
       seed: of these draws and of random metrics.
@@ -80,10 +81,10 @@ def rank(
       Fine-tune this one: near; P(it is best) > .99. Best by leep, were other samples of this \
 target scored; accuracy after fine-tuning was not measured.
       >>> print("{:.2f} +- {:.2f}".format(*ranking.difference("near", "far")))
-      0.50 +- 0.03
+      0.37 +- 0.03
     """
-    sources = _named(sources)
-    asked = _check_metrics(metrics, nulls)
+    sources = by_name(sources)
+    asked = check_metrics(metrics, nulls)
     for name, value, least in (
         ("top", top, 1),
         ("null_samples", null_samples, 2),
@@ -91,8 +92,8 @@ target scored; accuracy after fine-tuning was not measured.
     ):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name}: wanted a whole number >= {least}, got {value!r}")
-    facts = _check_facts(facts or {}, sources)
-    given = _check_labels(_find_labels(labels, sources))
+    facts = check_facts(facts or {}, sources)
+    given = check_labels(find_labels(labels, sources))
     classes, codes = np.unique(given, return_inverse=True)
     codes = codes.astype(np.int32)
     n = min(null_samples, len(codes))
@@ -106,9 +107,9 @@ target scored; accuracy after fine-tuning was not measured.
     unscored: list[tuple[str, Unscored]] = []
     for name in progress(sources, desc="rank", unit="source"):
         try:
-            arrays = _read(sources[name], labels)
-            _check_same(arrays.pop("labels", given), given)
-            known[name] = _facts(arrays) | dict(facts.get(name, {}))
+            arrays = read(sources[name], labels)
+            check_same(arrays.pop("labels", given), given)
+            known[name] = facts_among(arrays) | dict(facts.get(name, {}))
             scored, failed = score_source(arrays, codes, asked, key=jax.random.key(seed), **options)
             unscored += [(name, failure) for failure in failed]
             if scored:
@@ -116,21 +117,18 @@ target scored; accuracy after fine-tuning was not measured.
                 shape = np.shape(arrays.get("features", ()))
                 dimensions[name] = shape[1] if len(shape) == 2 else 0
         except ValueError as error:
-            whole.append(Failure(name, (), str(error)))
+            whole.append(Failure(name, (), str(error).removeprefix(f"{sources[name]}: ")))
         arrays = None  # let go of it before the next one is read
     explicit = metrics if not isinstance(metrics, str) else (metrics,)
     required = set() if metrics == "all" or metrics is DEFAULT else {*explicit}
     failures = [*whole, *_failures(unscored, found, required)]
-    if not found:
-        reasons = "; ".join(f"{failure.source}: {failure.reason}" for failure in failures)
-        raise ValueError(f"sources: none could be scored: {reasons}")
     count = {name: sum(name in scored for scored in found.values()) for name in asked}
     chosen = [name for name in asked if count[name] and name not in nulls]
     if not required:  # the first of those that most sources have
         chosen.sort(key=lambda name: -count[name])
     if not chosen:
         reasons = "; ".join(f"{failure.source}: {failure.reason}" for failure in failures)
-        raise ValueError(f"metrics: wanted one that a source has the inputs of; {reasons}")
+        raise ValueError(f"sources: none could be scored: {reasons}")
     there = (*chosen, *(name for name in asked if name in nulls and count[name]))
     columns = {name: [found[s].get(name, _NOTHING) for s in found] for name in there}
     held = {fact for of_source in known.values() for fact in of_source}
@@ -181,131 +179,3 @@ def _failures(
             metrics = tuple(name for name in metrics if not lacking or name in had)
             failures.append(Failure(source, metrics, reason))
     return failures
-
-
-def _named(sources: Any) -> dict[str, Any]:
-    if isinstance(sources, Mapping):
-        named = {str(name): source for name, source in sources.items()}
-    else:
-        paths = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
-        for path in paths:
-            if not isinstance(path, str | os.PathLike):
-                raise ValueError(f"sources: wanted paths, or names of sources; got {type(path)}")
-        stems = Counter(Path(path).stem for path in paths)
-        names = [Path(p).stem if stems[Path(p).stem] == 1 else str(p) for p in paths]
-        twice = [name for name, times in Counter(names).items() if times > 1]
-        if twice:
-            raise ValueError(f"sources: wanted each once, got {twice[0]!r} twice")
-        named = dict(zip(names, paths, strict=True))
-    if not named:
-        raise ValueError("sources: wanted at least one, got none")
-    return named
-
-
-def _check_metrics(metrics: str | Sequence[str], nulls: Sequence[str]) -> list[str]:
-    if isinstance(metrics, str):
-        every = metrics_of("features", "logits", "labels", "key")
-        metrics = [m for m in every if m not in NULLS] if metrics == "all" else [metrics]
-    known = [name for name, metric in METRICS.items() if "targets" not in metric.inputs]
-    asked = list(dict.fromkeys((*metrics, *nulls)))
-    for name in asked:
-        if name not in known:
-            raise ValueError(f"metrics: wanted names among {', '.join(known)}; got {name!r}")
-    if not metrics:
-        raise ValueError("metrics: wanted at least one, got none")
-    return asked
-
-
-def _check_facts(facts: _Facts, sources: Mapping[str, Any]) -> _Facts:
-    for name, of_source in facts.items():
-        if name not in sources:
-            raise ValueError(f"facts: wanted names of sources, got {name!r}")
-        for fact, value in of_source.items():
-            if fact not in FACTS or not np.isscalar(value) or not np.isfinite(value):
-                wanted = f"numbers named {', '.join(FACTS)}"
-                raise ValueError(f"facts: wanted {wanted}; got {fact}: {value!r} of {name}")
-    return facts
-
-
-def _find_labels(labels: Any, sources: Mapping[str, Any]) -> Any:
-    if isinstance(labels, Bank):
-        return labels.labels
-    if isinstance(labels, str | os.PathLike):
-        found = read_labels(labels)
-        if found is None:
-            raise ValueError(f"labels: wanted an array named labels in {labels}, got none")
-        return found
-    if labels is not None:
-        return labels
-    for source in sources.values():
-        if isinstance(source, Mapping) and "labels" in source:
-            return source["labels"]
-        if isinstance(source, str | os.PathLike):
-            try:
-                found = read_labels(source)
-            except ValueError:
-                continue  # it will be among the failures
-            if found is not None:
-                return found
-    raise ValueError("labels: wanted some, as no source comes with an array named labels; got none")
-
-
-def _check_labels(labels: Any) -> np.ndarray:
-    try:
-        labels = np.asarray(labels)
-    except ValueError as error:
-        raise ValueError(f"labels: wanted [n] integers, got {error}") from None
-    if labels.dtype.kind not in "iu":
-        raise ValueError(f"labels: wanted integers, got dtype {labels.dtype}")
-    if labels.ndim != 1 or len(labels) == 0:
-        raise ValueError(f"labels: wanted shape [n] with n >= 1, got {list(labels.shape)}")
-    if labels.min() < 0:
-        at = int(labels.argmin())
-        raise ValueError(f"labels: wanted integers >= 0, got {labels[at]} at sample {at}")
-    return labels
-
-
-def _read(source: Any, labels: Any) -> dict[str, Any]:
-    if isinstance(source, str | os.PathLike):
-        return read_source(source)
-    if isinstance(source, Source):
-        if not isinstance(labels, Bank):
-            raise ValueError(f"wanted labels to be the Bank it runs over, got {type(labels)}")
-        parameters = sum(np.size(x) for x in jax.tree.leaves(source.params))
-        return {**extract(source, labels)._asdict(), "parameters": parameters}
-    if isinstance(source, Outputs):
-        return {name: x for name, x in source._asdict().items() if x is not None}
-    if isinstance(source, Mapping):
-        unknown = [name for name in source if name not in (*ARRAYS, *FACTS, "labels")]
-        if unknown or not source.keys() & set(ARRAYS):
-            raise ValueError(
-                f"wanted any of {', '.join(ARRAYS)}, got {', '.join(map(str, source))}"
-            )
-        return dict(source)
-    if callable(source):
-        return _read(source(), labels)
-    raise ValueError(f"wanted Outputs, a Source, arrays by name or a path, got {type(source)}")
-
-
-def _check_same(labels: Any, given: np.ndarray) -> None:
-    labels = np.asarray(labels)
-    if labels.shape != given.shape:
-        raise ValueError(f"labels: wanted the {len(given)} given, got shape {list(labels.shape)}")
-    if (labels != given).any():
-        at = int((labels != given).argmax())
-        raise ValueError(
-            f"labels: wanted those given, in their order; at sample {at} the source has "
-            f"{labels[at]}, not {given[at]}"
-        )
-
-
-def _facts(arrays: dict[str, Any]) -> dict[str, float]:
-    """The numbers among a source's arrays."""
-    facts = {}
-    for name in FACTS:
-        if name in arrays:
-            value = np.asarray(arrays[name])
-            if value.size != 1 or value.dtype.kind not in "iuf":
-                raise ValueError(f"{name}: wanted one number, got shape {list(value.shape)}")
-            facts[name] = float(value.reshape(()))
-    return facts

@@ -42,7 +42,7 @@ class Ranking:
       dimensions: ``[m]`` columns of the features, 0 without.
       num_samples: n.
       num_classes: number of classes among the labels.
-      null_samples: how many of the samples nulls and scores without weights saw.
+      null_samples: how many of the samples nearest neighbours and the linear probe saw.
       failures: what could not be scored, and why.
     """
 
