@@ -84,7 +84,8 @@ def score_one(config: Score, console: Console) -> None:
             num_halves=config.halves,
         )
     except ValueError as error:
-        hint = f"; it was taken for {config.kind}, see --kind" if of_array else ""
+        of_its_values = of_array and str(error).startswith("sources: none could be scored")
+        hint = f"; it was taken for {config.kind}, see --kind" if of_its_values else ""
         raise ValueError(f"{error}{hint}") from None
     console.print(ranking)
 
