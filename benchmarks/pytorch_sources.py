@@ -2,8 +2,8 @@
 
     python benchmarks/pytorch_sources.py FOLDER
 
-They are trained on scikit-learn's digits 0 to 4 (one is not trained at all), and what they say about
-digits 5 to 9 is saved: features and logits, one .npz each, and labels.npy.
+They are trained on scikit-learn's digits 0 to 4 (one is not trained at all), and what they say
+about digits 5 to 9 is saved: features and logits, one .npz each, and labels.npy.
 """
 
 import sys
@@ -18,9 +18,8 @@ NETWORKS = {"untrained": (64, 0), "short": (64, 60), "narrow": (8, 600), "wide":
 
 def main(folder: Path) -> None:
     torch.manual_seed(0)
-    data = load_digits()
-    images = torch.tensor(data.images / 16).float().flatten(1)
-    digit = torch.tensor(data.target)
+    images, digit = map(torch.tensor, load_digits(return_X_y=True))
+    images = images.float() / 16
     target = digit >= 5
     for name, (width, steps) in NETWORKS.items():
         body = torch.nn.Sequential(torch.nn.Linear(64, width), torch.nn.ReLU())
