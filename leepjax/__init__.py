@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leepjax.data import Bank, Dataset, load
-    from leepjax.evaluation import correlate, score_tasks
+    from leepjax.evaluation import Ranking, correlate, rank, score_tasks
     from leepjax.meta import adapt_tasks, make_learner, meta_train
     from leepjax.metrics import leep, score
     from leepjax.models import Outputs, Source, extract, load_resnet, train_source
@@ -23,6 +23,7 @@ _HOMES = {
     "Bank": "data",
     "Dataset": "data",
     "Outputs": "models",
+    "Ranking": "evaluation",
     "Recipe": "transfer",
     "Source": "models",
     "Tasks": "tasks",
@@ -36,6 +37,7 @@ _HOMES = {
     "load_resnet": "models",
     "make_learner": "meta",
     "meta_train": "meta",
+    "rank": "evaluation",
     "retrain_head": "transfer",
     "sample_tasks": "tasks",
     "score": "metrics",
@@ -47,6 +49,7 @@ __all__ = [
     "Bank",
     "Dataset",
     "Outputs",
+    "Ranking",
     "Recipe",
     "Source",
     "Tasks",
@@ -60,6 +63,7 @@ __all__ = [
     "load_resnet",
     "make_learner",
     "meta_train",
+    "rank",
     "retrain_head",
     "sample_tasks",
     "score",

@@ -21,6 +21,9 @@ from leepjax.evaluation.levels import Level as Level
 from leepjax.evaluation.levels import in_levels as in_levels
 from leepjax.evaluation.pool import Pool as Pool
 from leepjax.evaluation.pool import read_pool as read_pool
+from leepjax.evaluation.rank import rank as rank
+from leepjax.evaluation.ranking import Failure as Failure
+from leepjax.evaluation.ranking import Ranking as Ranking
 from leepjax.evaluation.reliability import noise_ceiling as noise_ceiling
 from leepjax.evaluation.reliability import stability as stability
 from leepjax.evaluation.reliability import static_ranking as static_ranking

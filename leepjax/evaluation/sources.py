@@ -1,0 +1,156 @@
+"""What a ranking is given: sources in any of their forms, labels, facts. Checked and read."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from leepjax.data.bank import Bank
+from leepjax.evaluation.correlate import NULLS
+from leepjax.evaluation.files import ARRAYS, FACTS, read_labels, read_source
+from leepjax.metrics import METRICS, metrics_of
+from leepjax.models import Outputs, Source, extract
+
+_Path = str | os.PathLike[str]
+_Source = Outputs | Source | Mapping[str, Any] | _Path | Callable[[], Any]
+Sources = Mapping[str, _Source] | Sequence[_Path]
+Facts = Mapping[str, Mapping[str, float]]
+
+
+def by_name(sources: Any) -> dict[str, Any]:
+    """Sources by name; paths name themselves."""
+    if isinstance(sources, Mapping):
+        named = {str(name): source for name, source in sources.items()}
+    else:
+        paths = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+        for path in paths:
+            if not isinstance(path, str | os.PathLike):
+                raise ValueError(f"sources: wanted paths, or names of sources; got {type(path)}")
+        stems = Counter(Path(path).stem for path in paths)
+        names = [Path(p).stem if stems[Path(p).stem] == 1 else str(p) for p in paths]
+        twice = [name for name, times in Counter(names).items() if times > 1]
+        if twice:
+            raise ValueError(f"sources: wanted each once, got {twice[0]!r} twice")
+        named = dict(zip(names, paths, strict=True))
+    if not named:
+        raise ValueError("sources: wanted at least one, got none")
+    return named
+
+
+def check_metrics(metrics: str | Sequence[str], nulls: Sequence[str]) -> list[str]:
+    """Names of scores, then nulls, each once."""
+    if isinstance(metrics, str):
+        every = metrics_of("features", "logits", "labels", "key")
+        metrics = [m for m in every if m not in NULLS] if metrics == "all" else [metrics]
+    known = [name for name, metric in METRICS.items() if "targets" not in metric.inputs]
+    asked = list(dict.fromkeys((*metrics, *nulls)))
+    for name in asked:
+        if name not in known:
+            raise ValueError(f"metrics: wanted names among {', '.join(known)}; got {name!r}")
+    if not metrics:
+        raise ValueError("metrics: wanted at least one, got none")
+    return asked
+
+
+def check_facts(facts: Facts, sources: Mapping[str, Any]) -> Facts:
+    """Finite numbers of known names, of known sources."""
+    for name, of_source in facts.items():
+        if name not in sources:
+            raise ValueError(f"facts: wanted names of sources, got {name!r}")
+        for fact, value in of_source.items():
+            if fact not in FACTS or not np.isscalar(value) or not np.isfinite(value):
+                wanted = f"numbers named {', '.join(FACTS)}"
+                raise ValueError(f"facts: wanted {wanted}; got {fact}: {value!r} of {name}")
+    return facts
+
+
+def find_labels(labels: Any, sources: Mapping[str, Any]) -> Any:
+    """Labels as given, from a file, or those that come with a source."""
+    if isinstance(labels, Bank):
+        return labels.labels
+    if isinstance(labels, str | os.PathLike):
+        found = read_labels(labels)
+        if found is None:
+            raise ValueError(f"labels: wanted an array named labels in {labels}, got none")
+        return found
+    if labels is not None:
+        return labels
+    for source in sources.values():
+        if isinstance(source, Mapping) and "labels" in source:
+            return source["labels"]
+        if isinstance(source, str | os.PathLike):
+            try:
+                found = read_labels(source)
+            except ValueError:
+                continue  # it will be among the failures
+            if found is not None:
+                return found
+    raise ValueError("labels: wanted some, as no source comes with an array named labels; got none")
+
+
+def check_labels(labels: Any) -> np.ndarray:
+    """``[n]`` integers >= 0."""
+    try:
+        labels = np.asarray(labels)
+    except ValueError as error:
+        raise ValueError(f"labels: wanted [n] integers, got {error}") from None
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels: wanted integers, got dtype {labels.dtype}")
+    if labels.ndim != 1 or len(labels) == 0:
+        raise ValueError(f"labels: wanted shape [n] with n >= 1, got {list(labels.shape)}")
+    if labels.min() < 0:
+        at = int(labels.argmin())
+        raise ValueError(f"labels: wanted integers >= 0, got {labels[at]} at sample {at}")
+    return labels
+
+
+def read(source: Any, labels: Any) -> dict[str, Any]:
+    """The arrays of one source, by name, and the numbers and labels that come with them."""
+    if isinstance(source, str | os.PathLike):
+        return read_source(source)
+    if isinstance(source, Source):
+        if not isinstance(labels, Bank):
+            raise ValueError(f"wanted labels to be the Bank it runs over, got {type(labels)}")
+        parameters = sum(np.size(x) for x in jax.tree.leaves(source.params))
+        return {**extract(source, labels)._asdict(), "parameters": parameters}
+    if isinstance(source, Outputs):
+        return {name: x for name, x in source._asdict().items() if x is not None}
+    if isinstance(source, Mapping):
+        unknown = [name for name in source if name not in (*ARRAYS, *FACTS, "labels")]
+        if unknown or not source.keys() & set(ARRAYS):
+            raise ValueError(
+                f"wanted any of {', '.join(ARRAYS)}, got {', '.join(map(str, source))}"
+            )
+        return dict(source)
+    if callable(source):
+        return read(source(), labels)
+    raise ValueError(f"wanted Outputs, a Source, arrays by name or a path, got {type(source)}")
+
+
+def check_same(labels: Any, given: np.ndarray) -> None:
+    """Labels that come with a source are those given, in their order."""
+    labels = np.asarray(labels)
+    if labels.shape != given.shape:
+        raise ValueError(f"labels: wanted the {len(given)} given, got shape {list(labels.shape)}")
+    if (labels != given).any():
+        at = int((labels != given).argmax())
+        raise ValueError(
+            f"labels: wanted those given, in their order; at sample {at} the source has "
+            f"{labels[at]}, not {given[at]}"
+        )
+
+
+def facts_among(arrays: dict[str, Any]) -> dict[str, float]:
+    """The numbers among a source's arrays."""
+    facts = {}
+    for name in FACTS:
+        if name in arrays:
+            value = np.asarray(arrays[name])
+            if value.size != 1 or value.dtype.kind not in "iuf":
+                raise ValueError(f"{name}: wanted one number, got shape {list(value.shape)}")
+            facts[name] = float(value.reshape(()))
+    return facts

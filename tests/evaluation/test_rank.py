@@ -1,0 +1,344 @@
+"""Ranking of sources: what it says of their order, what it refuses, and what it keeps."""
+
+import json
+import weakref
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau, norm
+
+import leepjax
+from leepjax.evaluation import Ranking, rank
+from leepjax.evaluation.order import best_among, in_top, paired
+from leepjax.models import Outputs, TrainConfig
+
+N, C = 480, 3
+
+
+def softmax(x):
+    e = np.exp(x - x.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def make_source(seed, signal):
+    """Features and logits that share their samples' noise between sources, as real ones do."""
+    noise = np.random.default_rng(99).normal(size=(N, 6))
+    rng = np.random.default_rng(seed)
+    features = noise + 0.5 * rng.normal(size=(N, 6)) + signal * np.eye(C, 6)[LABELS]
+    return Outputs(features.astype("f4"), (2 * features[:, :5]).astype("f4"))
+
+
+LABELS = np.random.default_rng(0).integers(0, C, N)
+SOURCES = {f"s{i}": make_source(i, s) for i, s in enumerate((0.5, 1.5, 1.4, 0.9))}
+
+
+@pytest.fixture(scope="module")
+def ranking() -> Ranking:
+    facts = {"s0": {"parameters": 1e6, "seconds": 2.5}, "s1": {"parameters": 2e6}}
+    return rank(SOURCES, LABELS, top=2, facts=facts)
+
+
+# ------------------------------------------------------------------- oracles, none of them ours
+
+
+def leep_by_hand(probs, labels):
+    joint = np.array([probs[labels == y].sum(0) for y in range(C)])
+    given = joint / joint.sum(0)
+    return np.mean(np.log((given[labels] * probs).sum(1)))
+
+
+def h_score_by_hand(features, labels):
+    f = features - features.mean(0)
+    means = np.array([f[labels == y].mean(0) for y in range(C)])
+    return np.trace(np.linalg.pinv(f.T @ f / len(f)) @ np.cov(means[labels].T, bias=True))
+
+
+def jackknife(statistic):
+    """Delete-one covariance ``[m, m]`` of the statistics ``[m]``, sample by sample."""
+    left_out = np.array([statistic(np.arange(N) != i) for i in range(N)])
+    centred = left_out - left_out.mean(0)
+    return (N - 1) / N * centred.T @ centred
+
+
+BY_HAND = {
+    "leep": lambda o, k: leep_by_hand(softmax(o.logits[k].astype(float)), LABELS[k]),
+    "h_score": lambda o, k: h_score_by_hand(o.features[k].astype(float), LABELS[k]),
+}
+
+
+@pytest.mark.parametrize("metric", BY_HAND)
+def test_errors_and_paired_differences_are_those_of_a_brute_force_jackknife(ranking, metric):
+    by_hand = BY_HAND[metric]
+    everything = np.ones(N, bool)
+    expected = [by_hand(o, everything) for o in SOURCES.values()]
+    np.testing.assert_allclose(ranking.scores[metric], expected, rtol=1e-3)
+    covariance = jackknife(lambda kept: [by_hand(o, kept) for o in SOURCES.values()])
+    errors = np.sqrt(np.diag(covariance))
+    np.testing.assert_allclose(ranking.standard_error(metric), errors, rtol=0.05)
+    for i, a in enumerate(SOURCES):
+        for j, b in enumerate(SOURCES):
+            if i != j:
+                found = ranking.difference(a, b, metric)
+                assert found.value == pytest.approx(expected[i] - expected[j], rel=2e-2)
+                variance = covariance[i, i] + covariance[j, j] - 2 * covariance[i, j]
+                assert found.standard_error == pytest.approx(np.sqrt(variance), rel=0.07)
+    apart = np.hypot(errors[1], errors[2])
+    assert ranking.difference("s1", "s2", metric).standard_error < 0.8 * apart
+
+
+def test_probability_of_the_top_by_numpys_own_normal(ranking):
+    for metric in ("leep", "logme"):
+        scores, covariance = ranking.scores[metric], ranking.covariance[metric]
+        drawn = np.random.default_rng(7).multivariate_normal(scores, covariance, 200_000)
+        places = (-drawn).argsort(1).argsort(1)
+        for k in (1, 2, 3):
+            expected = (places < k).mean(0)
+            np.testing.assert_allclose(ranking.probability_in_top(k, metric), expected, atol=0.015)
+        among = (places[:, [1, 3]] == 0).any(1).mean()
+        got = ranking.probability_best_among("s1", "s3", metric=metric)
+        assert got == pytest.approx(among, abs=0.015)
+
+
+def test_two_sources_have_the_normal_probability():
+    scores, covariance = np.array([0.3, 0.1]), np.array([[0.05, 0.02], [0.02, 0.04]])
+    found = paired(scores, covariance, 0, 1)
+    expected = norm.cdf(0.2 / np.sqrt(0.05))
+    assert found.standard_error == pytest.approx(np.sqrt(0.05))
+    assert in_top(scores, covariance, 1)[0] == pytest.approx(expected, abs=0.012)
+    assert best_among(scores, covariance, np.array([True, False])) == pytest.approx(
+        expected, abs=0.012
+    )
+
+
+def test_agreement_is_scipys_kendall(ranking):
+    for other, tau in ranking.agreement().items():
+        if other in ranking.scores:
+            expected = kendalltau(ranking.scores["leep"], ranking.scores[other]).statistic
+            assert tau == pytest.approx(expected)
+    table = ranking.agreement_table()
+    assert table["knn"]["logme"] == table["logme"]["knn"]
+    assert np.isnan(table["leep"]["parameters"])  # of two sources alone
+
+
+def test_twins_are_equally_good():
+    twins = rank({"a": SOURCES["s1"], "b": SOURCES["s1"], "c": SOURCES["s0"]}, LABELS, top=1)
+    assert twins.difference("a", "b") == (0, 0)
+    first = twins.probability_in_top(1)
+    assert first[0] == first[1] > 0.9
+    assert twins.probability_best_among("a") == first[0]
+
+
+# ------------------------------------------------------------------------------ what it says
+
+
+def test_what_decides_is_the_first_metric_and_nulls_stand_beside(ranking):
+    assert ranking.by == "leep"
+    assert ranking.metrics == ("leep", "nce", "h_score", "regularized_h_score", "logme")
+    assert ranking.nulls == ("knn", "linear_probe")
+    assert set(ranking.best[:2]) == {"s1", "s2"}
+    assert ranking.behind()[list(ranking.names).index(ranking.best[0])] == (0, 0)
+    assert all(behind.value <= 0 for behind in ranking.behind())
+    assert np.isnan(ranking.standard_error("knn")).all()
+    other = rank(SOURCES, LABELS, metrics=["nce", "leep"], nulls=(), top=1)
+    assert (other.by, other.nulls) == ("nce", ())
+    np.testing.assert_allclose(other.scores["leep"], ranking.scores["leep"])
+
+
+def test_it_is_shown_in_words_and_tables(ranking):
+    text, page = str(ranking), ranking._repr_html_()
+    for shown in (text, page):
+        assert "4 sources on 480 samples of 3 classes" in shown
+        assert "knn *" in shown
+        assert "2,000,000" in shown
+        assert "nan" not in shown.lower()
+    assert max(map(len, text.splitlines())) <= 100
+    assert ranking.decision.startswith(f"Fine-tune these 2: {', '.join(ranking.best[:2])}; P(")
+    assert "accuracy after fine-tuning was not measured" in " ".join(text.split())
+    assert "P(top 2)" in text
+    assert "No interval: knn, linear_probe" in text
+
+
+def test_to_dict_is_json_and_plot_has_a_panel_for_each_score(ranking, tmp_path):
+    plain = json.loads(json.dumps(ranking.to_dict(), allow_nan=False))
+    assert [s["source"] for s in plain["sources"]] == list(ranking.best)
+    assert plain["sources"][0]["scores"]["leep"]["behind"] == 0
+    assert plain["sources"][0]["scores"]["knn"]["standard_error"] is None
+    assert plain["decision"] == ranking.decision
+    figure = ranking.plot()
+    assert len(figure.axes) == len(ranking.scores)
+    figure.savefig(tmp_path / "ranking.png")
+
+
+def test_half_samples_give_nulls_their_intervals():
+    few = {name: SOURCES[name] for name in ("s0", "s1")}
+    options = {"metrics": ["knn"], "nulls": (), "num_halves": 40, "top": 1}
+    found = rank(few, LABELS, **options)
+    binomial = np.sqrt(found.scores["knn"] * (1 - found.scores["knn"]) / N)
+    # Neighbours are shared: 300 fresh draws of such samples have 1.2 to 1.3 times the binomial's.
+    ratio = found.standard_error() / binomial
+    assert (ratio > 0.8).all()
+    assert (ratio < 2.2).all()
+    assert found.probability_in_top(1)[1] > 0.95
+    assert "no probability" in rank(few, LABELS, metrics="knn", nulls=(), top=1).decision
+
+
+def test_nulls_see_some_of_the_samples_and_the_table_says_so():
+    found = rank(SOURCES, LABELS, metrics="nce", null_samples=100)
+    assert "knn, linear_probe on 100 of the 480 samples" in str(found)
+    assert found.null_samples == 100
+    for null in found.nulls:  # shares of 100
+        hundredths = 100 * found.scores[null]
+        np.testing.assert_allclose(hundredths, hundredths.round(), atol=1e-3)
+
+
+def test_random_metrics_draw_the_same_for_every_source():
+    few = {"a": SOURCES["s0"], "b": SOURCES["s0"]}
+    found = rank(few, LABELS, metrics=["parc"], nulls=())
+    assert found.scores["parc"][0] == found.scores["parc"][1]
+
+
+def test_labels_may_be_any_numbers_and_classes_without_a_sample_do_not_count():
+    few = {"s1": SOURCES["s1"], "s2": SOURCES["s2"]}
+    far = rank(few, LABELS * 10**9 + 5, metrics="leep", nulls=())
+    np.testing.assert_allclose(far.scores["leep"], rank(few, LABELS, metrics="leep").scores["leep"])
+    assert far.num_classes == C
+
+
+def test_a_source_over_a_bank(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEEPJAX_CACHE", str(tmp_path))
+    digits = leepjax.load("digits").test
+    source = leepjax.train_source("mlp", leepjax.load("digits"), TrainConfig(steps=2))
+    found = rank({"mlp": source, "alone": SOURCES["s0"]}, digits, metrics="leep", nulls=())
+    assert found.names == ("mlp",)
+    assert found.facts["parameters"][0] > 100
+    assert [failure.source for failure in found.failures] == ["alone"]
+    without = rank({"net": source, "s0": SOURCES["s0"]}, LABELS, metrics="leep", nulls=())
+    assert "Bank" in without.failures[0].reason
+
+
+# ------------------------------------------------------------------------------ laziness
+
+
+def test_one_source_is_in_memory_at_a_time():
+    alive: list[weakref.ref] = []
+
+    class Held(dict):
+        """A dictionary that can be referred to weakly."""
+
+    def load(name):
+        assert all(ref() is None for ref in alive), "the source before is still held"
+        features = np.array(SOURCES[name].features)
+        alive.append(weakref.ref(features))
+        return {"features": features, "logits": np.array(SOURCES[name].logits)}
+
+    sources = {name: (lambda name=name: load(name)) for name in SOURCES}
+    found = rank(sources, LABELS, metrics=["leep", "h_score"], nulls=())
+    assert len(alive) == len(found.names) == 4
+    assert all(ref() is None for ref in alive)
+
+
+# ------------------------------------------------------------------------------ bad input
+
+GOOD = SOURCES["s1"]
+NOT_ONE = softmax(GOOD.logits) * 1.5
+BAD = {
+    "short": ({"features": GOOD.features[:9]}, "one row for each of the 480 samples"),
+    "objects": (Outputs(np.array([[1.0], [2.0, 3.0]], object), None), "array of objects"),
+    "nan": ({"features": np.where(GOOD.features > 2, np.nan, GOOD.features)}, "finite numbers"),
+    "whole": ({"features": np.ones((N, 2), int)}, "floating-point"),
+    "flat": ({"probs": np.ones(N)}, r"shape \[n, columns\]"),
+    "unlike": ({"probs": NOT_ONE}, "rows >= 0 that sum to 1"),
+    "negative": ({"probs": softmax(GOOD.logits) - 0.3}, "rows >= 0 that sum to 1"),
+    "unknown": ({"feature": GOOD.features}, "wanted any of features, logits, probs"),
+    "shuffled": (GOOD._asdict() | {"labels": LABELS[::-1]}, "in their order"),
+    "nothing": (3, "wanted Outputs"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_wrong_with_a_source_is_one_line_and_the_others_are_ranked(name):
+    source, reason = BAD[name]
+    found = rank({"good": GOOD, name: source}, LABELS, metrics=["leep", "h_score"], nulls=())
+    assert found.names == ("good",)
+    (failure,) = found.failures
+    assert (failure.source, failure.metrics) == (name, ())
+    assert "\n" not in failure.reason
+    assert f"Not scored: {name}: " in str(found)
+    with pytest.raises(ValueError, match=reason):
+        rank({name: source}, LABELS, metrics=["leep", "h_score"], nulls=())
+
+
+def test_a_source_with_part_of_the_arrays_is_ranked_by_what_it_has():
+    part = {"only": {"features": GOOD.features}, **SOURCES}
+    found = rank(part, LABELS, nulls=())
+    assert found.by == "h_score"  # which all have
+    assert len(found.best) == 5
+    (failure,) = found.failures
+    assert failure == ("only", ("leep", "nce"), "needs probs or logits; the source has features")
+    asked = rank(part, LABELS, metrics=["leep", "h_score"], nulls=())
+    assert asked.by == "leep"
+    assert "only" not in asked.best
+    assert "nan" not in str(asked)
+    nobody = rank({"only": part["only"]}, LABELS, nulls=())
+    assert nobody.failures == ()  # a default that no source at all has is not missed
+
+
+def test_broken_probabilities_do_not_take_the_features_along():
+    found = rank({"half": {"features": GOOD.features, "probs": NOT_ONE}, **SOURCES}, LABELS)
+    (failure,) = found.failures
+    assert failure.metrics == ("leep", "nce")
+    assert "half" in found.best  # by features
+    logits = {"half": {"logits": GOOD.logits, "probs": NOT_ONE, "features": GOOD.features}}
+    assert rank(logits | SOURCES, LABELS).failures[0].metrics == ("leep", "nce")
+
+
+def test_one_source_only():
+    found = rank({"s1": GOOD}, LABELS)
+    assert "nothing to choose from" in found.decision
+    assert "leep" in str(found)
+    assert found.probability_in_top(1) == [1]
+    json.dumps(found.to_dict(), allow_nan=False)
+    found.plot()
+
+
+@pytest.mark.parametrize(
+    ("labels", "got"),
+    [
+        (LABELS.astype(float), "dtype float64"),
+        (LABELS - 1, "got -1 at sample"),
+        (LABELS[:, None], r"got \[480, 1\]"),
+        (np.array([0, "a"], object), "dtype object"),
+        ([], "dtype|shape"),
+        (None, "got none"),
+    ],
+)
+def test_bad_labels(labels, got):
+    with pytest.raises(ValueError, match=f"^labels: wanted .*{got}"):
+        rank(SOURCES, labels)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": "leap"}, "metrics: wanted names among .* got 'leap'"),
+        ({"metrics": ["logme_regression"]}, "metrics: wanted names among"),
+        ({"metrics": []}, "metrics: wanted at least one"),
+        ({"top": 0}, "top: wanted"),
+        ({"num_halves": -1}, "num_halves: wanted"),
+        ({"null_samples": 0}, "null_samples: wanted"),
+        ({"facts": {"s9": {}}}, "facts: wanted names of sources, got 's9'"),
+        ({"facts": {"s1": {"size": 3}}}, "facts: wanted numbers named"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        rank(SOURCES, LABELS, **options)
+
+
+def test_no_sources_and_names_twice():
+    with pytest.raises(ValueError, match="sources: wanted at least one"):
+        rank({}, LABELS)
+    with pytest.raises(ValueError, match=r"sources: wanted each once, got 'a.npz' twice"):
+        rank(["a.npz", "a.npz"], LABELS)
+    with pytest.raises(ValueError, match=r"x/a\.npz.*y/a\.npz"):  # told apart by their folders
+        rank(["x/a.npz", "y/a.npz"], LABELS)

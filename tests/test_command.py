@@ -1,0 +1,161 @@
+"""The command ``leepjax``, as a user of another framework types it."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import leepjax
+from leepjax.__main__ import main
+
+ROOT = Path(leepjax.__file__).parent.parent
+
+# What somebody who has never seen JAX would write; `images` stands for a data set.
+IN_PYTORCH = """
+import numpy as np, torch
+torch.manual_seed(0)
+labels = torch.randint(0, 4, (300,))
+images = torch.rand(300, 64) + 0.6 * torch.nn.functional.one_hot(labels, 64)
+for name, width in (("narrow", 4), ("wide", 32)):
+    body = torch.nn.Sequential(torch.nn.Linear(64, width), torch.nn.ReLU())
+    head = torch.nn.Linear(width, 10)
+    with torch.no_grad():
+        features = body(images)
+        logits = 4 * head(features)
+    np.savez(f"{name}.npz", features=features.numpy(), logits=logits.numpy())
+np.save("labels.npy", labels.numpy())
+"""
+
+IN_PYTHON = """
+import leepjax
+ranking = leepjax.rank(["narrow.npz", "wide.npz"], "labels.npy")
+print(ranking)
+"""
+
+
+def run(arguments, folder):
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path, "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def save(folder, *, sources=("a", "b")):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 80)
+    for i, name in enumerate(sources):
+        logits = rng.normal(size=(80, 4)) + (1 + i) * np.eye(3, 4)[labels]
+        np.savez(folder / f"{name}.npz", logits=logits.astype("f4"))
+        probs = np.exp(logits)
+        np.save(folder / f"{name}.npy", probs / probs.sum(1, keepdims=True))
+    np.save(folder / "labels.npy", labels)
+    return [str(folder / f"{name}.npz") for name in sources]
+
+
+def test_first_use_on_files_made_by_pytorch(tmp_path):
+    """Three lines of Python and one command say the same."""
+    pytest.importorskip("torch", reason="needs PyTorch")
+    assert run(["-c", IN_PYTORCH], tmp_path).returncode == 0
+    in_python = run(["-c", IN_PYTHON], tmp_path)
+    assert in_python.returncode == 0, in_python.stderr
+    command = ["-m", "leepjax", "rank", "narrow.npz", "wide.npz", "--labels", "labels.npy"]
+    in_shell = run(command, tmp_path)
+    assert in_shell.returncode == 0, in_shell.stderr
+    assert "2 sources on 300 samples of 4 classes" in in_shell.stdout
+    for shown in ("leep", "h_score", "logme", "knn *", " ± ", "P(best)"):
+        assert shown in in_shell.stdout
+    assert in_shell.stdout.split() == in_python.stdout.split()
+
+
+def test_errors_are_one_line_and_a_status(tmp_path):
+    """In a process of its own, as the status and the streams are what counts."""
+    first, *_ = save(tmp_path)
+    found = run(["-m", "leepjax", "rank", first, "--labels", "none.npy"], tmp_path)
+    assert found.returncode == 1
+    assert found.stdout == ""
+    assert found.stderr.splitlines() == [
+        "error: none.npy: cannot be read (No such file or directory)"
+    ]
+    found = run(["-m", "leepjax", "rank", "--lables", "x"], tmp_path)
+    assert found.returncode == 2
+    assert "Traceback" not in found.stderr
+
+
+def test_the_help_is_there_and_names_both():
+    found = run(["-m", "leepjax", "--help"], ROOT)
+    assert found.returncode == 0
+    assert "score" in found.stdout
+    assert "rank" in found.stdout
+
+
+def test_rank_writes_csv_and_json_with_the_failures(tmp_path, capsys):
+    sources = save(tmp_path)
+    (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 nothing")
+    (tmp_path / "models.csv").write_text("model,parameters,seconds\na,1000,2.5\nb,,3\n")
+    options = ["--labels", str(tmp_path / "labels.npy"), "--metrics", "leep", "nce", "--top", "1"]
+    options += ["--models", str(tmp_path / "models.csv")]
+    for name in ("ranking.csv", "ranking.json"):
+        output = ["--output", str(tmp_path / name)]
+        main(["rank", *sources, str(tmp_path / "bad.npz"), *options, *output])
+    shown = capsys.readouterr().out
+    assert "Fine-tune this one: b" in shown
+    assert "Not scored: bad: damaged" in shown
+    with open(tmp_path / "ranking.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["source"] for row in rows] == ["b", "a", "bad"]
+    assert [row["rank"] for row in rows] == ["1", "2", ""]
+    assert float(rows[1]["leep_behind"]) < 0 < float(rows[1]["leep_behind_standard_error"])
+    assert float(rows[1]["parameters"]) == 1000
+    assert "damaged" in rows[2]["failure"]
+    held = json.loads((tmp_path / "ranking.json").read_text())
+    assert held["by"] == "leep"
+    assert held["sources"][0]["scores"]["leep"]["score"] == float(rows[0]["leep"])
+
+
+def test_score_of_predictions_and_of_named_arrays(tmp_path, capsys):
+    save(tmp_path)
+    labels = np.load(tmp_path / "labels.npy")
+    main(["score", str(tmp_path / "a.npy"), str(tmp_path / "labels.npy")])
+    shown = capsys.readouterr().out
+    value = leepjax.leep(np.load(tmp_path / "a.npy"), labels, num_classes=3)
+    assert f"leep   {value:.3f} ±" in " ".join(shown.split()).replace("leep ", "leep   ", 1)
+    for name in ("leep_gain", "nce", "neg_label_entropy *"):
+        assert name in shown
+    assert "h_score" not in shown  # there are no features
+    main(["score", str(tmp_path / "a.npz"), str(tmp_path / "labels.npy"), "--metrics", "leep"])
+    assert f"{value:.3f} ±" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["score", "logits.npy", "labels.npy"], "none could be scored: .*sum to 1.*--kind"),
+        (["score", "a.npy"], "labels: wanted some"),
+        (["score", "a.npy", "a.npy"], "labels: wanted integers"),
+        (["rank", "a.npz", "--labels", "labels.npy", "--metrics", "leap"], "metrics: wanted names"),
+        (["rank", "a.npz", "--labels", "labels.npy", "--output", "x.txt"], "output: wanted a .csv"),
+        (["rank", "a.npz", "--labels", "labels.npy", "--output", "no/x.csv"], "output: wanted"),
+        (["rank", "a.npz", "--labels", "labels.npy", "--top", "0"], "top: wanted"),
+        (["rank", "--labels", "labels.npy"], "sources: wanted at least one"),
+        (["rank", "a.npz", "--labels", "labels.npy", "--models", "m.csv"], "no column 'model'"),
+        (["rank", "a.npz", "--labels", "labels.npy", "--models", "n.csv"], "names of sources"),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments, message, tmp_path, monkeypatch):
+    save(tmp_path)
+    np.save(tmp_path / "logits.npy", np.load(tmp_path / "a.npz")["logits"])
+    (tmp_path / "m.csv").write_text("name,parameters\na,1\n")
+    (tmp_path / "n.csv").write_text("model,parameters\nc,1\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=f"^error: .*{message}") as caught:
+        main(arguments)
+    assert "\n" not in str(caught.value.code)
