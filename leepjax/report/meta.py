@@ -20,6 +20,7 @@ from leepjax.report.tables import Section, Sheet, format_estimate
 
 HEAD = "retrained head"  # the baseline, and its name in tables
 LEVELS = 5
+COLUMNS = 4  # of settings; five do not fit 112 characters
 # Okabe and Ito: safe for colour-blind readers.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 MARKERS = ("o-", "s--", "^:")  # one more for each round of colours
@@ -84,14 +85,18 @@ def gains_section(path: Path) -> Section:
 
 
 def side_by_side(settings: Mapping[str, Sequence[Correlation]]) -> Section:
-    """Pearson's r of every score, a column for each setting."""
-    by_score: dict[str, list[str]] = {}
-    for table in settings.values():
-        for row in table:
-            by_score.setdefault(row.score, []).append(format_estimate(row.estimates["pearson"]))
-    lines = [[f"{s} *" if s in NULLS else s, *cells] for s, cells in by_score.items()]
+    """Pearson's r of every score, a column for each setting, so many beside each other."""
+    names, sheets = list(settings), []
+    for start in range(0, len(names), COLUMNS):
+        shown = names[start : start + COLUMNS]
+        by_score: dict[str, list[str]] = {}
+        for name in shown:
+            for row in settings[name]:
+                by_score.setdefault(row.score, []).append(format_estimate(row.estimates["pearson"]))
+        lines = [[f"{s} *" if s in NULLS else s, *cells] for s, cells in by_score.items()]
+        sheets.append(Sheet(["score", *shown], lines))
     heading = "r [95 %] of scores of the source with the accuracy of each"
-    return Section(heading, [Sheet(["score", *settings], lines)], "* null.")
+    return Section(heading, sheets, "* null.")
 
 
 def accuracy_levels(
