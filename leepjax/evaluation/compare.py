@@ -39,7 +39,9 @@ def difference(
       correlation of x less that of other, in [-2, 2]; its interval from the two clustered ones and
       their correlation (Zou, Toward using confidence intervals to compare correlations,
       Psychological Methods 2007), and the two-sided p-value of equal correlations, Student's t of
-      the difference of the two Fisher z. Interval and p may disagree where p is close to .05.
+      the difference of the two Fisher z, which has its size with g - 1 degrees of freedom even
+      for the weighted tau (2 to 6 % where the two are equally good). Interval and p may disagree
+      where p is close to .05, for the weighted tau below it.
 
     Raises:
       ValueError: the lengths of the arguments differ; it names the argument.
@@ -75,7 +77,7 @@ def difference_of(found: Spread, i: int, j: int) -> Difference:
 
     low = value - reach(a.value - a.low, b.high - b.value)
     high = value + reach(a.high - a.value, b.value - b.low)
-    p = 2 * student.sf(z / error, found.freedom) if error > 0 else float(z == 0)
+    p = 2 * student.sf(z / error, found.clusters - 1) if error > 0 else float(z == 0)
     return Difference(value, max(float(low), -2.0), min(float(high), 2.0), float(p))
 
 
@@ -138,7 +140,8 @@ def needed(found: Estimate | Difference, clusters: int) -> float:
     Returns:
       the number with which a true effect of this size would be told from 0 at 5 % four times in
       five, if errors fall with the square root of the number; inf where it is 0, NaN where
-      undefined. An effect estimated from few clusters makes it a rough one.
+      undefined. An effect estimated from few clusters makes it a rough one; the wider interval of
+      a weighted tau, one that errs upwards.
 
     >>> needed(Estimate(0.4, 0.05, 0.66), clusters=30)
     44.0

@@ -17,8 +17,18 @@ The excess is taken off, in so far as tasks overlap little:
 The fourth power is the one number here that was chosen by simulation. Rows that nothing connects
 are clusters of their own. Where rows are crossed, such as models by targets, the V of both ways of
 clustering add, less that of single rows, which both contain; at least the larger (Cameron, Gelbach
-and Miller, JBES 2011). `benchmarks/coverage.py` prints the coverage of all this beside the usual
-intervals.
+and Miller, JBES 2011).
+
+Student's t with g - 1 degrees of freedom takes the z_(-c) for normal. The weighted tau is decided
+by the few rows at the top, so of its z_(-c) few are far from the mean, and V varies from sample to
+sample as that of few clusters does; of many rows it is smallest where the tau came out high. The
+variance of a variance of g values with excess kurtosis K is V^2 (2/(g - 1) + K/g), that of f
+degrees of freedom V^2 2/f (Satterthwaite 1946); hence, for the weighted tau,
+
+    1/f = 1/(g - 1) + max(K, 0)/(2 g),    K unbiased, of the z_(-c)
+
+Its mean over crossed parts of a table covers with g - 1. `benchmarks/coverage.py` prints the
+coverage of all this beside the usual intervals.
 """
 
 from typing import NamedTuple
@@ -26,7 +36,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
-from leepjax.evaluation.correlation import Statistic
+from leepjax.evaluation.correlation import Statistic, weighted_kendall
 
 Membership = np.ndarray | tuple[np.ndarray, ...] | None
 
@@ -45,13 +55,15 @@ class Spread(NamedTuple):
     Attributes:
       values: ``[s]`` the correlations.
       covariance: ``[s, s]`` of their arctanh; NaN where fewer than three clusters say anything.
-      freedom: degrees of freedom, the number of clusters less one.
+      clusters: how many of them count; where rows are crossed, of the way with the fewest.
+      freedom: ``[s]`` degrees of freedom of the intervals: clusters - 1, of a weighted tau fewer.
       deleted: ``[s, g]`` the correlations with one cluster left out; NaN where undefined.
     """
 
     values: np.ndarray
     covariance: np.ndarray
-    freedom: int
+    clusters: int
+    freedom: np.ndarray
     deleted: np.ndarray
 
 
@@ -96,13 +108,15 @@ def spread(
         if len(array) != n:
             raise ValueError(f"{name}: wanted {n} rows like x, got {len(array)}")
     values = _each(statistic, scores, y, np.ones((1, n)))[:, 0]
-    found, deleted, counts = [], [], []
+    top_heavy = getattr(statistic, "func", statistic) is weighted_kendall  # or a partial of it
+    found, deleted, counts, freedom = [], [], [], []
     for way in ways:
         without = _each(statistic, scores, y, ~way.T)
         z = _fisher(without, n)
         counted = np.isfinite(z).all(0) & way.any(0)
         found.append(_of_way(statistic, scores, y, way[:, counted], z[:, counted]))
         counts.append(int(counted.sum()))
+        freedom.append(_freedom(z[:, counted], top_heavy))
         deleted.append(without)
     covariance = found[0]
     if len(ways) > 1:
@@ -110,7 +124,8 @@ def spread(
         covariance = sum(found) - (len(ways) - 1) * common
         for one in found:
             covariance = _at_least(covariance, one)
-    return Spread(values, covariance, min(counts) - 1, np.concatenate(deleted, 1))
+    deleted = np.concatenate(deleted, 1)
+    return Spread(values, covariance, min(counts), np.min(freedom, 0), deleted)
 
 
 def interval(found: Spread, i: int) -> Estimate:
@@ -119,7 +134,7 @@ def interval(found: Spread, i: int) -> Estimate:
     variance = found.covariance[i, i]
     if not np.isfinite(variance) or not abs(value) < 1:
         return Estimate(value, np.nan, np.nan)
-    half = student.ppf(0.975, found.freedom) * np.sqrt(variance)
+    half = student.ppf(0.975, found.freedom[i]) * np.sqrt(variance)
     z = np.arctanh(value)
     return Estimate(value, float(np.tanh(z - half)), float(np.tanh(z + half)))
 
@@ -143,6 +158,19 @@ def _of_rows(statistic, scores, y):
     n = len(y)
     z = _fisher(_each(statistic, scores, y, ~np.eye(n, dtype=bool)), n)
     return _covariance(z[:, np.isfinite(z).all(0)])
+
+
+def _freedom(z, top_heavy):
+    """``[s]`` degrees of freedom of the variances of ``z [s, g]``."""
+    g = z.shape[1]
+    freedom = np.full(len(z), g - 1.0)
+    if not top_heavy or g < 4:  # of fewer no kurtosis
+        return freedom
+    away = z - z.mean(1, keepdims=True)
+    scale = away.std(1, keepdims=True)
+    biased = ((away / np.where(scale > 0, scale, 1)) ** 4).mean(1) - 3
+    kurtosis = (g - 1) / ((g - 2) * (g - 3)) * ((g + 1) * biased + 6)
+    return 1 / (1 / freedom + np.maximum(kurtosis, 0) / (2 * g))
 
 
 def _at_least(covariance, floor):

@@ -16,6 +16,9 @@ from leepjax.evaluation import (
     pearson,
     williams,
 )
+from leepjax.evaluation.compare import difference_of
+from leepjax.evaluation.correlation import STATISTICS
+from leepjax.evaluation.interval import interval, spread
 
 
 def draw(rng, n, r=(0.6, 0.3, 0.5)):
@@ -86,6 +89,31 @@ def test_coverage_at_thirty_rows(clusters):
         single += one.low <= 0.6 <= one.high
     assert 0.93 <= hits / 500 <= 0.99
     assert 0.93 <= single / 500 <= 0.99
+
+
+def test_coverage_of_a_weighted_tau_decided_by_few_of_many_rows():
+    """200 rows in 20 clusters; with g - 1 degrees of freedom it is .91 to .92.
+
+    600 repeats have a standard error of one point.
+    """
+    rng = np.random.default_rng(8)
+    of, statistic = np.arange(200) % 20, STATISTICS["weighted_tau:accuracy"]
+    intervals, values = [], []
+    for _ in range(600):
+        y, a, b = draw(rng, 200) + draw(rng, 20)[:, of]
+        found = spread(statistic, np.stack([a, b]), y, members(of))
+        values.append([*found.values, found.values[0] - found.values[1]])
+        intervals.append(
+            [interval(found, 0)[1:], interval(found, 1)[1:], difference_of(found, 0, 1)[1:3]]
+        )
+    low, high = np.moveaxis(intervals, 2, 0)
+    truth = np.mean(values, 0)
+    covered = ((low <= truth) & (truth <= high)).mean(0)
+    assert (covered >= 0.93).all()
+    assert (covered <= 0.985).all()
+    error = np.sqrt(np.array([1, -1]) @ found.covariance @ [1, -1])
+    t = abs(np.arctanh(found.values[0]) - np.arctanh(found.values[1])) / error
+    assert difference_of(found, 0, 1).p == pytest.approx(2 * student.sf(t, 19), rel=1e-9)
 
 
 def test_the_p_value_is_uniform_where_two_scores_are_equally_good():

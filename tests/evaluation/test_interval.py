@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import kurtosis
 from scipy.stats import t as student
 
 from leepjax.evaluation import (
@@ -13,6 +14,8 @@ from leepjax.evaluation import (
     pearson,
     spearman,
 )
+from leepjax.evaluation.correlation import STATISTICS
+from leepjax.evaluation.interval import interval, spread
 
 
 @pytest.mark.parametrize("statistic", [pearson, spearman, kendall])
@@ -103,6 +106,29 @@ def test_ranks_that_agree_in_all_rows_but_one_have_an_interval():
     perfect, _ = jackknife(kendall, x, x)
     assert perfect.value == 1
     assert np.isnan(perfect.low)
+
+
+@pytest.mark.parametrize("clusters", [8, 40])
+def test_the_weighted_tau_has_the_freedom_of_its_kurtosis(clusters):
+    rng = np.random.default_rng(6)
+    x, noise = rng.normal(size=(2, 40))
+    y, of = x + noise, np.arange(40) % clusters
+    statistic = STATISTICS["weighted_tau:score"]
+    estimate, deleted = jackknife(statistic, x, y, members(of))
+    z = np.arctanh(deleted)
+    excess = max(kurtosis(z, bias=False), 0)
+    freedom = 1 / (1 / (clusters - 1) + excess / (2 * clusters))
+    assert (freedom < clusters - 1) == (clusters == 40)  # 8 are too even to lose any
+    assert variance(estimate, freedom) == pytest.approx((clusters - 1) * np.var(z), rel=1e-9)
+    # Beside another score it is the same, and z that do not vary, of accuracy itself, do no harm.
+    both = spread(statistic, np.stack([x, y]), y, members(of))
+    assert both.freedom == pytest.approx([freedom, clusters - 1])
+    assert interval(both, 0) == estimate
+    of_rows = jackknife(statistic, x, y)[1]
+    by_row = 1 / (1 / 39 + max(kurtosis(np.arctanh(of_rows), bias=False), 0) / 80)
+    crossed = spread(statistic, x[None], y, (members(np.arange(40)), members(of)))
+    assert crossed.freedom == pytest.approx([min(freedom, by_row)])
+    assert crossed.clusters == clusters
 
 
 def test_undefined_where_it_cannot_be_computed():
