@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
+import torch  # pyright: ignore[reportMissingImports]
 from sklearn.datasets import load_digits
 
 NETWORKS = {"untrained": (64, 0), "short": (64, 60), "narrow": (8, 600), "wide": (256, 600)}
