@@ -170,7 +170,7 @@ def leep2020(weights_dir: Path, seed: int) -> list[Setting]:
                 **learners[learner],
             }
             settings.append(_transfer(f"{source}-{target}-{regime}-{learner}", **options))
-    options = {"source_data": "mini_imagenet", "target_data": "cifar100", "rotations": False}
+    options = {"source_data": "mini_imagenet", "target_data": "cifar100", "rotations": "no"}
     settings.append(_meta("mini_imagenet-cifar100-meta", algorithms=("mtl",), seed=seed, **options))
     return settings
 
