@@ -4,7 +4,7 @@ Images and weights are random: only their shapes count. All contenders start fro
 and see the same batches, so that they end with the same loss, but for rounding.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,8 +14,6 @@ from flax import nnx
 from rich.console import Console
 
 from experiments import _peers
-from experiments._benchmark_table import duration
-from experiments._timing import Timing, interleaved
 from leepjax.data import Bank, Dataset
 from leepjax.models import Preprocess, Source, make_network, make_source
 from leepjax.tasks import Tasks, sample_tasks
@@ -23,11 +21,8 @@ from leepjax.transfer import Recipe, fine_tune
 from leepjax.transfer.lanes import epoch_batches, make_lanes
 
 CLASSES, WAYS, SHOTS, BATCH, SIZE = 10, 5, 50, 25, 32
-HEADINGS = ("by", "images/s", "/ PyTorch", "time", "CPU time", "first call", "loss")
-NOTES = (
-    "images/s: of training; leepjax tests one image of each class besides, after every epoch.",
-    "/ PyTorch: times the rate of its fastest; the first call compiles.",
-)
+NOTES = ("Of training; leepjax tests one image of each class besides, after every epoch.",)
+UNIT = "images"
 
 
 class Problem(NamedTuple):
@@ -40,7 +35,7 @@ class Problem(NamedTuple):
     key: jax.Array
 
     @property
-    def images(self) -> int:
+    def amount(self) -> int:
         """How many images are trained on, each as often as there are epochs."""
         steps = WAYS * SHOTS // self.recipe.batch_size
         return len(self.tasks.classes) * self.recipe.epochs * steps * self.recipe.batch_size
@@ -64,7 +59,7 @@ def make_problem(num_tasks: int, epochs: int, seed: int) -> Problem:
 
 
 def contenders(
-    problem: Problem, strategies: Sequence[str], chunk: int | None, peers: bool, console: Console
+    problem: Problem, strategies: Sequence[str], peers: bool, console: Console, chunk: int | None
 ) -> dict[str, Callable[[], float]]:
     """Calls that fine-tune all tasks and return the mean loss of the last epoch, by name."""
     # Cores are devices: each trains a task of its own.
@@ -90,45 +85,6 @@ def _theirs(problem: Problem, console: Console) -> dict[str, Callable[[], float]
         epochs = [epoch_batches(lane, key, e, BATCH) for e in range(1, recipe.epochs + 1)]
         batches.append(tuple(np.concatenate(a) for a in zip(*epochs, strict=True)))
     return module.contenders(source, dataset.train.images, batches, WAYS, recipe)
-
-
-def measure(
-    problem: Problem, calls: Mapping[str, Any], repeats: int, console: Console
-) -> list[dict[str, Any]]:
-    """Time the calls in turn: a row for each that does not fail."""
-    timings, errors = interleaved(calls, repeats)
-    for name, error in errors.items():
-        console.print(f"{name}: left out ({error})", soft_wrap=True, markup=False)
-    if not timings:
-        raise ValueError("fine_tune: wanted at least one that runs; see above")
-    rates = {name: problem.images / timing.seconds for name, timing in timings.items()}
-    fastest = max((r for n, r in rates.items() if n.startswith("PyTorch")), default=float("nan"))
-    return [_row(name, timing, rates[name], fastest) for name, timing in timings.items()]
-
-
-def _row(name: str, timing: Timing, rate: float, fastest: float) -> dict[str, Any]:
-    return {
-        "by": name,
-        "images_per_second": rate,
-        "ratio": rate / fastest,
-        "seconds": timing.seconds,
-        "cpu_seconds": timing.cpu_seconds,
-        "loss": timing.value,
-        "fastest": min(timing.wall),
-        "slowest": max(timing.wall),
-        "first": timing.first,
-    }
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> list[Sequence[str]]:
-    """The headings, and a line of text for each row."""
-    lines: list[Sequence[str]] = [HEADINGS]
-    for row in rows:
-        seconds = [duration(row[name]) for name in ("seconds", "cpu_seconds", "first")]
-        ratio = f"{row['ratio']:.2f}".replace("nan", "?")
-        line = [row["by"], f"{row['images_per_second']:,.0f}", ratio, *seconds]
-        lines.append([*line, f"{row['loss']:.4g}"])
-    return lines
 
 
 def title(problem: Problem) -> str:

@@ -4,9 +4,9 @@ Images and weights are random: only their shapes count. All contenders start fro
 and see the same episodes; the loss of the first step says that they compute the same.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,18 +15,13 @@ from flax import nnx
 from rich.console import Console
 
 from experiments import _peers
-from experiments._benchmark_table import duration
-from experiments._timing import interleaved
 from leepjax.meta import Episodes, EpisodeShape, Meta, MetaLearner, MetaTraining, make_learner
 from leepjax.meta.train import MetaState, init_state, meta_update
 from leepjax.models import Conv4, Preprocess, make_source
 
 WAYS, QUERIES, SIZE, STEPS, RATE, META_STEPS = 5, 15, 28, 5, 0.1, 4
-HEADINGS = ("by", "meta-steps/s", "/ PyTorch", "time a step", "CPU time", "first call", "loss")
-NOTES = (
-    "/ PyTorch: times the rate of its fastest; first call: compiles, and takes the steps.",
-    "loss: of the first step.",
-)
+NOTES = (f"A call takes {META_STEPS} meta-steps, and loss is that of the first.",)
+UNIT = "steps"
 
 
 class Problem(NamedTuple):
@@ -38,6 +33,11 @@ class Problem(NamedTuple):
     batches: list[Episodes]
     preprocess: Preprocess
     width: int
+
+    @property
+    def amount(self) -> int:
+        """How many meta-steps a call takes."""
+        return len(self.batches)
 
 
 def make_problem(tasks: int, shots: int, width: int, seed: int) -> Problem:
@@ -107,42 +107,6 @@ def _theirs(problem: Problem, console: Console) -> dict[str, Callable[[], float]
     rate = problem.training.learning_rate
     calls = module.contenders(nested, arrays, STEPS, RATE, rate, META_STEPS)
     return {name: lambda call=call: call()[0] for name, call in calls.items()}
-
-
-def measure(calls: Mapping[str, Any], repeats: int, console: Console) -> list[dict[str, Any]]:
-    """Time the calls in turn: a row for each that does not fail."""
-    timings, errors = interleaved(calls, repeats)
-    for name, error in errors.items():
-        console.print(f"{name}: left out ({error})", soft_wrap=True, markup=False)
-    if not timings:
-        raise ValueError("meta: wanted at least one that runs; see above")
-    rates = {name: META_STEPS / timing.seconds for name, timing in timings.items()}
-    fastest = max((r for n, r in rates.items() if n.startswith("PyTorch")), default=float("nan"))
-    return [
-        {
-            "by": name,
-            "steps_per_second": rates[name],
-            "ratio": rates[name] / fastest,
-            "seconds": timing.seconds / META_STEPS,
-            "cpu_seconds": timing.cpu_seconds / META_STEPS,
-            "loss": timing.value,
-            "fastest": min(timing.wall) / META_STEPS,
-            "slowest": max(timing.wall) / META_STEPS,
-            "first": timing.first,
-        }
-        for name, timing in timings.items()
-    ]
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> list[Sequence[str]]:
-    """The headings, and a line of text for each row."""
-    lines: list[Sequence[str]] = [HEADINGS]
-    for row in rows:
-        seconds = [duration(row[name]) for name in ("seconds", "cpu_seconds", "first")]
-        ratio = f"{row['ratio']:.2f}".replace("nan", "?")
-        rate = f"{row['steps_per_second']:.2f}"
-        lines.append([row["by"], rate, ratio, *seconds, f"{row['loss']:.6f}"])
-    return lines
 
 
 def title(problem: Problem) -> str:

@@ -39,6 +39,7 @@ from experiments import (
     _benchmark_fine_tune,
     _benchmark_meta,
     _benchmark_table,
+    _benchmark_training,
     _memory,
     _numpy_peers,
     _peers,
@@ -102,41 +103,28 @@ class Config:
 
 def run(config: Config, console: Console) -> Path:
     """Time everything, print the table, write it as CSV and Markdown; return its directory."""
-    kinds = {"metrics": _run_metrics, "fine_tune": _run_fine_tune, "meta": _run_meta}
-    return kinds[config.benchmark](config, console)
+    return (_run_metrics if config.benchmark == "metrics" else _run_training)(config, console)
 
 
-def _run_meta(config: Config, console: Console) -> Path:
-    problem = _benchmark_meta.make_problem(
-        config.tasks or 8, config.shots, config.width, config.seed
-    )
-    title = f"{_benchmark_meta.title(problem)}; {_conditions(config)}"
-    console.print(title, soft_wrap=True)
-    calls = _benchmark_meta.contenders(problem, config.strategies, config.peers, console)
+def _run_training(config: Config, console: Console) -> Path:
     with report.open_run(
         "benchmark", config, output_dir=config.output_dir, overwrite=True
     ) as study:
-        rows = _benchmark_meta.measure(calls, config.repeats, console)
-        table, notes = _benchmark_meta.table(rows), _benchmark_meta.NOTES
-        study.write_table("benchmark", rows)
-        _benchmark_table.write_markdown(study.path / "benchmark.md", title, table, notes, names=1)
-    _benchmark_table.print_table(table, console, names=1)
-    console.print("\n".join([*notes, str(study.final)]), soft_wrap=True)
-    return study.final
-
-
-def _run_fine_tune(config: Config, console: Console) -> Path:
-    with report.open_run(
-        "benchmark", config, output_dir=config.output_dir, overwrite=True
-    ) as study:
-        problem = _benchmark_fine_tune.make_problem(config.tasks or 4, config.epochs, config.seed)
-        title = f"{_benchmark_fine_tune.title(problem)}; {_conditions(config)}"
+        if config.benchmark == "meta":
+            module, tasks = _benchmark_meta, config.tasks or 8
+            problem = module.make_problem(tasks, config.shots, config.width, config.seed)
+            options = {}
+        else:
+            module, tasks = _benchmark_fine_tune, config.tasks or 4
+            problem = module.make_problem(tasks, config.epochs, config.seed)
+            options = {"chunk": config.chunk}
+        title = f"{module.title(problem)}; {_conditions(config)}"
         console.print(title, soft_wrap=True)
-        calls = _benchmark_fine_tune.contenders(
-            problem, config.strategies, config.chunk, config.peers, console
-        )
-        rows = _benchmark_fine_tune.measure(problem, calls, config.repeats, console)
-        table, notes = _benchmark_fine_tune.table(rows), _benchmark_fine_tune.NOTES
+        calls = module.contenders(problem, config.strategies, config.peers, console, **options)
+        work = module.UNIT, problem.amount
+        rows = _benchmark_training.measure(calls, *work, config.repeats, console)
+        table = _benchmark_training.table(rows, module.UNIT)
+        notes = [*module.NOTES, _benchmark_training.NOTE]
         study.write_table("benchmark", rows)
         _benchmark_table.write_markdown(study.path / "benchmark.md", title, table, notes, names=1)
     _benchmark_table.print_table(table, console, names=1)

@@ -9,7 +9,7 @@ script, with 1 and with 5 labelled images of each; and holds scores of the class
 labelled images against the accuracy reached, beside that of its retrained head. On real data:
 
     python -m experiments.meta_transfer \
-        --source-data omniglot:small1 --target-data omniglot:small2 \
+        --source-data omniglot:small1 --target-data omniglot:small2 --across --test-shots 6 \
         --algorithms maml anil meta_sgd mtl protonet ridge
 
 The hyper-parameters of the default were chosen on three scripts that its tasks are not drawn from,
@@ -187,7 +187,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     for name in config.algorithms:
         learner, meta = trained(name, config, source, source_data, trainings[name])
         queries = tasks[config.shots[0]].test.where.shape[1]
-        notes[name] = f"{queries} together (transductive)" if learner.transductive else "alone"
+        notes[name] = f"{queries} together" if learner.transductive else "alone"
         for shots, drawn in tasks.items():
             result: AdaptationResult = adapt_tasks(learner, meta, target, drawn)
             settings[f"{name}-{shots}"] = drawn, scores[shots], result

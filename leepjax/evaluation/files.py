@@ -184,6 +184,8 @@ def _numpy_said(error: Exception) -> str:
             "holds an array of objects, which is a pickle and is not opened; save numbers, rows "
             "of one length: np.stack(rows)"
         )
+    if isinstance(error, MemoryError):
+        return f"does not fit in memory, or is damaged ({_line(error)})"
     return str(error) if "not opened" in str(error) else f"damaged ({_line(error)})"
 
 

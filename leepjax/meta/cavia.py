@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from leepjax.meta.inner import check_rate, check_steps, descend
-from leepjax.meta.learner import Meta, MetaLearner, cross_entropy, query_loss
-from leepjax.meta.network import body, feature_function, fresh_head, linear
+from leepjax.meta.learner import Meta, MetaLearner, assemble, cross_entropy
+from leepjax.meta.network import body, feature_function, fresh_head, linear, pixels
 from leepjax.models import Source
 
 
@@ -58,9 +58,6 @@ def cavia(
         head = fresh_head(head_key, source, ways)
         return Meta({"body": body(source.params), "head": head, "film": film}, source.rest)
 
-    def embed(meta: Meta, images: jax.Array) -> jax.Array:
-        return source.preprocess(images)
-
     def predict(meta: Meta, adapted: jax.Array, x: jax.Array) -> jax.Array:
         gamma, delta = jnp.split(adapted @ meta.params["film"], 2)
         norm = meta.params["body"][layer]
@@ -76,22 +73,18 @@ def cavia(
         start = jnp.zeros(context, film.dtype)
         return descend(support_loss, start, jnp.full(1, rate, film.dtype), steps)[0]
 
-    return MetaLearner(
+    return assemble(
+        "cavia",
+        source,
+        ways,
         init,
-        embed,
+        pixels(source),
         adapt,
         predict,
-        query_loss(adapt, predict),
         whole_network=True,
-        transductive=batch_norm == "batch",
-        identity={
-            "name": "cavia",
-            "steps": steps,
-            "rate": rate,
-            "context": context,
-            "layer": layer,
-            "batch_norm": batch_norm,
-            "ways": ways,
-            "source": source.digest,
-        },
+        batch_norm=batch_norm,
+        steps=steps,
+        rate=rate,
+        context=context,
+        layer=layer,
     )

@@ -25,8 +25,16 @@ import jax
 import jax.numpy as jnp
 
 from leepjax.meta.inner import check_rate, check_steps, descend
-from leepjax.meta.learner import Meta, MetaLearner, cross_entropy
-from leepjax.meta.network import body, class_means, feature_function, fresh_head, linear
+from leepjax.meta.learner import Meta, MetaLearner, assemble, cross_entropy
+from leepjax.meta.network import (
+    body,
+    class_means,
+    embedding,
+    feature_function,
+    fresh_head,
+    linear,
+    pixels,
+)
 from leepjax.models import Source
 
 ADAPTS = ("network", "head", "body")
@@ -95,10 +103,6 @@ def gradient_learner(
             params["rates"] = jax.tree.map(lambda a: jnp.full(shape(a), rate, a.dtype), moved)
         return Meta(params, source.rest)
 
-    def embed(meta: Meta, images: jax.Array) -> jax.Array:
-        x = source.preprocess(images)
-        return features(meta.params["body"], meta.fixed, x) if over_features else x
-
     def featurise(meta: Meta, at: Any, x: jax.Array) -> jax.Array:
         return x if over_features else features(at["body"], meta.fixed, x)
 
@@ -155,15 +159,22 @@ def gradient_learner(
         early = jnp.maximum(0.0, 1 - progress / MULTI_STEP_SHARE) / steps
         return early * losses[:-1].sum() + (1 - (steps - 1) * early) * losses[-1], logits
 
-    options = {"adapts": adapts, "steps": steps, "rate": rate, "rates": rates, "order": order}
-    options |= {"multi_step": multi_step, "head": head, "batch_norm": batch_norm, "ways": ways}
-    return MetaLearner(
+    return assemble(
+        name,
+        source,
+        ways,
         init,
-        embed,
+        embedding(source, features) if over_features else pixels(source),
         adapt,
         predict,
         loss,
         whole_network=not over_features,
-        transductive=batch_norm == "batch",
-        identity={"name": name, **options, "source": source.digest},
+        batch_norm=batch_norm,
+        adapts=adapts,
+        steps=steps,
+        rate=rate,
+        rates=rates,
+        order=order,
+        multi_step=multi_step,
+        head=head,
     )

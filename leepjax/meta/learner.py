@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from leepjax.meta.episodes import Episodes
+from leepjax.models import Source
 
 
 class Meta(NamedTuple):
@@ -68,6 +69,44 @@ class MetaLearner(NamedTuple):
         return self.identity["ways"]
 
 
+def assemble(
+    name: str,
+    source: Source,
+    ways: int,
+    init: Callable[..., Any],
+    embed: Callable[..., Any],
+    adapt: Callable[..., Any],
+    predict: Callable[..., Any],
+    loss: Callable[..., Any] | None = None,
+    *,
+    whole_network: bool,
+    batch_norm: str,
+    **options: Any,
+) -> MetaLearner:
+    """A ``MetaLearner`` of its functions.
+
+    Without a ``loss`` of its own it is the cross-entropy of the queries after adapting. ``options``
+    are those of its factory, for the identity.
+    """
+
+    def query_loss(meta, support, support_labels, query, query_labels, progress):
+        del progress
+        logits = predict(meta, adapt(meta, support, support_labels), query)
+        return cross_entropy(logits, query_labels), logits
+
+    identity = {"name": name, "ways": ways, "source": source.digest, "batch_norm": batch_norm}
+    return MetaLearner(
+        init,
+        embed,
+        adapt,
+        predict,
+        loss or query_loss,
+        whole_network,
+        batch_norm == "batch",
+        identity | options,
+    )
+
+
 class EpisodeInfo(NamedTuple):
     """How the model that was adapted to an episode does on its queries.
 
@@ -83,17 +122,6 @@ class EpisodeInfo(NamedTuple):
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Mean cross-entropy in nats."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-
-def query_loss(adapt: Callable[..., Any], predict: Callable[..., Any]) -> Callable[..., Any]:
-    """``MetaLearner.loss`` of most learners: cross-entropy of the queries after adapting."""
-
-    def loss(meta, support, support_labels, query, query_labels, progress):
-        del progress
-        logits = predict(meta, adapt(meta, support, support_labels), query)
-        return cross_entropy(logits, query_labels), logits
-
-    return loss
 
 
 def one_by_one(learner: MetaLearner) -> bool:

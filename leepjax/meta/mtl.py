@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from leepjax.meta.inner import check_steps, descend
-from leepjax.meta.learner import Meta, MetaLearner, cross_entropy, query_loss
+from leepjax.meta.learner import Meta, MetaLearner, assemble, cross_entropy
 from leepjax.meta.network import body, feature_function, fresh_head, linear
 from leepjax.meta.units import in_units, task_units
 from leepjax.models import Source
@@ -69,15 +69,17 @@ def mtl(source: Source, ways: int, *, steps: int = 20) -> MetaLearner:
         units, head = adapted
         return linear(head, in_units(units, x))
 
-    return MetaLearner(
+    return assemble(
+        "mtl",
+        source,
+        ways,
         init,
         embed,
         adapt,
         predict,
-        query_loss(adapt, predict),
         whole_network=False,
-        transductive=False,
-        identity={"name": "mtl", "steps": steps, "ways": ways, "source": source.digest},
+        batch_norm="frozen",
+        steps=steps,
     )
 
 

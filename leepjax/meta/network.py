@@ -50,6 +50,20 @@ def feature_function(source: Source, batch_norm: str, *, in_loop: bool) -> Featu
     return features
 
 
+def embedding(source: Source, features: Features) -> Callable[[Any, jax.Array], jax.Array]:
+    """``MetaLearner.embed`` of learners of features: those by the body that is meta-learnt."""
+
+    def embed(meta: Any, images: jax.Array) -> jax.Array:
+        return features(meta.params["body"], meta.fixed, source.preprocess(images))
+
+    return embed
+
+
+def pixels(source: Source) -> Callable[[Any, jax.Array], jax.Array]:
+    """``MetaLearner.embed`` where the whole network adapts: the preprocessed images."""
+    return lambda meta, images: source.preprocess(images)
+
+
 def body(params: Any) -> Any:
     """The parameters without the head."""
     return {name: value for name, value in params.items() if name != "head"}

@@ -6,8 +6,8 @@ J. Snell, K. Swersky, R. Zemel: Prototypical Networks for Few-shot Learning, Neu
 import jax
 import jax.numpy as jnp
 
-from leepjax.meta.learner import Meta, MetaLearner, query_loss
-from leepjax.meta.network import body, class_means, feature_function
+from leepjax.meta.learner import Meta, MetaLearner, assemble
+from leepjax.meta.network import body, class_means, embedding, feature_function
 from leepjax.models import Source
 
 
@@ -29,27 +29,20 @@ def protonet(source: Source, ways: int, *, batch_norm: str = "frozen") -> MetaLe
         del key  # nothing is drawn: the source's parameters
         return Meta({"body": body(source.params)}, source.rest)
 
-    def embed(meta: Meta, images: jax.Array) -> jax.Array:
-        return features(meta.params["body"], meta.fixed, source.preprocess(images))
-
     def adapt(meta: Meta, x: jax.Array, labels: jax.Array) -> jax.Array:
         return class_means(x, labels, ways)
 
     def predict(meta: Meta, adapted: jax.Array, x: jax.Array) -> jax.Array:
         return -jnp.sum((x[:, None] - adapted) ** 2, -1)
 
-    return MetaLearner(
+    return assemble(
+        "protonet",
+        source,
+        ways,
         init,
-        embed,
+        embedding(source, features),
         adapt,
         predict,
-        query_loss(adapt, predict),
         whole_network=False,
-        transductive=batch_norm == "batch",
-        identity={
-            "name": "protonet",
-            "batch_norm": batch_norm,
-            "ways": ways,
-            "source": source.digest,
-        },
+        batch_norm=batch_norm,
     )

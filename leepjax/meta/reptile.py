@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from leepjax.meta.inner import check_rate, check_steps, descend
-from leepjax.meta.learner import Meta, MetaLearner, cross_entropy
-from leepjax.meta.network import body, feature_function, fresh_head, linear
+from leepjax.meta.learner import Meta, MetaLearner, assemble, cross_entropy
+from leepjax.meta.network import body, feature_function, fresh_head, linear, pixels
 from leepjax.models import Source
 
 
@@ -43,9 +43,6 @@ def reptile(
             {"body": body(source.params), "head": fresh_head(key, source, ways)}, source.rest
         )
 
-    def embed(meta: Meta, images: jax.Array) -> jax.Array:
-        return source.preprocess(images)
-
     def predict(meta: Meta, adapted: Any, x: jax.Array) -> jax.Array:
         return linear(adapted["head"], features(adapted["body"], meta.fixed, x))
 
@@ -65,20 +62,17 @@ def reptile(
         logits = jax.lax.stop_gradient(predict(meta, adapt(meta, support, support_labels), query))
         return jnp.sum(jnp.stack(jax.tree.leaves(apart))), logits
 
-    return MetaLearner(
+    return assemble(
+        "reptile",
+        source,
+        ways,
         init,
-        embed,
+        pixels(source),
         adapt,
         predict,
         loss,
         whole_network=True,
-        transductive=batch_norm == "batch",
-        identity={
-            "name": "reptile",
-            "steps": steps,
-            "rate": rate,
-            "batch_norm": batch_norm,
-            "ways": ways,
-            "source": source.digest,
-        },
+        batch_norm=batch_norm,
+        steps=steps,
+        rate=rate,
     )

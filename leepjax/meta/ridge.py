@@ -17,8 +17,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from leepjax.meta.learner import Meta, MetaLearner, query_loss
-from leepjax.meta.network import body, feature_function
+from leepjax.meta.learner import Meta, MetaLearner, assemble
+from leepjax.meta.network import body, embedding, feature_function
 from leepjax.meta.units import in_units, task_units
 from leepjax.models import Source
 
@@ -44,9 +44,6 @@ def ridge(source: Source, ways: int, *, batch_norm: str = "frozen") -> MetaLearn
         scalars = {name: jnp.asarray(value, dtype) for name, value in constants.items()}
         return Meta({"body": body(source.params), **scalars}, source.rest)
 
-    def embed(meta: Meta, images: jax.Array) -> jax.Array:
-        return features(meta.params["body"], meta.fixed, source.preprocess(images))
-
     def adapt(meta: Meta, x: jax.Array, labels: jax.Array) -> Any:
         units = task_units(x)
         x = _with_ones(in_units(units, x))
@@ -59,20 +56,16 @@ def ridge(source: Source, ways: int, *, batch_norm: str = "frozen") -> MetaLearn
         units, kernel = adapted
         return jnp.exp(meta.params["log_alpha"]) * _with_ones(in_units(units, x)) @ kernel
 
-    return MetaLearner(
+    return assemble(
+        "ridge",
+        source,
+        ways,
         init,
-        embed,
+        embedding(source, features),
         adapt,
         predict,
-        query_loss(adapt, predict),
         whole_network=False,
-        transductive=batch_norm == "batch",
-        identity={
-            "name": "ridge",
-            "batch_norm": batch_norm,
-            "ways": ways,
-            "source": source.digest,
-        },
+        batch_norm=batch_norm,
     )
 
 

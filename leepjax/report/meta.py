@@ -79,7 +79,8 @@ def gains_section(path: Path) -> Section:
         f"{rows[0]['tasks']} tasks for each number of shots, the same for all learners, of one "
         "source and one meta-training. ±: 95 % over tasks as if independent, as the field prints "
         "it; for others: 95 % for tasks of other groups (scripts, alphabets), or of other classes "
-        "where tasks are not drawn within groups."
+        "where tasks are not drawn within groups. Judged together: normalised by all queries of "
+        "the task, so that each prediction depends on the others (transductive)."
     )
     return Section("What learners that learnt to adapt reach", [Sheet(headings, lines)], text)
 

@@ -91,15 +91,16 @@ def test_coverage_at_thirty_rows(clusters):
     assert 0.93 <= single / 500 <= 0.99
 
 
+@pytest.mark.slow
 def test_coverage_of_a_weighted_tau_decided_by_few_of_many_rows():
     """200 rows in 20 clusters; with g - 1 degrees of freedom it is .91 to .92.
 
-    600 repeats have a standard error of one point.
+    4,000 repeats have a standard error of a third of a point.
     """
-    rng = np.random.default_rng(8)
+    rng = np.random.default_rng(0)
     of, statistic = np.arange(200) % 20, STATISTICS["weighted_tau:accuracy"]
     intervals, values = [], []
-    for _ in range(600):
+    for _ in range(4000):
         y, a, b = draw(rng, 200) + draw(rng, 20)[:, of]
         found = spread(statistic, np.stack([a, b]), y, members(of))
         values.append([*found.values, found.values[0] - found.values[1]])
