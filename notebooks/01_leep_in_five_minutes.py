@@ -91,6 +91,7 @@ from leepjax.models import TrainConfig, accuracy
 from leepjax.report import print_correlations, scatter, verdict
 
 plt.rcParams.update({"figure.dpi": 90, "axes.spines.top": False, "axes.spines.right": False})
+plt.switch_backend(plt.get_backend())  # only then do cells show the figures that they end with
 
 # %% [markdown]
 # ## A source model
@@ -247,7 +248,7 @@ plt.show()
 
 # %%
 tasks = sample_tasks(jax.random.key(0), greek, num_tasks=12 if SMALL else 60, ways=c, shots=20)
-metrics = ("leep", "nce", "knn", "linear_probe")
+metrics = ("leep", "knn", "linear_probe")
 scores = score_tasks(*outputs, tasks, metrics=metrics)
 heads = retrain_head(outputs.features, extract(source, greek.test).features, tasks)
 table = correlate(
@@ -260,8 +261,7 @@ table = correlate(
 print_correlations(f"{len(heads.accuracy)} tasks", table, Console(width=112))
 
 # %%
-shown = [row for row in table if row.score in ("leep", "knn")]
-scatter(None, verdict(shown), scores, heads.accuracy, shown)
+scatter(None, verdict(table), scores, heads.accuracy, table)
 
 # %% [markdown]
 # LEEP says something about transfer: its interval, which knows that tasks share letters, is above
