@@ -85,8 +85,14 @@ from leepjax import (
 )
 from leepjax.evaluation import NULLS, in_levels, members
 from leepjax.models import TrainConfig, accuracy
-from leepjax.report import draw_levels, print_correlations, print_levels, scatter, verdict
-from leepjax.report.levels import finding
+from leepjax.report import (
+    draw_levels,
+    finding,
+    print_correlations,
+    print_levels,
+    scatter,
+    verdict,
+)
 
 plt.rcParams.update({"figure.dpi": 90, "axes.spines.top": False, "axes.spines.right": False})
 plt.switch_backend(plt.get_backend())  # only then do cells show the figures that they end with
