@@ -28,6 +28,7 @@
 import importlib.metadata
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +50,7 @@ kept = []
 for name, least in LEAST.items():
     if importlib.util.find_spec(name):
         have = importlib.metadata.version(name)
-        if tuple(int(part) for part in have.split(".")[:3]) < least:
+        if tuple(map(int, re.findall(r"\d+", have)[:3])) < least:
             wanted = ".".join(map(str, least))
             remedy = f'Run: pip install --upgrade "{name}>={wanted}", restart the runtime'
             stop(f"{name} {wanted} or newer is wanted, this is {have}", remedy)
@@ -121,7 +122,8 @@ print(f"{len(source.class_names)} classes, {accuracy(source, turned.test):.2f} r
 # queries: would you know?
 
 # %%
-target = load("glyphs:georgian+lao+arrows+syllabics+braille+maths+arabic+tifinagh+ogham")
+SCRIPTS = "georgian+lao+arrows+syllabics+braille+maths+arabic+tifinagh+ogham"
+target = load("glyphs:lao+tifinagh+ogham" if SMALL else f"glyphs:{SCRIPTS}")
 SHOTS = (1, 5)
 tasks = {
     shots: sample_tasks(

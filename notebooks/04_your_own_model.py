@@ -26,6 +26,7 @@
 import importlib.metadata
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +48,7 @@ kept = []
 for name, least in LEAST.items():
     if importlib.util.find_spec(name):
         have = importlib.metadata.version(name)
-        if tuple(int(part) for part in have.split(".")[:3]) < least:
+        if tuple(map(int, re.findall(r"\d+", have)[:3])) < least:
             wanted = ".".join(map(str, least))
             remedy = f'Run: pip install --upgrade "{name}>={wanted}", restart the runtime'
             stop(f"{name} {wanted} or newer is wanted, this is {have}", remedy)
@@ -146,9 +147,9 @@ def train(width, steps):
     return {"features": np.asarray(features), "logits": np.asarray(logits)}
 
 
-models["flax, wide"] = train(width=64, steps=20 if SMALL else 300)
-models["flax, narrow"] = train(width=8, steps=20 if SMALL else 300)
-models["flax, untrained"] = train(width=64, steps=0)
+models["flax wide"] = train(width=64, steps=20 if SMALL else 300)
+models["flax narrow"] = train(width=8, steps=20 if SMALL else 300)
+models["flax untrained"] = train(width=64, steps=0)
 
 # %% [markdown]
 # To fine-tune such a network on tasks too, make it a `Source`: `leepjax.models.make_source`.
@@ -197,19 +198,19 @@ ranking.plot()
 # the samples that its table was fitted on; `cross_fitted_leep` is not.
 
 # %%
-probs = jax.nn.softmax(models["flax, wide"]["logits"])
+probs = jax.nn.softmax(models["flax wide"]["logits"])
 of_leep = uncertainty.influence(leep, probs, labels, num_classes=5)
 print(f"LEEP {of_leep.score:.3f} ± {of_leep.standard_error:.3f}")
 halves = uncertainty.subsample(
     jax.random.key(0),
     knn,
-    models["flax, wide"]["features"],
+    models["flax wide"]["features"],
     labels,
     num_replicates=20 if SMALL else 200,
     num_classes=5,
 )
 print(
-    f"knn  {knn(models['flax, wide']['features'], labels, num_classes=5):.3f} ± {halves.std():.3f}"
+    f"knn  {knn(models['flax wide']['features'], labels, num_classes=5):.3f} ± {halves.std():.3f}"
 )
 held_out = cross_fitted_leep(probs, labels, num_classes=5)
 print(f"LEEP on samples that its table has not seen: {held_out:.3f}")
@@ -219,7 +220,7 @@ print(f"LEEP on samples that its table has not seen: {held_out:.3f}")
 # images are hard for both.
 
 # %%
-narrow = jax.nn.softmax(models["flax, narrow"]["logits"])
+narrow = jax.nn.softmax(models["flax narrow"]["logits"])
 both = [of_leep, uncertainty.influence(leep, narrow, labels, num_classes=5)]
 covariance = uncertainty.covariance(both)
 apart = np.sqrt(covariance[0, 0] + covariance[1, 1])
@@ -281,4 +282,4 @@ with tempfile.TemporaryDirectory() as folder:
     done = subprocess.run(command, env=alone, capture_output=True, text=True, check=True)
 found = json.loads(done.stdout)
 print(f"{found['score']:.4f} on four devices, with {found['sizes']} samples each, padding included")
-assert abs(found["score"] - value) < 1e-5
+assert abs(found["score"] - value) < 1e-4
