@@ -23,7 +23,7 @@ LEVELS = 5
 COLUMNS = 4  # of settings; five do not fit 112 characters
 # Okabe and Ito: safe for colour-blind readers.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
-STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 MARKERS = ("o-", "s--", "^:")  # one more for each round of colours
 
 
