@@ -194,7 +194,7 @@ class Ranking:
         return shown.draw(self)
 
     def __str__(self) -> str:
-        console = Console(width=100, no_color=True, force_terminal=False)
+        console = Console(width=100, no_color=True, force_terminal=False, force_jupyter=False)
         with console.capture() as captured:
             console.print(self)
         return "\n".join(line.rstrip() for line in captured.get().splitlines())

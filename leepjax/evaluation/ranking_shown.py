@@ -131,6 +131,7 @@ def draw(ranking: Ranking) -> Figure:
         axis.set_title(_starred(name), fontsize=9)
         axis.set_yticks(places, [r.names[i] for i in r.order], fontsize=8)
         axis.tick_params(axis="x", labelsize=7)
+        axis.locator_params(axis="x", nbins=5)  # more overlap
     for axis in axes[len(shown) :]:
         axis.remove()
     figure.supxlabel("behind the best, with 95 % intervals on the same samples", fontsize=8)

@@ -16,18 +16,19 @@ POINTS, LINE = "#0072B2", "#D55E00"  # Okabe and Ito: safe for colour-blind read
 
 
 def scatter(
-    path: Path,
+    path: Path | None,
     title: str,
     scores: Mapping[str, np.ndarray],
     accuracy: np.ndarray,
     table: Sequence[Correlation],
-) -> None:
+) -> Figure:
     """Draw one panel a score: tasks as points, least-squares line, its 95 % band, r in the title.
 
     The band is the usual one for independent tasks; r's interval clusters.
 
     Args:
-      path: where to; the suffix names the format (``.svg``, ``.png``).
+      path: where to; the suffix names the format (``.svg``, ``.png``); None: nowhere, as in a
+        notebook, which shows the figure that is returned.
       title: of the whole figure.
       scores: ``{name: [t]}``.
       accuracy: ``[t]``.
@@ -57,7 +58,9 @@ def scatter(
             axis.set_ylabel("test accuracy")
         for axis in axes[len(table) :]:
             axis.remove()
-        figure.savefig(path, dpi=150)
+        if path is not None:
+            figure.savefig(path, dpi=150)
+    return figure
 
 
 def _fit(axis, x, y):

@@ -106,11 +106,11 @@ def finding(levels: Sequence[Level], score: str) -> str:
     return text if apart else f"{text}; the intervals overlap"
 
 
-def draw_levels(path: Path, title: str, score: str, levels: Sequence[Level]) -> None:
+def draw_levels(path: Path | None, title: str, score: str, levels: Sequence[Level]) -> Figure:
     """Draw one line for each level, with the 95 % bands of the lowest and the highest.
 
     Args:
-      path: where to; the suffix names the format.
+      path: where to; the suffix names the format; None: nowhere, the figure is returned.
       title: what the figure finds.
       score: name of the score that the levels are of.
       levels: lowest first; their means are accuracy differences after 0, 1, ... epochs.
@@ -138,4 +138,6 @@ def draw_levels(path: Path, title: str, score: str, levels: Sequence[Level]) -> 
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles, labels = axis.get_legend_handles_labels()
         axis.legend(handles[::-1], labels[::-1], frameon=False, fontsize=8)
-        figure.savefig(path, dpi=150)
+        if path is not None:
+            figure.savefig(path, dpi=150)
+    return figure

@@ -23,6 +23,7 @@ LEVELS = 5
 COLUMNS = 4  # of settings; five do not fit 112 characters
 # Okabe and Ito: safe for colour-blind readers.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 MARKERS = ("o-", "s--", "^:")  # one more for each round of colours
 
 
@@ -131,13 +132,18 @@ def level_rows(score: str, shots: int, levels: Mapping[str, Sequence[Level]]) ->
 
 
 def draw_accuracy_levels(path: Path) -> None:
-    """Draw ``accuracy_levels.png`` and ``.svg`` of a run directory: a panel for each shot count."""
-    rows = read_table(path / "accuracy_levels.csv")
+    """Draw ``accuracy_levels.png`` and ``.svg`` of a run directory."""
+    with matplotlib.rc_context(STYLE):
+        figure = plot_accuracy_levels(read_table(path / "accuracy_levels.csv"))
+        for suffix in ("png", "svg"):
+            figure.savefig(path / f"accuracy_levels.{suffix}", dpi=150)
+
+
+def plot_accuracy_levels(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """The figure of rows as of :func:`level_rows`: a panel for each shot count."""
     panels = sorted({int(row["shots"]) for row in rows})
     score = rows[0]["score"]
-    with matplotlib.rc_context(
-        {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-    ):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(1.2 + 3.6 * len(panels), 3.6), layout="constrained")
         figure.suptitle("\n".join(wrap(_finding(rows), 40 * len(panels))), fontweight="bold")
         axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
@@ -160,11 +166,10 @@ def draw_accuracy_levels(path: Path) -> None:
             axis.set_title(f"{shots} shot{'s' if shots > 1 else ''}", fontsize=9)
         axes[0].set_ylabel("test accuracy (95 %, clustered)")
         axes[-1].legend(frameon=False, fontsize=8, loc="lower right")
-        for suffix in ("png", "svg"):
-            figure.savefig(path / f"accuracy_levels.{suffix}", dpi=150)
+    return figure
 
 
-def _finding(rows: Sequence[Mapping[str, str]]) -> str:
+def _finding(rows: Sequence[Mapping[str, Any]]) -> str:
     """What the levels show, in words, of the learner that reaches most at the most shots."""
     most = max(int(row["shots"]) for row in rows)
     here = [row for row in rows if int(row["shots"]) == most]

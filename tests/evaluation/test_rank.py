@@ -158,6 +158,13 @@ def test_it_is_shown_in_words_and_tables(ranking):
     assert "No interval: knn, linear_probe" in text
 
 
+def test_text_is_plain_in_a_notebook_too(ranking, monkeypatch):
+    expected = str(ranking)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert str(ranking) == expected
+    assert "\x1b" not in expected
+
+
 def test_to_dict_is_json_and_plot_has_a_panel_for_each_score(ranking, tmp_path):
     plain = json.loads(json.dumps(ranking.to_dict(), allow_nan=False))
     assert [s["source"] for s in plain["sources"]] == list(ranking.best)

@@ -1,0 +1,64 @@
+"""Figures are drawn to files, or handed to a notebook."""
+
+import matplotlib
+import numpy as np
+import pytest
+
+from leepjax.evaluation import correlate, in_levels, members
+from leepjax.report import (
+    HEAD,
+    accuracy_levels,
+    draw_levels,
+    level_rows,
+    plot_accuracy_levels,
+    scatter,
+)
+
+RNG = np.random.default_rng(0)
+GROUPS = np.repeat(np.arange(4), 5)
+ACCURACY = RNG.uniform(0.5, 1, 20)
+SCORE = ACCURACY + RNG.normal(0, 0.1, 20)
+
+
+def table():
+    return correlate(
+        {"leep": SCORE, "knn": -SCORE},
+        ACCURACY,
+        classes=np.arange(20)[:, None],
+        groups=GROUPS,
+        num_bank_classes=20,
+    )
+
+
+def draw_scatter(path):
+    return scatter(path, "Finding", {"leep": SCORE, "knn": -SCORE}, ACCURACY, table())
+
+
+def draw_curves(path):
+    levels = in_levels(SCORE, np.stack([ACCURACY, ACCURACY], 1), members(GROUPS))
+    return draw_levels(path, "Finding", "leep", levels)
+
+
+@pytest.mark.parametrize("draw", [draw_scatter, draw_curves])
+def test_without_a_path_the_figure_is_returned_alone(draw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    figure = draw(None)
+    assert isinstance(figure, matplotlib.figure.Figure)
+    assert figure.get_suptitle() == "Finding"
+    assert not list(tmp_path.iterdir())
+    draw(tmp_path / "same.png")
+    assert (tmp_path / "same.png").stat().st_size > 1000
+
+
+def test_scatter_has_a_panel_for_each_score_with_its_points():
+    axes = draw_scatter(None).axes
+    assert [axis.get_xlabel() for axis in axes] == ["leep", "knn"]
+    np.testing.assert_array_equal(axes[1].lines[0].get_xydata(), np.stack([-SCORE, ACCURACY], 1))
+
+
+def test_accuracy_levels_are_drawn_from_rows():
+    rows = level_rows("leep", 5, accuracy_levels(SCORE, {HEAD: ACCURACY}, members(GROUPS)))
+    (axis,) = plot_accuracy_levels(rows).axes
+    assert axis.get_title() == "5 shots"
+    drawn = axis.containers[0].lines[0].get_ydata()
+    np.testing.assert_allclose(drawn, [row["mean"] for row in rows])
