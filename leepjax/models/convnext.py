@@ -24,7 +24,7 @@ def _patches(inputs: int, outputs: int, size: int, rngs: nnx.Rngs) -> nnx.Conv:
 
 
 class Block(nnx.Module):
-    """7×7 convolution channel by channel, normalised; two dense layers around GELU; scaled, added."""
+    """7×7 convolution by channel, normalised; two dense layers around GELU; scaled and added."""
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
         self.conv = nnx.Conv(

@@ -1,6 +1,7 @@
 """From the bytes of a bank to what a network was trained on."""
 
 import dataclasses
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -49,9 +50,84 @@ class Preprocess:
                 "images: wanted uint8 [n, h, w, channels], "
                 f"got {images.dtype} {list(images.shape)}; scale to 0..255 and cast"
             )
-        x = _to_size(_to_channels(images / jnp.float32(255), self.channels), self.size)
+        x = self._to_size(_to_channels(images / jnp.float32(255), self.channels))
         mean, std = jnp.asarray(self.mean, x.dtype), jnp.asarray(self.std, x.dtype)
         return (x - mean) / std
+
+    def _to_size(self, x: jax.Array) -> jax.Array:
+        n, h, w, c = x.shape
+        longer = max(h, w)
+        if longer > self.size:
+            h, w = (max(1, round(side * self.size / longer)) for side in (h, w))
+            x = jax.image.resize(x, (n, h, w, c), "linear", antialias=True)
+        return _padded(x, self.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class ResizeCrop(Preprocess):
+    """Images resized, then their centre cut out: what networks of ImageNet's size are fed.
+
+    As Pillow resizes, of which libraries made their own: smoothed when shrinking, each side on its
+    own, values rounded to bytes after each. What is smaller than ``size`` then is zero-padded.
+
+    Attributes:
+      resize: the shorter side becomes so long, the longer in proportion; a pair: height and width,
+        whatever the proportion.
+      interpolation: of the pixels.
+
+    Raises:
+      ValueError: as of ``Preprocess``; a side below 1 or an unknown interpolation.
+
+    Example:
+      >>> preprocess = ResizeCrop(224, 3, (0.5,) * 3, (0.5,) * 3, resize=256)
+      >>> preprocess(jnp.zeros((1, 28, 28, 1), jnp.uint8)).shape
+      (1, 224, 224, 3)
+    """
+
+    resize: int | tuple[int, int] = 256
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
+
+    def __post_init__(self):
+        super().__post_init__()
+        sides = (self.resize,) if isinstance(self.resize, int) else self.resize
+        if len(sides) > 2 or min(sides) < 1:
+            raise ValueError(f"resize: wanted one side or two of at least 1, got {self.resize}")
+        if self.interpolation not in _METHODS:
+            raise ValueError(
+                f"interpolation: wanted one of {', '.join(_METHODS)}, got {self.interpolation!r}"
+            )
+
+    def _to_size(self, x: jax.Array) -> jax.Array:
+        h, w = x.shape[1:3]
+        if isinstance(self.resize, int):
+            shorter = min(h, w)
+            # Whole numbers by cutting off, as torchvision does.
+            sides = tuple(int(self.resize * side / shorter) for side in (h, w))
+        else:
+            sides = self.resize
+        x = _resized(x, 2, sides[1], self.interpolation)
+        x = _resized(x, 1, sides[0], self.interpolation)
+        # Half a pixel is rounded to even, and so is the margin there.
+        top, left = (max(round((side - self.size) / 2), 0) for side in sides)
+        return _padded(x[:, top : top + self.size, left : left + self.size], self.size)
+
+
+_METHODS = {"bilinear": "linear", "bicubic": "cubic", "lanczos": "lanczos3"}
+
+
+def _resized(x: jax.Array, axis: int, side: int, interpolation: str) -> jax.Array:
+    if x.shape[axis] == side:
+        return x
+    shape = tuple(side if i == axis else n for i, n in enumerate(x.shape))
+    x = jax.image.resize(
+        x, shape, _METHODS[interpolation], antialias=True, precision=jax.lax.Precision.HIGHEST
+    )
+    return jnp.clip(jnp.round(x * 255), 0, 255) / 255
+
+
+def _padded(x: jax.Array, size: int) -> jax.Array:
+    pads = [((size - side) // 2, size - side - (size - side) // 2) for side in x.shape[1:3]]
+    return jnp.pad(x, ((0, 0), *pads, (0, 0)))
 
 
 def _to_channels(x: jax.Array, channels: int) -> jax.Array:
@@ -62,13 +138,3 @@ def _to_channels(x: jax.Array, channels: int) -> jax.Array:
     if x.shape[-1] == 1:
         return jnp.repeat(x, channels, axis=-1)
     raise ValueError(f"images: wanted 1 or {channels} channels, got {x.shape[-1]}")
-
-
-def _to_size(x: jax.Array, size: int) -> jax.Array:
-    n, h, w, c = x.shape
-    longer = max(h, w)
-    if longer > size:
-        h, w = (max(1, round(side * size / longer)) for side in (h, w))
-        x = jax.image.resize(x, (n, h, w, c), "linear", antialias=True)
-    pads = [((size - side) // 2, size - side - (size - side) // 2) for side in (h, w)]
-    return jnp.pad(x, ((0, 0), *pads, (0, 0)))

@@ -8,6 +8,7 @@ in its first.
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 EXPANSION = 4  # outputs of a bottleneck for each channel of its 3×3 convolution
@@ -118,7 +119,8 @@ class ImageNetResNet(nnx.Module):
         averages normalise.
         """
         x = nnx.relu(self.bn(self.conv(x), use_running_average=not train))
-        x = nnx.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))  # what a ReLU put out is at least zero
+        x = nnx.max_pool(x, window_shape=(3, 3), strides=(2, 2))
         for stage, depth in enumerate(self.depths):
             for block in range(depth):
                 x = getattr(self, f"stage{stage}_block{block}")(x, train=train)
