@@ -152,7 +152,8 @@ def _unreachable(repository: str, revision: str | None, error: Exception) -> str
         cached = []
     return (
         f"name: {repository}@{revision or 'main'} is not in the cache, and asking the hub for it "
-        f"failed ({_line(error.__cause__ or error)}). Cached in {HF_HUB_CACHE}: {', '.join(cached) or 'nothing'}"
+        f"failed ({_line(error.__cause__ or error)}); cached in {HF_HUB_CACHE}: "
+        f"{', '.join(cached) or 'nothing'}"
     )
 
 
@@ -172,5 +173,5 @@ def _listed(folder: Path) -> str:
     return ", ".join(sorted(p.name for p in folder.iterdir())) or "an empty folder"
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

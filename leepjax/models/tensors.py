@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from leepjax.models.naming import Naming, tensor_names
+from leepjax.models.source import Source
 
 # Where our axes are in PyTorch's tensor, by rank: it has [out, in, h, w] and [out, in].
 _AXES = {1: (0,), 2: (1, 0), 3: (0, 1, 2), 4: (2, 3, 1, 0)}
@@ -81,6 +82,16 @@ def fill(
         )
     params, rest = jax.tree.map(lambda leaf: leaf.of(tensors), leaves, is_leaf=_is_leaf)
     return nnx.merge(graphdef, params, rest)
+
+
+def to_tensors(source: Source, naming: Naming) -> dict[str, np.ndarray]:
+    """The arrays of a source, named and laid out as in such a file: the inverse of :func:`fill`."""
+    tensors = {}
+    for keys, array in jax.tree_util.tree_leaves_with_path((source.params, source.rest)):
+        leaf = _leaf([entry.key for entry in keys[1:]], array.shape, naming)
+        parts = np.split(np.asarray(array).transpose(np.argsort(leaf.axes)), len(leaf.names))
+        tensors |= dict(zip(leaf.names, parts, strict=True))
+    return tensors
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
