@@ -6,7 +6,7 @@ transformers spells the architecture out and has the preprocessing in ``preproce
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from flax import nnx
@@ -25,14 +25,14 @@ class Description(NamedTuple):
 
     Attributes:
       what: the architecture in words.
-      make: builds the network, untrained.
+      network: its shapes alone, as ``nnx.eval_shape`` makes it.
       naming: names of its tensors.
       preprocess: from uint8 images to its input.
       class_names: one per logit; numbers where the configuration has no names.
     """
 
     what: str
-    make: Callable[[], nnx.Module]
+    network: nnx.Module
     naming: naming.Naming
     preprocess: ResizeCrop
     class_names: tuple[str, ...]
@@ -58,12 +58,16 @@ def describe(config: Config, processor: Config | None = None) -> Description:
             return _timm(config)
         if "model_type" in config:
             return _transformers(config, processor)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"config.json: malformed ({type(error).__name__}: {error})") from None
     raise ValueError(
         "config.json: wanted model_type (transformers) or architecture (timm), got "
         f"{', '.join(config) or 'nothing'}"
     )
+
+
+def _shapes(network: Any, classes: int, channels: int, options: dict[str, Any]) -> nnx.Module:
+    return nnx.eval_shape(lambda: network(classes, channels=channels, **options, rngs=nnx.Rngs(0)))
 
 
 # ------------------------------------------------------------------------------------------- timm
@@ -116,17 +120,15 @@ def _timm(config: Config) -> Description:
             )
         return defaults | asked
 
-    def build(network: Any, **options: Any) -> Callable[[], nnx.Module]:
-        return lambda: network(
-            asked["num_classes"], channels=asked["in_chans"], **options, rngs=nnx.Rngs(0)
-        )
+    def build(network: Any, **options: Any) -> nnx.Module:
+        return _shapes(network, asked["num_classes"], asked["in_chans"], options)
 
     if architecture in _DEPTHS:
         a = arguments(layers=_DEPTHS[architecture], channels=(64, 128, 256, 512))
         bottleneck = architecture not in ("resnet18", "resnet34")
         widths = [width * (EXPANSION if bottleneck else 1) for width in a["channels"]]
         options = {"bottleneck": bottleneck, "depths": a["layers"], "widths": widths}
-        make, names_of = build(ImageNetResNet, **options), naming.RESNET
+        network, names_of = build(ImageNetResNet, **options), naming.RESNET
     elif vit and vit[1] in _VITS:
         width, depth, heads = _VITS[vit[1]]
         a = arguments(
@@ -136,15 +138,15 @@ def _timm(config: Config) -> Description:
         options = {"width": a["embed_dim"], "depth": a["depth"], "heads": a["num_heads"]}
         options |= {"hidden": int(a["embed_dim"] * a["mlp_ratio"]), "bias": a["qkv_bias"]}
         options |= {"size": a["img_size"], "patch": a["patch_size"], "epsilon": 1e-6}
-        make, names_of = build(ViT, **options), naming.VIT
+        network, names_of = build(ViT, **options), naming.VIT
     elif convnext and convnext[1] in _CONVNEXTS:
         third, width = _CONVNEXTS[convnext[1]]
         a = arguments(depths=(3, 3, third, 3), dims=[width * 2**i for i in range(4)], patch_size=4)
         options = {"depths": a["depths"], "widths": a["dims"], "patch": a["patch_size"]}
-        make, names_of = build(ConvNeXt, **options), naming.CONVNEXT
+        network, names_of = build(ConvNeXt, **options), naming.CONVNEXT
     else:
         raise ValueError(f"config.json: architecture: wanted {', '.join(_KNOWN)}; got {name!r}")
-    return Description(f"timm {name}", make, names_of, _timm_preprocess(about), tuple(names))
+    return Description(f"timm {name}", network, names_of, _timm_preprocess(about), tuple(names))
 
 
 def _timm_preprocess(about: Config) -> ResizeCrop:
@@ -246,7 +248,7 @@ def _transformers(config: Config, processor: Config | None) -> Description:
         options |= {"patch": _side(c["patch_size"]), "epsilon": c["layer_norm_eps"]}
     return Description(
         f"transformers {kind}",
-        lambda: network(classes, **options, channels=c["num_channels"], rngs=nnx.Rngs(0)),
+        _shapes(network, classes, c["num_channels"], options),
         names_of,
         _transformers_preprocess(processor, c["num_channels"]),
         names,
@@ -285,6 +287,7 @@ def _transformers_preprocess(p: Config, channels: int) -> ResizeCrop:
         (1.0,) * channels if plain else tuple(p.get("image_std", (0.5,) * channels)),
         resize=resize,
         interpolation=_RESAMPLE[resample],
+        half="down",
     )
 
 

@@ -46,6 +46,9 @@ class ConvNeXt(nnx.Module):
 
     ``widths`` are the channels of each stage and ``depths`` its blocks; ``epsilon`` is that of the
     last normalisation.
+
+    Raises:
+      ValueError: not as many widths as depths.
     """
 
     def __init__(
@@ -59,6 +62,10 @@ class ConvNeXt(nnx.Module):
         channels: int = 3,
         rngs: nnx.Rngs,
     ):
+        if len(depths) != len(widths):
+            raise ValueError(
+                f"depths, widths: wanted one each for a stage, got {depths} and {widths}"
+            )
         self.depths = tuple(depths)
         self.stem = _patches(channels, widths[0], patch, rngs)
         self.stem_norm = _norm(widths[0], EPSILON, rngs)

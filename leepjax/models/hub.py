@@ -97,7 +97,7 @@ def read_checkpoint(checkpoint: Checkpoint) -> Source:
         hint = f" ({_CONVERT})" if pickles else ""
         raise ValueError(f"{folder}: wanted {WEIGHTS}, got {_listed(folder)}{hint}")
     network = fill(
-        described.make,
+        described.network,
         read_tensors(path),
         described.naming,
         path=path,
@@ -138,13 +138,12 @@ def _from_hub(repository: str, revision: str | None) -> Checkpoint:
 
 
 def _unreachable(repository: str, revision: str | None, error: Exception) -> str:
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub import constants, scan_cache_dir
 
     try:
         cached = sorted(
             f"{repo.repo_id}@{version.commit_hash}"
-            for repo in scan_cache_dir().repos
+            for repo in scan_cache_dir(constants.HF_HUB_CACHE).repos
             for version in repo.revisions
             if repo.repo_type == "model"
         )
@@ -152,7 +151,7 @@ def _unreachable(repository: str, revision: str | None, error: Exception) -> str
         cached = []
     return (
         f"name: {repository}@{revision or 'main'} is not in the cache, and asking the hub for it "
-        f"failed ({_line(error.__cause__ or error)}); cached in {HF_HUB_CACHE}: "
+        f"failed ({_line(error.__cause__ or error)}); cached in {constants.HF_HUB_CACHE}: "
         f"{', '.join(cached) or 'nothing'}"
     )
 

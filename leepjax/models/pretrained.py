@@ -52,7 +52,7 @@ def load_resnet(
     tensors = read_tensors(path)
     blocks = {name.split(".")[1] for name in tensors if name.startswith("layer1.")}
     network = fill(
-        lambda: ResNet(depth, len(class_names), rngs=nnx.Rngs(0)),
+        nnx.eval_shape(lambda: ResNet(depth, len(class_names), rngs=nnx.Rngs(0))),
         tensors,
         CIFAR,
         path=path,

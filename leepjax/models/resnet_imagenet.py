@@ -80,6 +80,9 @@ class ImageNetResNet(nnx.Module):
     ``widths`` are the channels that each stage puts out and ``depths`` its blocks; all stages but
     the first start with stride 2. ``stride_first`` is where a bottleneck strides: in its first
     convolution, not in the 3×3 one.
+
+    Raises:
+      ValueError: not as many widths as depths.
     """
 
     def __init__(
@@ -94,6 +97,10 @@ class ImageNetResNet(nnx.Module):
         channels: int = 3,
         rngs: nnx.Rngs,
     ):
+        if len(depths) != len(widths):
+            raise ValueError(
+                f"depths, widths: wanted one each for a stage, got {depths} and {widths}"
+            )
         self.depths = tuple(depths)
         self.conv = _conv(channels, stem, 7, 2, rngs)
         self.bn = _norm(stem, rngs)

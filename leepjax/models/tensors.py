@@ -1,7 +1,7 @@
 """Networks filled from safetensors files: everything in its place, or one message what is not."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ class _Leaf(NamedTuple):
 
 
 def fill(
-    make: Callable[[], nnx.Module],
+    network: nnx.Module,
     tensors: dict[str, np.ndarray],
     naming: Naming,
     *,
@@ -44,7 +44,7 @@ def fill(
     """A network with the tensors of a file.
 
     Args:
-      make: builds the network; called for its shapes alone.
+      network: of shapes alone, as ``nnx.eval_shape`` makes it.
       tensors: by the library's names.
       naming: that of the library.
       path: where the tensors are from, for the message.
@@ -55,7 +55,7 @@ def fill(
       ValueError: tensors that are missing, unexpected or misshapen, all in one message
         (``num_batches_tracked`` is ignored).
     """
-    graphdef, params, rest = nnx.split(nnx.eval_shape(make), nnx.Param, ...)
+    graphdef, params, rest = nnx.split(network, nnx.Param, ...)
     empty = (nnx.to_pure_dict(params), nnx.to_pure_dict(rest))
     leaves = jax.tree_util.tree_map_with_path(
         lambda keys, leaf: _leaf([entry.key for entry in keys[1:]], leaf.shape, naming), empty

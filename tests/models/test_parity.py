@@ -9,9 +9,11 @@ import json
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
-from leepjax.models import apply
-from leepjax.models.hub import load_pretrained
+from leepjax.models import apply, load_pretrained
+from leepjax.models.checkpoint import describe
+from leepjax.models.tensors import fill
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'leepjax[parity]'")
 
@@ -140,3 +142,90 @@ def test_features_and_logits_are_the_librarys(kind, tmp_path):
     np.testing.assert_allclose(ours.features, features, atol=1e-4)
     np.testing.assert_allclose(ours.logits, logits, atol=1e-4)
     assert len(source.class_names) == 7
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        *("resnet18", "resnet34", "resnet50", "convnext_tiny"),
+        *("vit_small_patch16_224", "vit_base_patch8_224", "deit_tiny_patch16_224"),
+        *(
+            pytest.param(architecture, marks=pytest.mark.slow)
+            for architecture in (
+                *("resnet101", "resnet152", "vit_tiny_patch16_224", "vit_small_patch32_384"),
+                *("vit_large_patch16_224", "deit_base_patch16_384"),
+                *("convnext_small", "convnext_base", "convnext_large"),
+            )
+        ),
+    ],
+)
+def test_every_architecture_has_timms_tensors(architecture):
+    """The error about one tensor too many says of no other that it is missing or misshapen."""
+    timm = need("timm")
+    with torch.device("meta"):
+        model = timm.create_model(architecture)
+    tensors = {k: np.broadcast_to(np.float32(0), v.shape) for k, v in model.state_dict().items()}
+    described = describe({"architecture": architecture})
+    tensors["one.more"] = np.zeros(1)
+    with pytest.raises(ValueError, match=r"differs: unexpected: one\.more$"):
+        fill(described.network, tensors, described.naming, path="there", wanted="these")
+
+
+def photographs():
+    """Two, of 427×640 pixels, upright too, and tiny ones."""
+    from sklearn.datasets import load_sample_images
+
+    photos = np.stack(load_sample_images().images)
+    return [photos, photos.transpose(0, 2, 1, 3)[:, :500], photos[:, 200:232, 300:332]]
+
+
+def assert_same_pixels(preprocess, reference):
+    """Within 2 of 255 levels everywhere, of which hardly any is met."""
+    scale = 255 * np.array(preprocess.std)
+    for images in photographs():
+        off = np.abs(np.asarray(jax.jit(preprocess)(images)) - reference(images)) * scale
+        assert off.max() < 2.01
+        assert off.mean() < 0.01
+
+
+@pytest.mark.parametrize("crop_pct", [0.875, 0.95])
+@pytest.mark.parametrize("mode", ["center", "squash"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_preprocessing_is_timms(interpolation, mode, crop_pct):
+    data = need("timm.data")
+    about = {"input_size": (3, 64, 64), "interpolation": interpolation, "crop_pct": crop_pct}
+    about |= {"crop_mode": mode, "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
+    transform = data.create_transform(**about)
+    preprocess = describe({"architecture": "resnet18", "pretrained_cfg": about}).preprocess
+    assert_same_pixels(
+        preprocess,
+        lambda images: np.stack(
+            [np.asarray(transform(Image.fromarray(x))).transpose(1, 2, 0) for x in images]
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("ViT", {"size": {"height": 64, "width": 64}}),
+        ("ViT", {"size": {"height": 64, "width": 64}, "resample": 3, "do_normalize": False}),
+        ("ConvNext", {"size": {"shortest_edge": 64}}),
+        ("ConvNext", {"size": {"shortest_edge": 64}, "crop_pct": 0.95, "resample": 2}),
+        ("ConvNext", {"size": {"shortest_edge": 384}, "image_mean": [0.1, 0.2, 0.3]}),
+        ("DeiT", {"size": {"height": 72, "width": 72}, "crop_size": {"height": 64, "width": 64}}),
+    ],
+)
+def test_preprocessing_is_that_of_transformers(kind, options, tmp_path):
+    transformers = need("transformers")
+    need("torchvision")
+    processor = getattr(transformers, f"{kind}ImageProcessor")(**options)
+    processor.save_pretrained(tmp_path)
+    said = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    model = {"ConvNext": "convnext"}.get(kind, "resnet")
+    assert_same_pixels(
+        describe({"model_type": model}, said).preprocess,
+        lambda images: np.transpose(
+            processor(list(np.array(images)), return_tensors="np")["pixel_values"], (0, 2, 3, 1)
+        ),
+    )
