@@ -12,6 +12,7 @@ here. The same as ``python -m leepjax``.
 import csv
 import dataclasses
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -138,6 +139,7 @@ def _networks(config: Rank, commits: dict[str, str]) -> tuple[Any, Any]:
         raise ValueError("hub: wanted no files and no labels beside it, as it runs on --data")
     if not config.data:
         raise ValueError("data: wanted a labelled data set for --hub, as fashion_mnist, got none")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # or each try again is a line
     dataset = load(config.data, data_dir=config.data_dir)
     bank = some_of(dataset.train if config.split == "train" else dataset.test, config.samples)
     return pretrained_sources(config.hub, bank, commits), bank

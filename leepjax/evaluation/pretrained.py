@@ -3,6 +3,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +37,21 @@ def pretrained_sources(
     if twice:
         raise ValueError(f"hub: wanted each network once, got {twice[0]!r} twice")
 
-    def source(short: str, name: str) -> Callable[[], dict[str, Any]]:
-        def run() -> dict[str, Any]:
+    def say(short: str, name: str) -> dict[str, Any]:
+        try:
             checkpoint = find_checkpoint(name)
             if checkpoint.commit is not None:
                 commits[short] = checkpoint.commit
             network = read_checkpoint(checkpoint)
-            return {
-                **extract(network, bank, batch_size=BATCH)._asdict(),
-                "parameters": sum(np.size(x) for x in jax.tree.leaves(network.params)),
-                "seconds": forward_seconds(network, bank, batch_size=BATCH),
-            }
+        except ValueError as error:
+            raise ValueError(str(error).removeprefix("name: ")) from None
+        return {
+            **extract(network, bank, batch_size=BATCH)._asdict(),
+            "parameters": sum(np.size(x) for x in jax.tree.leaves(network.params)),
+            "seconds": forward_seconds(network, bank, batch_size=BATCH),
+        }
 
-        return run
-
-    return {short: source(short, name) for short, name in zip(shown, names, strict=True)}
+    return {short: partial(say, short, name) for short, name in zip(shown, names, strict=True)}
 
 
 def some_of(bank: Bank, samples: int, seed: int = 0) -> Bank:

@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+SIZE = 7  # of the kernels
 EPSILON = 1e-6  # of every normalisation but the last, which libraries set apart
+
+_LECUN_NORMAL = nnx.initializers.lecun_normal()
 
 
 def _norm(width: int, epsilon: float, rngs: nnx.Rngs) -> nnx.LayerNorm:
@@ -23,13 +26,36 @@ def _patches(inputs: int, outputs: int, size: int, rngs: nnx.Rngs) -> nnx.Conv:
     )
 
 
+class Depthwise(nnx.Module):
+    """7×7 convolution of each channel by itself.
+
+    As a sum of 49 shifted images, which XLA makes one loop of: on a CPU its own convolution by
+    groups takes about 15 times as long, and its gradient 4 times.
+    """
+
+    def __init__(self, width: int, *, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(_LECUN_NORMAL(rngs.params(), (SIZE, SIZE, 1, width)))
+        self.bias = nnx.Param(jnp.zeros(width))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """``[n, h, w, width]``, before and after; zeros beyond the edges."""
+        h, w = x.shape[1:3]
+        margin = SIZE // 2
+        x = jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+        kernel = self.kernel[...]
+        shifted = (
+            x[:, row : row + h, column : column + w] * kernel[row, column, 0]
+            for row in range(SIZE)
+            for column in range(SIZE)
+        )
+        return sum(shifted, start=self.bias[...])
+
+
 class Block(nnx.Module):
     """7×7 convolution by channel, normalised; two dense layers around GELU; scaled and added."""
 
     def __init__(self, width: int, *, rngs: nnx.Rngs):
-        self.conv = nnx.Conv(
-            width, width, kernel_size=(7, 7), padding=3, feature_group_count=width, rngs=rngs
-        )
+        self.conv = Depthwise(width, rngs=rngs)
         self.norm = _norm(width, EPSILON, rngs)
         self.fc1 = nnx.Linear(width, 4 * width, rngs=rngs)
         self.fc2 = nnx.Linear(4 * width, width, rngs=rngs)

@@ -87,15 +87,16 @@ def read_checkpoint(checkpoint: Checkpoint) -> Source:
     config = _read_json(folder / _CONFIG)
     if config is None:
         raise ValueError(
-            f"{folder}: wanted {_CONFIG} with the architecture, got {_listed(folder)}; for timm's "
-            'and torchvision\'s this is enough: {"architecture": "resnet18", "num_classes": 1000}'
+            f"name: wanted {_CONFIG}, with the architecture, in {str(folder)!r}, got "
+            f"{_listed(folder)}; for timm's and torchvision's this is enough: "
+            '{"architecture": "resnet18", "num_classes": 1000}'
         )
     described = describe(config, _read_json(folder / _PROCESSOR))
     path = folder / WEIGHTS
     if not path.is_file():
         pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
         hint = f" ({_CONVERT})" if pickles else ""
-        raise ValueError(f"{folder}: wanted {WEIGHTS}, got {_listed(folder)}{hint}")
+        raise ValueError(f"name: wanted {WEIGHTS} in {str(folder)!r}, got {_listed(folder)}{hint}")
     network = fill(
         described.network,
         read_tensors(path),
