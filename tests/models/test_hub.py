@@ -323,6 +323,25 @@ def test_what_is_cached_needs_no_network(name, hub):
     assert source.digest == load_pretrained(hub / "snapshots" / COMMIT).digest
 
 
+def test_all_files_are_of_the_commit_that_the_first_was(hub, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+    fetch = huggingface_hub.hf_hub_download
+
+    def recorded(repository, file, revision):
+        asked.append((file, revision))
+        return fetch(repository, file, revision=revision)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", recorded)
+    find_checkpoint("some/net")
+    assert asked == [
+        ("config.json", None),
+        ("model.safetensors", COMMIT),
+        ("preprocessor_config.json", COMMIT),
+    ]
+
+
 def test_what_is_not_cached_says_what_was_tried_and_what_is_there(hub):
     said = error_of("other/net")
     assert "other/net@main is not in the cache, and asking the hub for it failed" in said

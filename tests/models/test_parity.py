@@ -90,6 +90,7 @@ VIT_OPTIONS = {
     "intermediate_size": 48,
     "image_size": 32,
     "patch_size": 8,
+    "layer_norm_eps": 0.1,  # so that it shows
 }
 RESNET_OPTIONS = {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [2, 1]}
 
@@ -122,7 +123,10 @@ CHECKPOINTS = {
     "vit-transformers": lambda folder: from_transformers(folder, "ViT", 32, **VIT_OPTIONS),
     "convnext-timm": lambda folder: from_timm(folder, "convnext_tiny", 64, **CONVNEXT),
     "convnext-transformers": lambda folder: from_transformers(
-        folder, "ConvNext", 32, num_stages=2, hidden_sizes=[8, 16], depths=[1, 2]
+        folder,
+        "ConvNext",
+        32,
+        **{"num_stages": 2, "hidden_sizes": [8, 16], "depths": [1, 2], "layer_norm_eps": 0.1},
     ),
 }
 

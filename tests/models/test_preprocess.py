@@ -51,9 +51,14 @@ def _centre(image, size, half):
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
 @pytest.mark.parametrize(
-    ("h", "w", "resize"), [(28, 28, 40), (90, 70, 41), (50, 73, 32), (64, 64, (32, 37))]
+    ("h", "w", "resize", "interpolation"),
+    [
+        (28, 28, 40, "bilinear"),
+        (90, 70, 41, "bicubic"),
+        (50, 73, 32, "lanczos"),
+        (64, 64, (32, 37), "bilinear"),
+    ],
 )
 def test_resizing_is_pillows_to_a_byte(h, w, resize, interpolation):
     image = _bytes(h, w, 3)
