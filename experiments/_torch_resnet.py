@@ -16,7 +16,8 @@ from torch import nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional as F  # pyright: ignore[reportMissingImports]
 
 from leepjax.models import Preprocess, Source
-from leepjax.models.pretrained import _AXES, _torch_name
+from leepjax.models.naming import CIFAR
+from leepjax.models.tensors import to_tensors
 from leepjax.transfer import Recipe
 
 
@@ -76,15 +77,6 @@ def transferred(tensors: Mapping[str, np.ndarray], num_classes: int) -> ResNet:
     kept |= {name: torch.zeros_like(a) for name, a in state.items() if "linear" in name}
     model.load_state_dict(kept)  # raises where a tensor is missing or is one too many
     return model
-
-
-def tensors_of(source: Source) -> dict[str, np.ndarray]:
-    """The arrays of a source, named and laid out as in such a file."""
-    leaves = jax.tree_util.tree_leaves_with_path((source.params, source.rest))
-    return {
-        _torch_name(path): np.asarray(leaf).transpose(np.argsort(_AXES[leaf.ndim]))
-        for path, leaf in leaves
-    }
 
 
 def to_input(images: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
@@ -159,7 +151,7 @@ def contenders(
     ready = [[torch.tensor(a, device=device).long() for a in task] for task in tasks]
 
     def contender(layout: torch.memory_format, compiled: bool) -> Callable[[], float]:
-        model = transferred(tensors_of(source), num_classes).to(device)
+        model = transferred(to_tensors(source, CIFAR), num_classes).to(device)
         model.to(memory_format=layout)  # pyright: ignore[reportCallIssue]  (a stub lacks it)
         start = {name: a.clone() for name, a in model.state_dict().items()}
         network = torch.compile(model) if compiled else model

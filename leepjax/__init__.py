@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from leepjax.evaluation import Ranking, correlate, rank, score_tasks
     from leepjax.meta import adapt_tasks, make_learner, meta_train
     from leepjax.metrics import leep, score
-    from leepjax.models import Outputs, Source, extract, load_resnet, train_source
+    from leepjax.models import (
+        Outputs,
+        Source,
+        extract,
+        load_pretrained,
+        load_resnet,
+        train_source,
+    )
     from leepjax.tasks import Tasks, sample_tasks
     from leepjax.transfer import Recipe, fine_tune, from_scratch, retrain_head
 
@@ -34,6 +41,7 @@ _HOMES = {
     "from_scratch": "transfer",
     "leep": "metrics",
     "load": "data",
+    "load_pretrained": "models",
     "load_resnet": "models",
     "make_learner": "meta",
     "meta_train": "meta",
@@ -60,6 +68,7 @@ __all__ = [
     "from_scratch",
     "leep",
     "load",
+    "load_pretrained",
     "load_resnet",
     "make_learner",
     "meta_train",

@@ -2,14 +2,17 @@
 
     leepjax score predictions.npy labels.npy
     leepjax rank features/*.npz --labels labels.npy
+    leepjax rank --hub timm/resnet18.a1_in1k microsoft/resnet-50 ./mine --data fashion_mnist
 
 For those whose network runs in PyTorch, TensorFlow or anything else: what it said about the
-target's images, saved as arrays, is all that is needed. The same as ``python -m leepjax``.
+target's images, saved as arrays, is all that is needed. Pre-trained networks in safetensors are run
+here. The same as ``python -m leepjax``.
 """
 
 import csv
 import dataclasses
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -22,8 +25,10 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from leepjax._cache import cache_dir
+from leepjax.data import load
 from leepjax.evaluation import Ranking, rank, read_csv
 from leepjax.evaluation.files import FACTS, read_array, read_source
+from leepjax.evaluation.pretrained import pretrained_sources, some_of
 from leepjax.metrics import metrics_of
 
 OF_ONE = ("leep", "leep_gain", "nce", "h_score", "regularized_h_score", "logme")
@@ -52,6 +57,17 @@ class Rank:
 
     sources: Positional[tuple[Path, ...]]
     """A file for each: .npz, .safetensors or .parquet with features, logits or probs by name."""
+    hub: tuple[str, ...] = ()
+    """Instead of files: pre-trained networks, run on --data. NAME or NAME@REVISION of the Hugging
+    Face hub, or folders with config.json and model.safetensors."""
+    data: str | None = None
+    """Labelled data set for --hub, as fashion_mnist; seconds are then those of one image."""
+    split: Literal["train", "test"] = "train"
+    """Which images of --data."""
+    samples: int = 5000
+    """How many of them, drawn at random."""
+    data_dir: Path | None = None
+    """Where --data is prepared; default TFDS_DATA_DIR or ~/tensorflow_datasets."""
     labels: Path | None = None
     """.npy of n integers >= 0; default the array labels of the first file that has one."""
     metrics: tuple[str, ...] = ()
@@ -98,17 +114,35 @@ def rank_many(config: Rank, console: Console) -> None:
     if config.output and not config.output.resolve().parent.is_dir():
         raise ValueError(f"output: wanted a file in a folder that exists, got {config.output}")
     options: dict[str, Any] = {"metrics": config.metrics} if config.metrics else {}
+    commits: dict[str, str] = {}
+    sources, labels = _networks(config, commits) if config.hub else (config.sources, config.labels)
+    if config.data and not config.hub:
+        raise ValueError("data: wanted --hub too, the networks to run on it, got none")
     ranking = rank(
-        config.sources,
-        config.labels,
+        sources,
+        labels,
         top=config.top,
         facts=_read_facts(config.models) if config.models else None,
         num_halves=config.halves,
         **options,
     )
     console.print(ranking)
+    for name, commit in commits.items():
+        console.print(f"{name} is commit {commit}.", highlight=False)
     if config.output:
-        _write(ranking, config.output)
+        _write(ranking, config.output, commits)
+
+
+def _networks(config: Rank, commits: dict[str, str]) -> tuple[Any, Any]:
+    """Pre-trained networks as sources, and the images that they are ranked on."""
+    if config.sources or config.labels:
+        raise ValueError("hub: wanted no files and no labels beside it, as it runs on --data")
+    if not config.data:
+        raise ValueError("data: wanted a labelled data set for --hub, as fashion_mnist, got none")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # or each try again is a line
+    dataset = load(config.data, data_dir=config.data_dir)
+    bank = some_of(dataset.train if config.split == "train" else dataset.test, config.samples)
+    return pretrained_sources(config.hub, bank, commits), bank
 
 
 def _read_facts(path: Path) -> dict[str, dict[str, float]]:
@@ -120,9 +154,11 @@ def _read_facts(path: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def _write(ranking: Ranking, path: Path) -> None:
+def _write(ranking: Ranking, path: Path, commits: dict[str, str]) -> None:
     """The ranking as JSON, or as CSV with a row for each source, those that failed last."""
     everything = ranking.to_dict()
+    for source in everything["sources"]:
+        source |= {"commit": commits[source["source"]]} if source["source"] in commits else {}
     if path.suffix == ".json":
         path.write_text(json.dumps(everything, indent=2) + "\n")
         return
@@ -151,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = tyro.cli(
         Score | Rank,  # pyright: ignore[reportArgumentType]
         prog="leepjax",
-        description="Scores and rankings of source models from arrays on disk.",
+        description="Scores and rankings of source models.",
         args=sys.argv[1:] if arguments is None else arguments,
     )
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):

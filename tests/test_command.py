@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import leepjax
 from leepjax.__main__ import main
@@ -135,9 +136,74 @@ def test_score_of_predictions_and_of_named_arrays(tmp_path, capsys):
     assert f"{value:.3f} ±" in capsys.readouterr().out
 
 
+def save_network(folder, seed, *, classes=3):
+    """A tiny ConvNeXt of random arrays, as timm would write it."""
+    rng, width = np.random.default_rng(seed), 4
+    shapes = {
+        "stem.0.weight": (width, 3, 4, 4),
+        "stages.0.blocks.0.conv_dw.weight": (width, 1, 7, 7),
+        "stages.0.blocks.0.mlp.fc1.weight": (4 * width, width),
+        "stages.0.blocks.0.mlp.fc2.weight": (width, 4 * width),
+        "head.fc.weight": (classes, width),
+        **{f"{name}.bias": (width,) for name in ("stem.0", "stem.1", "head.norm")},
+        **{f"{name}.weight": (width,) for name in ("stem.1", "head.norm")},
+        **{f"stages.0.blocks.0.{name}.bias": (width,) for name in ("conv_dw", "norm", "mlp.fc2")},
+        **{f"stages.0.blocks.0.{name}": (width,) for name in ("norm.weight", "gamma")},
+        "stages.0.blocks.0.mlp.fc1.bias": (4 * width,),
+        "head.fc.bias": (classes,),
+    }
+    folder.mkdir()
+    save_file(
+        {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()},
+        folder / "model.safetensors",
+    )
+    config = {"architecture": "convnext_tiny", "num_classes": classes}
+    config |= {"model_args": {"depths": [1], "dims": [width]}}
+    config |= {"pretrained_cfg": {"input_size": [3, 16, 16]}}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_rank_runs_pretrained_networks_and_lists_those_it_cannot(tmp_path, capsys, monkeypatch):
+    """One of the hub's cache, two folders, and one of each way to fail."""
+    constants = pytest.importorskip("huggingface_hub.constants", reason="needs leepjax[hub]")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("LEEPJAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    (tmp_path / "hub" / "models--some--net" / "snapshots").mkdir(parents=True)
+    save_network(tmp_path / "hub" / "models--some--net" / "snapshots" / commit, 0)
+    for i, name in enumerate(("mine", "pickled", "cut"), start=1):
+        save_network(tmp_path / name, i)
+    os.rename("pickled/model.safetensors", "pickled/pytorch_model.bin")
+    os.truncate("cut/model.safetensors", 99)
+    names = ["./cut", "./mine", "some/other", f"some/net@{commit}", "./pickled"]
+    command = ["rank", "--hub", *names, "--data", "digits", "--samples", "200"]
+    main([*command, "--metrics", "leep", "--output", "ranking.csv"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "2 sources on 200 samples of 10 classes" in shown
+    assert f"some/net@{commit} is commit {commit}." in shown
+    assert "Not scored: cut: path: wanted a safetensors file, but" in shown
+    assert "Not scored: pickled: wanted model.safetensors in" in shown
+    assert "Not scored: some/other: some/other@main is not in the cache" in shown
+    with open("ranking.csv", newline="") as file:
+        rows = {row["source"]: row for row in csv.DictReader(file)}
+    assert rows[f"some/net@{commit}"]["commit"] == commit
+    assert rows["mine"]["commit"] == ""
+    assert {float(rows[name]["parameters"]) for name in ("mine", f"some/net@{commit}")} == {587}
+    assert float(rows["mine"]["seconds"]) > 0
+    assert "weights_only=True" in rows["pickled"]["failure"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["rank", "--hub", "./no"], "data: wanted a labelled data set for --hub"),
+        (["rank", "--hub", "./no", "--data", "digits"], "none could be scored: ./no: wanted a fol"),
+        (["rank", "--hub", "./no", "./no", "--data", "digits"], "hub: wanted each network once"),
+        (["rank", "--hub", "./no", "--data", "digits", "--samples", "0"], "samples: wanted at"),
+        (["rank", "a.npz", "--hub", "./no", "--data", "digits"], "hub: wanted no files"),
+        (["rank", "a.npz", "--data", "digits"], "data: wanted --hub too"),
         (["score", "logits.npy", "labels.npy"], "none could be scored: .*sum to 1.*--kind"),
         (["score", "a.npy"], "labels: wanted some"),
         (["score", "a.npy", "a.npy"], "labels: wanted integers"),

@@ -1,10 +1,11 @@
 """Source models: Flax NNX networks, their training and import, and what they say about images."""
 
 from leepjax.models.conv4 import Conv4
-from leepjax.models.extraction import accuracy, extract
+from leepjax.models.extraction import accuracy, extract, forward_seconds
+from leepjax.models.hub import Checkpoint, find_checkpoint, load_pretrained, read_checkpoint
 from leepjax.models.mlp import MLP
 from leepjax.models.networks import NETWORKS, make_network
-from leepjax.models.preprocess import Preprocess
+from leepjax.models.preprocess import Preprocess, ResizeCrop
 from leepjax.models.pretrained import CIFAR10_CLASS_NAMES, load_resnet
 from leepjax.models.resnet import ResNet
 from leepjax.models.source import Outputs, Source, apply, make_source
@@ -14,17 +15,23 @@ __all__ = [
     "CIFAR10_CLASS_NAMES",
     "MLP",
     "NETWORKS",
+    "Checkpoint",
     "Conv4",
     "Outputs",
     "Preprocess",
     "ResNet",
+    "ResizeCrop",
     "Source",
     "TrainConfig",
     "accuracy",
     "apply",
     "extract",
+    "find_checkpoint",
+    "forward_seconds",
+    "load_pretrained",
     "load_resnet",
     "make_network",
     "make_source",
+    "read_checkpoint",
     "train_source",
 ]

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from leepjax.models import Preprocess
+from leepjax.models import Preprocess, ResizeCrop
 
 
 def _bytes(*shape):
@@ -45,6 +45,43 @@ def test_larger_images_are_shrunk_as_pillow_shrinks_them(h, w):
     assert not x[:, left + small[1] :].any()
 
 
+def _centre(image, size, half):
+    """The centre of a Pillow image, as bytes."""
+    left, top = (half((side - size) / 2) for side in image.size)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+@pytest.mark.parametrize(
+    ("h", "w", "resize", "interpolation"),
+    [
+        (28, 28, 40, "bilinear"),
+        (90, 70, 41, "bicubic"),
+        (50, 73, 32, "lanczos"),
+        (64, 64, (32, 37), "bilinear"),
+    ],
+)
+def test_resizing_is_pillows_to_a_byte(h, w, resize, interpolation):
+    image = _bytes(h, w, 3)
+    sides = resize if isinstance(resize, tuple) else [resize * side // min(h, w) for side in (h, w)]
+    method = Image.Resampling[interpolation.upper()]
+    resized = Image.fromarray(image).resize(sides[::-1], method)
+    for half, rounding in (("even", round), ("down", int)):
+        preprocess = ResizeCrop(
+            32, 3, (0.0,) * 3, (1.0,) * 3, resize=resize, interpolation=interpolation, half=half
+        )
+        x = 255 * np.asarray(jax.jit(preprocess)(image[None])[0])
+        off = np.abs(x - _centre(resized, 32, rounding))
+        assert off.max() < 1.01
+        assert off.mean() < 0.1  # ties, which fixed point and float round apart
+
+
+def test_what_is_smaller_after_resizing_is_padded():
+    full = np.full((1, 8, 16, 1), 255, np.uint8)
+    x = np.asarray(ResizeCrop(7, 1, (0.0,), (1.0,), resize=4)(full))
+    np.testing.assert_array_equal(x[0, :, 3, 0], [0, 1, 1, 1, 1, 0, 0])
+    assert x.shape == (1, 7, 7, 1)
+
+
 def test_it_is_static():
     one, other = (Preprocess(28, 1, (0.5,), (0.5,)) for _ in range(2))
     assert one == other
@@ -59,6 +96,10 @@ def test_it_is_static():
     [
         (lambda: Preprocess(0, 1, (0.0,), (1.0,)), "size: .*0"),
         (lambda: Preprocess(8, 3, (0.0,), (1.0,) * 3), "mean: wanted 3 values"),
+        (lambda: ResizeCrop(8, 1, (0.0,), (1.0,), resize=0), "resize: .*0"),
+        (lambda: ResizeCrop(8, 1, (0.0,), (1.0,), resize=(8, 8, 1)), "resize: wanted one side"),
+        (lambda: ResizeCrop(8, 1, (0.0,), (1.0,), interpolation="x"), "interpolation: wanted one"),
+        (lambda: ResizeCrop(8, 1, (0.0,), (1.0,), half="up"), "half: wanted one of even, down"),
         (lambda: Preprocess(8, 1, (0.0,), ()), "std: wanted 1 values"),
         (lambda: Preprocess(8, 1, (0.0,), (1.0,))(np.zeros((1, 8, 8, 1))), "uint8.*float64"),
         (lambda: Preprocess(8, 1, (0.0,), (1.0,))(np.zeros((8, 8, 1), np.uint8)), r"\[8, 8, 1\]"),

@@ -1,0 +1,306 @@
+"""What a published checkpoint's configuration says: its network, names, classes, preprocessing.
+
+Two libraries write ``config.json``: timm names an architecture and holds the preprocessing too,
+transformers spells the architecture out and has the preprocessing in ``preprocessor_config.json``.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from flax import nnx
+
+from leepjax.models import naming
+from leepjax.models.convnext import ConvNeXt
+from leepjax.models.preprocess import ResizeCrop
+from leepjax.models.resnet_imagenet import EXPANSION, ImageNetResNet
+from leepjax.models.vit import ViT
+
+Config = Mapping[str, Any]
+
+
+class Description(NamedTuple):
+    """What is needed to fill a network with a checkpoint's tensors and to run it.
+
+    Attributes:
+      what: the architecture in words.
+      network: its shapes alone, as ``nnx.eval_shape`` makes it.
+      naming: names of its tensors.
+      preprocess: from uint8 images to its input.
+      class_names: one per logit; numbers where the configuration has no names.
+    """
+
+    what: str
+    network: nnx.Module
+    naming: naming.Naming
+    preprocess: ResizeCrop
+    class_names: tuple[str, ...]
+
+
+def describe(config: Config, processor: Config | None = None) -> Description:
+    """The network that a configuration is of.
+
+    Args:
+      config: ``config.json``, timm's or transformers'.
+      processor: ``preprocessor_config.json``, which transformers' checkpoints need.
+
+    Raises:
+      ValueError: an architecture or an option that is not built here, or a malformed entry.
+
+    Example:
+      >>> described = describe({"architecture": "resnet18.a1_in1k", "num_classes": 10})
+      >>> described.what, described.preprocess.resize, described.preprocess.interpolation
+      ('timm resnet18.a1_in1k', 256, 'bicubic')
+    """
+    try:
+        if "architecture" in config:
+            return _timm(config)
+        if "model_type" in config:
+            return _transformers(config, processor)
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise ValueError(f"config.json: malformed ({type(error).__name__}: {error})") from None
+    raise ValueError(
+        "config.json: wanted model_type (transformers) or architecture (timm), got "
+        f"{', '.join(config) or 'nothing'}"
+    )
+
+
+def _shapes(network: Any, classes: int, channels: int, options: dict[str, Any]) -> nnx.Module:
+    return nnx.eval_shape(lambda: network(classes, channels=channels, **options, rngs=nnx.Rngs(0)))
+
+
+# ------------------------------------------------------------------------------------------- timm
+
+_DEPTHS = {
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+    "resnet152": (3, 8, 36, 3),
+}
+_VITS = {  # width, depth, heads
+    "tiny": (192, 12, 3),
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+}
+_CONVNEXTS = {  # depth of the third stage, width of the first
+    "tiny": (9, 96),
+    "small": (27, 96),
+    "base": (27, 128),
+    "large": (27, 192),
+}
+_KNOWN = (
+    *_DEPTHS,
+    *(f"vit_{size}_patch*_*" for size in _VITS),
+    *(f"deit_{size}_patch*_*" for size in list(_VITS)[:3]),
+    *(f"convnext_{size}" for size in _CONVNEXTS),
+)
+
+
+def _timm(config: Config) -> Description:
+    name = str(config["architecture"])
+    architecture = name.partition(".")[0]  # what follows is which weights
+    about = config.get("pretrained_cfg", config)
+    classes = config.get("num_classes", about.get("num_classes", 1000))
+    names = config.get("label_names", about.get("label_names")) or [*map(str, range(classes))]
+    channels = about.get("input_size", (3, 224, 224))[0]
+    of_all = {"num_classes": classes, "in_chans": channels}
+    asked = of_all | dict(config.get("model_args") or {})
+    vit = re.fullmatch(r"(?:vit|deit)_(\w+)_patch(\d+)_(\d+)", architecture)
+    convnext = re.fullmatch(r"convnext_(\w+)", architecture)
+
+    def arguments(**defaults: Any) -> dict[str, Any]:
+        unknown = asked.keys() - defaults.keys() - of_all.keys()
+        if unknown:
+            raise ValueError(
+                f"config.json: model_args: wanted any of {', '.join(defaults)} for {name}, got "
+                f"{', '.join(sorted(unknown))}, which is not built here"
+            )
+        return defaults | asked
+
+    def build(network: Any, **options: Any) -> nnx.Module:
+        return _shapes(network, asked["num_classes"], asked["in_chans"], options)
+
+    if architecture in _DEPTHS:
+        a = arguments(layers=_DEPTHS[architecture], channels=(64, 128, 256, 512))
+        bottleneck = architecture not in ("resnet18", "resnet34")
+        widths = [width * (EXPANSION if bottleneck else 1) for width in a["channels"]]
+        options = {"bottleneck": bottleneck, "depths": a["layers"], "widths": widths}
+        network, names_of = build(ImageNetResNet, **options), naming.RESNET
+    elif vit and vit[1] in _VITS:
+        width, depth, heads = _VITS[vit[1]]
+        a = arguments(
+            **{"embed_dim": width, "depth": depth, "num_heads": heads, "mlp_ratio": 4},
+            **{"patch_size": int(vit[2]), "img_size": int(vit[3]), "qkv_bias": True},
+        )
+        options = {"width": a["embed_dim"], "depth": a["depth"], "heads": a["num_heads"]}
+        options |= {"hidden": int(a["embed_dim"] * a["mlp_ratio"]), "bias": a["qkv_bias"]}
+        options |= {"size": a["img_size"], "patch": a["patch_size"], "epsilon": 1e-6}
+        network, names_of = build(ViT, **options), naming.VIT
+    elif convnext and convnext[1] in _CONVNEXTS:
+        third, width = _CONVNEXTS[convnext[1]]
+        a = arguments(depths=(3, 3, third, 3), dims=[width * 2**i for i in range(4)], patch_size=4)
+        options = {"depths": a["depths"], "widths": a["dims"], "patch": a["patch_size"]}
+        network, names_of = build(ConvNeXt, **options), naming.CONVNEXT
+    else:
+        raise ValueError(f"config.json: architecture: wanted {', '.join(_KNOWN)}; got {name!r}")
+    return Description(f"timm {name}", network, names_of, _timm_preprocess(about), tuple(names))
+
+
+def _timm_preprocess(about: Config) -> ResizeCrop:
+    channels, size, width = about.get("input_size", (3, 224, 224))
+    mode = about.get("crop_mode", "center")
+    if size != width or mode not in ("center", "squash"):
+        raise ValueError(
+            "config.json: input_size, crop_mode: wanted a square, by center or squash, got "
+            f"{size}×{width} by {mode}"
+        )
+    resize = math.floor(size / about.get("crop_pct", 0.875))
+    return ResizeCrop(
+        size,
+        channels,
+        tuple(about.get("mean", (0.485, 0.456, 0.406))),
+        tuple(about.get("std", (0.229, 0.224, 0.225))),
+        resize=(resize, resize) if mode == "squash" else resize,
+        interpolation=about.get("interpolation", "bicubic"),
+    )
+
+
+# ----------------------------------------------------------------------------------- transformers
+
+# What a configuration that says nothing means; the second dict is all that is built here.
+_DEFAULTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "resnet": (
+        {
+            "embedding_size": 64,
+            "hidden_sizes": (256, 512, 1024, 2048),
+            "depths": (3, 4, 6, 3),
+            "layer_type": "bottleneck",
+            "downsample_in_bottleneck": False,
+        },
+        {"hidden_act": "relu", "downsample_in_first_stage": False},
+    ),
+    "vit": (
+        {
+            "hidden_size": 768,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "intermediate_size": 3072,
+            "layer_norm_eps": 1e-12,
+            "image_size": 224,
+            "patch_size": 16,
+            "qkv_bias": True,
+        },
+        {"hidden_act": "gelu"},
+    ),
+    "convnext": (
+        {
+            "hidden_sizes": (96, 192, 384, 768),
+            "depths": (3, 3, 9, 3),
+            "patch_size": 4,
+            "layer_norm_eps": 1e-12,
+        },
+        {"hidden_act": "gelu"},
+    ),
+}
+
+
+def _transformers(config: Config, processor: Config | None) -> Description:
+    kind = config["model_type"]
+    if kind not in _DEFAULTS:
+        raise ValueError(
+            f"config.json: model_type: wanted one of {', '.join(_DEFAULTS)}, got {kind!r}"
+        )
+    if processor is None:
+        raise ValueError(
+            "preprocessor_config.json: wanted one beside config.json, as it says how images are "
+            "fed, got none"
+        )
+    free, fixed = _DEFAULTS[kind]
+    c = {"num_channels": 3} | free | fixed | dict(config)
+    for key, value in fixed.items():
+        if c[key] != value:
+            raise ValueError(
+                f"config.json: {key}: wanted {value!r} for {kind}, the only one built here, got "
+                f"{c[key]!r}"
+            )
+    labels = {int(k): str(v) for k, v in (config.get("id2label") or {}).items()}
+    classes = len(labels) or config.get("num_labels", 2)
+    names = tuple(labels.get(i, str(i)) for i in range(classes))
+    network: Any
+    options: dict[str, Any]
+    if kind == "resnet":
+        network, names_of = ImageNetResNet, naming.RESNET_TRANSFORMERS
+        options = {"bottleneck": c["layer_type"] == "bottleneck", "stem": c["embedding_size"]}
+        options |= {"depths": c["depths"], "widths": c["hidden_sizes"]}
+        options |= {"stride_first": c["downsample_in_bottleneck"]}
+    elif kind == "vit":
+        network, names_of = ViT, naming.VIT_TRANSFORMERS
+        options = {"width": c["hidden_size"], "depth": c["num_hidden_layers"]}
+        options |= {"heads": c["num_attention_heads"], "hidden": c["intermediate_size"]}
+        options |= {"size": _side(c["image_size"]), "patch": _side(c["patch_size"])}
+        options |= {"epsilon": c["layer_norm_eps"], "bias": c["qkv_bias"]}
+    else:
+        network, names_of = ConvNeXt, naming.CONVNEXT_TRANSFORMERS
+        options = {"depths": c["depths"], "widths": c["hidden_sizes"]}
+        options |= {"patch": _side(c["patch_size"]), "epsilon": c["layer_norm_eps"]}
+    return Description(
+        f"transformers {kind}",
+        _shapes(network, classes, c["num_channels"], options),
+        names_of,
+        _transformers_preprocess(processor, c["num_channels"]),
+        names,
+    )
+
+
+_RESAMPLE: dict[int, Any] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+
+
+def _transformers_preprocess(p: Config, channels: int) -> ResizeCrop:
+    kind = p.get("image_processor_type", p.get("feature_extractor_type", ""))
+    convnext = kind.startswith("ConvNext")  # crops in its own way
+    resample = p.get("resample", 3 if convnext else 2)
+    if not p.get("do_resize", True) or not p.get("do_rescale", True) or resample not in _RESAMPLE:
+        raise ValueError(
+            "preprocessor_config.json: wanted do_resize, do_rescale and resample among "
+            f"{', '.join(f'{k} ({v})' for k, v in _RESAMPLE.items())}, got "
+            f"{p.get('do_resize')}, {p.get('do_rescale')}, {resample}"
+        )
+    if not math.isclose(p.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-6):
+        raise ValueError(
+            f"preprocessor_config.json: rescale_factor: wanted 1 / 255, got {p['rescale_factor']}"
+        )
+    size = p.get("size", 384 if convnext else 224)
+    if convnext:
+        crop = size["shortest_edge"] if isinstance(size, Mapping) else size
+        resize = (crop, crop) if crop >= 384 else int(crop / p.get("crop_pct", 224 / 256))
+    else:
+        resize = _resize(size)
+        crop = _side(p.get("crop_size", 224) if p.get("do_center_crop") else size)
+    plain = not p.get("do_normalize", True)
+    return ResizeCrop(
+        crop,
+        channels,
+        (0.0,) * channels if plain else tuple(p.get("image_mean", (0.5,) * channels)),
+        (1.0,) * channels if plain else tuple(p.get("image_std", (0.5,) * channels)),
+        resize=resize,
+        interpolation=_RESAMPLE[resample],
+        half="down",
+    )
+
+
+def _resize(size: Any) -> int | tuple[int, int]:
+    if isinstance(size, Mapping):
+        return size.get("shortest_edge") or (size["height"], size["width"])
+    return size, size
+
+
+def _side(size: Any) -> int:
+    """The side of a square, in any of the ways to write it."""
+    sides = [*size.values()] if isinstance(size, Mapping) else size
+    sides = (sides, sides) if isinstance(sides, int) else tuple(sides)
+    if len(sides) != 2 or sides[0] != sides[1]:
+        raise ValueError(f"size: wanted height and width, equal ones, got {size}")
+    return sides[0]

@@ -1,0 +1,177 @@
+"""Pre-trained networks by name: from the Hugging Face hub, its cache on this machine, or a folder.
+
+A checkpoint is ``config.json`` and ``model.safetensors``, of transformers ``preprocessor_config
+.json`` too. A pickle (``.bin``, ``.pt``) can run any code when it is opened: it is refused.
+"""
+
+import json
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from leepjax.models.checkpoint import describe
+from leepjax.models.source import Source, make_source
+from leepjax.models.tensors import fill, read_tensors
+
+WEIGHTS = "model.safetensors"
+_CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_CONVERT = (
+    "a pickle can run any code, so none is opened; where it is trusted: "
+    f"safetensors.torch.save_file(torch.load(PATH, weights_only=True), '{WEIGHTS}')"
+)
+
+
+class Checkpoint(NamedTuple):
+    """Where the files of a checkpoint lie.
+
+    Attributes:
+      folder: with ``config.json`` and ``model.safetensors``.
+      commit: the hub's hash of this version, 40 hex digits; None of a folder of one's own.
+    """
+
+    folder: Path
+    commit: str | None
+
+
+def load_pretrained(name: str | os.PathLike[str], revision: str | None = None) -> Source:
+    """A pre-trained network, by its name on the Hugging Face hub or from a folder.
+
+    ResNet-18 to 152 (timm's and torchvision's names, or transformers'), ViT and ConvNeXt (timm's or
+    transformers'), with the preprocessing that the checkpoint's configuration asks for.
+
+    Args:
+      name: ``ORGANISATION/NAME`` or ``ORGANISATION/NAME@REVISION``, which needs ``leepjax[hub]``
+        and is kept in the hub's own cache (``HF_HOME``); or a folder with ``config.json``,
+        ``model.safetensors`` and, of transformers, ``preprocessor_config.json``. For torchvision's
+        ResNets ``{"architecture": "resnet18"}`` is enough of a configuration.
+      revision: branch, tag or commit; default the newest. Only a commit stays what it is.
+
+    Returns:
+      A source; its features are what the library feeds to its head.
+
+    Raises:
+      ValueError: no such checkpoint, here or on the hub (the message says what was tried and what
+        is cached); an architecture that is not built here; a file that is missing, damaged or a
+        pickle; tensors that are missing, unexpected or misshapen. It is one line.
+    """
+    return read_checkpoint(find_checkpoint(name, revision))
+
+
+def find_checkpoint(name: str | os.PathLike[str], revision: str | None = None) -> Checkpoint:
+    """Where the files of :func:`load_pretrained` lie, fetched if need be."""
+    text = os.fspath(name)
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise ValueError(f"revision: wanted none for the folder {text!r}, got {revision!r}")
+        return Checkpoint(folder, None)
+    if folder.suffix in _PICKLES:
+        raise ValueError(f"name: wanted a folder or a name of the hub, got {text!r}: {_CONVERT}")
+    repository, at, inside = text.partition("@")
+    if at and revision is not None:
+        raise ValueError(f"revision: wanted one, got {inside!r} in the name and {revision!r}")
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repository) or (at and not inside):
+        raise ValueError(
+            "name: wanted a folder that exists, or ORGANISATION/NAME or ORGANISATION/NAME@REVISION "
+            f"of the hub, got {text!r}"
+        )
+    return _from_hub(repository, inside or revision)
+
+
+def read_checkpoint(checkpoint: Checkpoint) -> Source:
+    """The network of a checkpoint's files; errors are those of :func:`load_pretrained`."""
+    folder = checkpoint.folder
+    config = _read_json(folder / _CONFIG)
+    if config is None:
+        raise ValueError(
+            f"name: wanted {_CONFIG}, with the architecture, in {str(folder)!r}, got "
+            f"{_listed(folder)}; for timm's and torchvision's this is enough: "
+            '{"architecture": "resnet18", "num_classes": 1000}'
+        )
+    described = describe(config, _read_json(folder / _PROCESSOR))
+    path = folder / WEIGHTS
+    if not path.is_file():
+        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
+        hint = f" ({_CONVERT})" if pickles else ""
+        raise ValueError(f"name: wanted {WEIGHTS} in {str(folder)!r}, got {_listed(folder)}{hint}")
+    network = fill(
+        described.network,
+        read_tensors(path),
+        described.naming,
+        path=path,
+        wanted=described.what,
+    )
+    return make_source(network, described.preprocess, described.class_names)
+
+
+def _from_hub(repository: str, revision: str | None) -> Checkpoint:
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    except ImportError:
+        raise ValueError(
+            f"name: there is no folder {repository!r}, and the hub needs huggingface_hub: "
+            "pip install 'leepjax[hub]'"
+        ) from None
+
+    def fetch(file: str, revision: str | None) -> Path:
+        return Path(hf_hub_download(repository, file, revision=revision))
+
+    try:
+        folder = fetch(_CONFIG, revision).parent
+        commit = folder.name  # the cache has a folder for each; the rest is of the same one
+        fetch(WEIGHTS, commit)
+        with suppress(EntryNotFoundError):  # timm has none
+            fetch(_PROCESSOR, commit)
+    except EntryNotFoundError as error:
+        if not isinstance(error, LocalEntryNotFoundError):
+            raise ValueError(
+                f"name: wanted {_CONFIG} and {WEIGHTS} in {repository!r} on the hub, but one is "
+                f"not there ({_line(error)}); {_CONVERT}"
+            ) from None
+        raise ValueError(_unreachable(repository, revision, error)) from None
+    except Exception as error:  # it passes on whatever the network raises
+        raise ValueError(_unreachable(repository, revision, error)) from None
+    return Checkpoint(folder, commit)
+
+
+def _unreachable(repository: str, revision: str | None, error: Exception) -> str:
+    from huggingface_hub import constants, scan_cache_dir
+
+    try:
+        cached = sorted(
+            f"{repo.repo_id}@{version.commit_hash}"
+            for repo in scan_cache_dir(constants.HF_HUB_CACHE).repos
+            for version in repo.revisions
+            if repo.repo_type == "model"
+        )
+    except Exception:  # there is no cache yet
+        cached = []
+    return (
+        f"name: {repository}@{revision or 'main'} is not in the cache, and asking the hub for it "
+        f"failed ({_line(error.__cause__ or error)}); cached in {constants.HF_HUB_CACHE}: "
+        f"{', '.join(cached) or 'nothing'}"
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: damaged, or no JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: wanted a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _listed(folder: Path) -> str:
+    return ", ".join(sorted(p.name for p in folder.iterdir())) or "an empty folder"
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
