@@ -11,6 +11,8 @@ from typing import Literal
 import jax
 from flax import nnx
 
+from leepjax.models.batch_norm import BatchNorm
+
 _STRIDES = {"stride": (2, 2, 2, 1), "max": (1, 1, 1, 1)}
 _MIN_SIZE_POOLED = 16  # four halvings
 
@@ -49,7 +51,7 @@ class Conv4(nnx.Module):
                 rngs=rngs,
             )
             setattr(self, f"conv{layer}", conv)
-            setattr(self, f"bn{layer}", nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, rngs=rngs))
+            setattr(self, f"bn{layer}", BatchNorm(width, momentum=0.9, epsilon=1e-5, rngs=rngs))
             inputs = width
         self.head = nnx.Linear(width, num_classes, rngs=rngs)
 

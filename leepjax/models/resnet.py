@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from leepjax.models.batch_norm import BatchNorm
+
 DEPTHS = (20, 32, 44, 56)
 WIDTHS = (16, 32, 64)
 
@@ -30,8 +32,8 @@ def _conv(inputs: int, outputs: int, stride: int, rngs: nnx.Rngs) -> nnx.Conv:
     )
 
 
-def _norm(width: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    return nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, rngs=rngs)
+def _norm(width: int, rngs: nnx.Rngs) -> BatchNorm:
+    return BatchNorm(width, momentum=0.9, epsilon=1e-5, rngs=rngs)
 
 
 def option_a(x: jax.Array, width: int, stride: int) -> jax.Array:

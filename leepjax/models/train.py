@@ -22,6 +22,7 @@ from leepjax._progress import progress
 from leepjax.data.bank import Bank, Dataset, check_bank
 from leepjax.models.extraction import accuracy
 from leepjax.models.networks import make_network
+from leepjax.models.once import keep_barriers
 from leepjax.models.preprocess import Preprocess
 from leepjax.models.source import Source, apply, make_source, tree_digest
 
@@ -116,7 +117,7 @@ def make_step(
         value = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels).mean()
         return value, (rest, jnp.mean(outputs.logits.argmax(axis=1) == labels))
 
-    @partial(jax.jit, donate_argnums=0)
+    @partial(jax.jit, donate_argnums=0, compiler_options=keep_barriers())
     def update(state: State, index: jax.Array, images: jax.Array, labels: jax.Array):
         return step(loss, optimiser, state, (preprocess(images[index]), labels[index]))
 

@@ -18,6 +18,7 @@ from leepjax import _fit
 from leepjax._fit import State
 from leepjax.models import Preprocess, apply
 from leepjax.models.fresh import fresh
+from leepjax.models.once import keep_barriers
 from leepjax.transfer.augment import augment
 from leepjax.transfer.optimiser import make_optimiser
 from leepjax.transfer.recipe import Rates, Recipe
@@ -110,7 +111,7 @@ def make_program(
         finite = (jnp.isfinite(logits) | ~present).all(1)
         return jnp.where(finite, logits.argmax(1), -1)
 
-    def laid_out(fn: Callable[..., Any], shared: int, donate: tuple[int, ...] = ()) -> Any:
+    def laid_out(fn: Callable[..., Any], shared: int, **options: Any) -> Any:
         """``fn`` of one lane, over all: its first ``shared`` arguments are the same for all."""
 
         def block(*args):
@@ -129,9 +130,10 @@ def make_program(
             )
             return mapped(*args)
 
-        return jax.jit(over_devices, donate_argnums=donate)
+        return jax.jit(over_devices, **options)
 
-    return Program(laid_out(init, 2), laid_out(train, 2, donate=(3,)), laid_out(predict, 1))
+    stepwise = laid_out(train, 2, donate_argnums=3, compiler_options=keep_barriers())
+    return Program(laid_out(init, 2), stepwise, laid_out(predict, 1))
 
 
 def _present(logits: jax.Array, num_classes: jax.Array) -> tuple[jax.Array, jax.Array]:
