@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from leepjax.models.batch_norm import BatchNorm
+
 EXPANSION = 4  # outputs of a bottleneck for each channel of its 3×3 convolution
 
 
@@ -27,8 +29,8 @@ def _conv(inputs: int, outputs: int, size: int, stride: int, rngs: nnx.Rngs) -> 
     )
 
 
-def _norm(width: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    return nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, rngs=rngs)
+def _norm(width: int, rngs: nnx.Rngs) -> BatchNorm:
+    return BatchNorm(width, momentum=0.9, epsilon=1e-5, rngs=rngs)
 
 
 class Block(nnx.Module):
