@@ -21,7 +21,7 @@ and with the whole network, for every task a rate chosen on held-out training im
         --learning-rates 0.01 0.1 --validation 0.2
 
 A run that is interrupted goes on where it was when the same command is given again. Results with
-their intervals are in the README.
+their intervals are in docs/results.
 """
 
 import contextlib
