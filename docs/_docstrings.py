@@ -12,7 +12,9 @@ from latex2mathml.converter import convert
 
 def markdown(text: str) -> str:
     """A docstring in Google style, with Sphinx's roles, as Markdown."""
+    text = re.sub(r"(?<=\n\n)>>> .*(?:\n.+)*", _section, text)
     text = re.sub(r"^(\s*)Example:$", r"\1Examples:", text, flags=re.M)
+    text = re.sub(r"::$", ":", text, flags=re.M)
     text = re.sub(r"^Source: ", "**Source:** ", text, flags=re.M)
     text = re.sub(
         r"^\.\. math:: (.+?)(?:\n\n|\Z)",
@@ -24,6 +26,11 @@ def markdown(text: str) -> str:
     text = re.sub(r":(?:func|class|meth|data):`~?([^`]+)`", r"`\1`", text)
     # Tables, and formulas in plain letters, keep their lines.
     return re.sub(r"^(=+  =+)$.*^\1$", lambda m: f"```\n{m[0]}\n```", text, flags=re.M | re.S)
+
+
+def _section(lines: re.Match) -> str:
+    """A doctest that stands alone, as a section of examples."""
+    return "Examples:\n" + "\n".join(f"    {line}" for line in lines[0].split("\n"))
 
 
 def _formula(latex: str, display: str) -> str:

@@ -1,4 +1,4 @@
-"""What is a published table of transferability scores worth?
+r"""What is a published table of transferability scores worth?
 
     python -m experiments.audit TABLE.csv --summary SUMMARY.csv
 

@@ -1,4 +1,4 @@
-"""Does a score predict what meta-transfer reaches: a learner that has learnt to adapt?
+r"""Does a score predict what meta-transfer reaches: a learner that has learnt to adapt?
 
     python -m experiments.meta_transfer
 

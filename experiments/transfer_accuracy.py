@@ -1,4 +1,4 @@
-"""Does a score of the source model predict the accuracy of the transferred model?
+r"""Does a score of the source model predict the accuracy of the transferred model?
 
 A source model is trained (or imported), target tasks are drawn, scores are computed from each
 task's labelled images, the model is transferred to each task, and score is held against test
