@@ -1,4 +1,4 @@
-"""What the documents say is so: commands parse, links lead somewhere, code prints what is printed."""
+"""What the documents say is so: commands parse, links lead on, code prints what is printed."""
 
 import contextlib
 import importlib
