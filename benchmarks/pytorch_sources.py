@@ -1,4 +1,4 @@
-"""Four source models of PyTorch's, as files that leepjax ranks: the README's example.
+"""Four source models of PyTorch's, as files that leepjax ranks: an example of the documents.
 
     python benchmarks/pytorch_sources.py FOLDER
 

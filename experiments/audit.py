@@ -1,4 +1,4 @@
-"""What is a published table of transferability scores worth?
+r"""What is a published table of transferability scores worth?
 
     python -m experiments.audit TABLE.csv --summary SUMMARY.csv
 
@@ -12,7 +12,7 @@ SUMMARY is laid out). ``results.csv`` of a study is such a table.
     python -m experiments.audit tllib_model_ranking.csv \
         --summary tllib_model_ranking_summary.csv --models experiments/torchvision_models.csv
 
-What it finds in that table is in the README.
+What it finds in that table is in docs/results.
 """
 
 import dataclasses

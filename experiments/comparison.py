@@ -16,7 +16,7 @@ and Omniglot prepared. ``leep2020`` spells out the article's kinds of transfer, 
 the article counts 23 settings, and this cross product of them is ours.
 
 The same command goes on where an earlier one stopped: settings that are finished are read. One that
-cannot run is listed with the reason, and the others run. Results are in the README.
+cannot run is listed with the reason, and the others run. Results are in docs/results.
 """
 
 import dataclasses

@@ -12,7 +12,7 @@ there sooner, for tasks with a higher score. The two runs are those of
     python -m experiments.transfer_accuracy --learner from_scratch
 
 with the same other flags: what is finished there is read, what was interrupted goes on. Results are
-in the README.
+in docs/results.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Does a score predict what meta-transfer reaches: a learner that has learnt to adapt?
+r"""Does a score predict what meta-transfer reaches: a learner that has learnt to adapt?
 
     python -m experiments.meta_transfer
 
@@ -14,7 +14,7 @@ labelled images against the accuracy reached, beside that of its retrained head.
 
 The hyper-parameters of the default were chosen on three scripts that its tasks are not drawn from,
 armenian, hebrew and nko (`--target-data glyphs:armenian+hebrew+nko`). Trained learners are kept in
-the cache; training that was interrupted goes on. Results are in the README.
+the cache; training that was interrupted goes on. Results are in docs/results.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Does a score of the source model predict the accuracy of the transferred model?
+r"""Does a score of the source model predict the accuracy of the transferred model?
 
 A source model is trained (or imported), target tasks are drawn, scores are computed from each
 task's labelled images, the model is transferred to each task, and score is held against test
@@ -21,7 +21,7 @@ and with the whole network, for every task a rate chosen on held-out training im
         --learning-rates 0.01 0.1 --validation 0.2
 
 A run that is interrupted goes on where it was when the same command is given again. Results with
-their intervals are in the README.
+their intervals are in docs/results.
 """
 
 import contextlib

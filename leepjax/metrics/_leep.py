@@ -14,22 +14,33 @@ from leepjax.metrics._sums import sum_over_samples
 def leep(
     probs: Any, labels: Any, *, num_classes: int, where: Any = None, weights: Any = None
 ) -> jax.Array:
-    r"""Log expected empirical prediction: larger is better, -H(Y) <= LEEP <= 0, in nats.
+    """Log expected empirical prediction: larger is better, -H(Y) <= LEEP <= 0, in nats.
 
-    A hypothetical classifier draws a source class z from the source model's output and then a
-    target label from the empirical P(y | z); LEEP is its average log-likelihood:
+    How well a source model's answers alone predict the labels of a target task, without any
+    training: show the model the target's labelled images, and pass its probabilities theta for
+    its own classes with the target labels. A hypothetical classifier draws a source class z from
+    theta and then a target label from the empirical P(y | z); LEEP is its average
+    log-likelihood::
 
-    .. math:: \hat P(y, z) = \tfrac1n \sum_{i: y_i = y} \theta_{iz}, \qquad
-              \mathrm{LEEP} = \tfrac1n \sum_i \log \sum_z \hat P(y_i \mid z)\, \theta_{iz}
+        P(y, z) = 1/n sum over i with y_i = y of theta_iz,    P(y | z) = P(y, z) / P(z)
+        LEEP    = 1/n sum_i log sum_z P(y_i | z) theta_iz
 
-    exp(LEEP) is the geometric-mean probability given to the right label. Constant ``probs`` give
-    exactly -H(Y); one-hot ``probs`` give NCE. With one class present LEEP is 0. A source class
-    without mass, or a target class without samples, changes nothing. LEEP reads calibration:
-    rescaling the logits moves it though no decision changes. It grows with fewer or less even
-    classes; across such tasks compare :func:`leep_gain`.
+    Reading it: exp(LEEP) is the geometric-mean probability given to the right label. Constant
+    ``probs`` give exactly -H(Y), :func:`neg_label_entropy`, which is the least; one-hot ``probs``
+    give NCE. It grows with fewer or less even classes, so compare sources on the same target, and
+    across targets :func:`leep_gain`. Its standard error is
+    ``leepjax.metrics.uncertainty.influence(leep, probs, labels, num_classes=c)``. It is judged on
+    the samples that P(y | z) is estimated from: with few of them for many source classes it is
+    optimistic, and :func:`cross_fitted_leep` is not. It reads calibration: rescaling the logits
+    moves it though no decision changes (:func:`leep_calibrated` undoes that). Neighbours on the
+    features (:func:`knn`) often predict transfer as well: compute them beside it.
+
+    With one class present LEEP is 0. A source class without mass, or a target class without
+    samples, changes nothing.
 
     Args:
-      probs: ``[n, s]`` source-class probabilities of the target samples; rows sum to one.
+      probs: ``[n, s]`` source-class probabilities of the target samples; rows sum to one. Of
+        logits: ``jax.nn.softmax(logits)``.
       labels: ``[n]`` integer target labels in ``0..num_classes-1``.
       num_classes: number of target classes, a Python int.
       where: ``[n]`` bool, the samples to count; default all.

@@ -47,7 +47,8 @@ def scatter(
         for axis, row in zip(axes, table, strict=False):
             x = scores[row.score]
             r = row.estimates["pearson"]
-            axis.plot(x, accuracy, "o", color=POINTS, alpha=0.45, markersize=4, markeredgewidth=0)
+            points = {"color": POINTS, "alpha": 0.45, "markersize": 4, "markeredgewidth": 0}
+            axis.plot(x, accuracy, "o", rasterized=True, **points)  # hundreds would swell an SVG
             if np.isfinite(r.value):
                 _fit(axis, x, accuracy)
             name = f"{row.score} (null)" if row.score in NULLS else row.score

@@ -1,0 +1,111 @@
+"""What the documents say is so: commands parse, links lead on, code prints what is printed."""
+
+import contextlib
+import importlib
+import io
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import tyro
+
+from leepjax.__main__ import Rank, Score
+from leepjax.metrics import METRICS, contrib
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXPERIMENTS = sorted((ROOT / "experiments").glob("[!_]*.py"))
+COMMAND = re.compile(r"(?:python -m experiments\.|leepjax (?:rank|score) )(?:\\\n|[^`\n#])+")
+INLINE = re.compile(r"`(python -m experiments\.[^`]+)`")
+
+
+def commands():
+    """Every command line of the documents and of the experiments' docstrings, once."""
+    found = set()
+    for page in (*PAGES, *EXPERIMENTS):
+        text = page.read_text()
+        if page.suffix == ".py":
+            text = text.split('"""')[1]
+        found |= {" ".join(m.split()) for m in INLINE.findall(text)}
+        found |= {" ".join(m.replace("\\\n", " ").split()) for m in COMMAND.findall(_blocks(text))}
+    return sorted(found)
+
+
+def _blocks(text):
+    """Indented and fenced blocks: where a line is a command as it stands."""
+    fenced = re.findall(r"^```bash\n(.*?)^```", text, re.M | re.S)
+    indented = re.findall(r"(?:^    .*\n)+", text, re.M)
+    return "\n".join(fenced + indented)
+
+
+def test_there_are_commands():
+    assert len(commands()) > 20
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command_parses(command):
+    words = shlex.split(command.removeprefix("python -m "))
+    if words[0] == "leepjax":
+        config, words = Score | Rank, words[1:]
+    else:
+        config, words = importlib.import_module(words[0]).Config, words[1:]
+    try:
+        tyro.cli(config, args=words)
+    except SystemExit as error:
+        pytest.fail(f"{command}: exit {error.code}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_to_files(page):
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
+    for link in links:
+        assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+def test_every_metric_is_in_the_reference():
+    reference = (ROOT / "docs/reference/metrics.md").read_text()
+    assert {name for name in METRICS if f"::: leepjax.metrics.{name}\n" not in reference} == set()
+    explained = (ROOT / "docs/explanation/each_score.md").read_text()
+    assert {name for name in METRICS if f"`{name}`" not in explained} == set()
+    more = (ROOT / "docs/reference/contrib.md").read_text()
+    public = {name for name in vars(contrib) if not name.startswith("_")}
+    assert {name for name in public if f"::: leepjax.metrics.contrib.{name}\n" not in more} == set()
+
+
+def python_blocks(page):
+    """``(code, what is printed below it or None)`` of a page."""
+    block = re.compile(r"^```python\n(.*?)^```\n(?:\n```\n(.*?)^```)?", re.M | re.S)
+    return [(code, printed or None) for code, printed in block.findall(page.read_text())]
+
+
+def numbers(text):
+    """The text without its numbers, and they."""
+    number = re.compile(r"-?\d*\.?\d+")
+    return number.sub("#", " ".join(text.split())), [float(x) for x in number.findall(text)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "pages",
+    [
+        ["README.md"],
+        ["docs/tutorial.md", "docs/how-to/own_metric.md"],
+        ["docs/how-to/own_data.md", "docs/how-to/own_model.md", "docs/how-to/many_devices.md"],
+    ],
+    ids=lambda pages: Path(pages[-1]).stem,
+)
+def test_code_prints_what_is_printed(pages):
+    namespace = {"__name__": "__main__"}
+    for page in pages:
+        for code, printed in python_blocks(ROOT / page):
+            if ".numpy()" in code:  # PyTorch's side
+                continue
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                exec(compile(code, page, "exec"), namespace)
+            if printed and "r [95 %]" not in printed:  # tables differ with the number of threads
+                words, values = numbers(out.getvalue())
+                expected_words, expected = numbers(printed)
+                assert words == expected_words
+                assert values == pytest.approx(expected, abs=0.05)
