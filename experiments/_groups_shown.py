@@ -29,11 +29,10 @@ def _tasks(path: Path) -> Section:
     groups = {r["grouping"]: r["groups"] for r in read_table(path / "groupings.csv")}
     first = next(iter(groups))
     group_of = {int(t): k for k, g in enumerate(groups[first].split(" | "), 1) for t in g.split()}
-    lines = [
-        [r["name"], r["data"], r["classes"], r["num_train"], r["num_test"]]
-        + [f"{float(r['alone']):.3f}", str(group_of[int(r["task"])])]
-        for r in rows
-    ]
+    lines = []
+    for r in rows:
+        counts = (r[name] for name in ("name", "data", "classes", "num_train", "num_test"))
+        lines.append([*counts, f"{float(r['alone']):.3f}", str(group_of[int(r["task"])])])
     headings = ["task", "data", "classes", "train", "test", "alone", f"group by {first}"]
     return Section("Tasks, and their test accuracy alone", [Sheet(headings, lines)])
 
@@ -41,27 +40,26 @@ def _tasks(path: Path) -> Section:
 def _comparison(path: Path) -> Section:
     rows = read_table(path / "comparison.csv")
     first = rows[0]["grouping"]
-    lines = []
+    reached, against = [], []
     for r in rows:
-        scored = bool(r["partitions"])
-        lines.append(
-            [
-                _starred(r["grouping"], (*NULLS, RANDOM, TOGETHER, ALONE)),
-                r["sizes"] if len(r["sizes"]) < 12 else f"{len(r['sizes'].split())} of 1",
-                f"{float(r['accuracy']):.3f}",
-                "" if r["grouping"] == ALONE else _points(_estimate(r, "gain")),
-                _points(_estimate(r, "ahead")) if scored else "",
-                f"{r['beaten']} of {r['partitions']}" if scored else "",
-                "" if r["grouping"] == first else _points(_estimate(r, "behind")),
-            ]
-        )
-    headings = ["groups by", "sizes", "accuracy", "ahead of alone", "of random", "beaten"]
+        name = _starred(r["grouping"], (*NULLS, RANDOM, TOGETHER, ALONE))
+        sizes = "" if r["grouping"] == ALONE else r["sizes"]
+        gain = "" if r["grouping"] == ALONE else _points(_estimate(r, "gain"))
+        reached.append([name, sizes, f"{float(r['accuracy']):.3f}", gain])
+        ahead = ["", ""]
+        if r["partitions"]:
+            ahead = [_points(_estimate(r, "ahead")), f"{r['beaten']} of {r['partitions']}"]
+        behind = "" if r["grouping"] == first else _points(_estimate(r, "behind"))
+        against.append([name, *ahead, behind])
+    headings = ["groups by", "sizes", "accuracy", "ahead of alone"]
+    others = ["groups by", "ahead of random", "random beaten", f"{first} ahead of these"]
     text = (
-        f"* null. Points [95 % over tasks]. Of random: ahead of the mean of random partitions into "
-        f"groups of the same sizes, of which so many are beaten in mean accuracy. {finding(path)}."
+        "* null. Points of accuracy [95 % over tasks]. Random: partitions at random into groups of "
+        "the same sizes; ahead of their mean, and how many have a lower mean accuracy. "
+        f"{finding(path)}."
     )
-    headings = [*headings, f"{first} ahead of it"]
-    return Section("What groups reach that were trained together", [Sheet(headings, lines)], text)
+    heading = "What groups reach that were trained together"
+    return Section(heading, [Sheet(headings, reached), Sheet(others, against)], text)
 
 
 def _correlation(path: Path) -> Section:
@@ -95,7 +93,9 @@ def finding(path: Path) -> str:
         return f"{text}; too few tasks for an interval"
     if ahead.low > 0:
         return text
-    return f"{text}: {'behind them' if ahead.high < 0 else 'no better than them, as far as is seen'}"
+    return (
+        f"{text}: {'behind them' if ahead.high < 0 else 'no better than them, as far as is seen'}"
+    )
 
 
 def direct_finding(path: Path) -> str:
@@ -136,36 +136,35 @@ def _draw_affinity(path: Path) -> Figure:
     for row in rows:
         if row["score"] == first:
             close[int(row["source"]), int(row["target"])] = float(row["affinity"])
-    gain = companionship(_pair_gains(path))
     linked = tree(close)
     partition = next(iter(read_table(path / "groupings.csv")))["groups"].split(" | ")
     groups = [[int(t) for t in g.split()] for g in partition]
     figure = Figure(figsize=(10.5, 6.2), layout="constrained")
-    title = f"{direct_finding(path)}"
-    figure.suptitle("\n".join(wrap(title, 120)), fontweight="bold", fontsize=9)
-    axes = figure.subplots(2, 2, gridspec_kw={"height_ratios": [1, 4]})
-    for column, (matrix, label) in enumerate(
-        [(close, f"affinity by {first}"), (100 * gain, "gain of training together, points")]
+    figure.suptitle("\n".join(wrap(direct_finding(path), 120)), fontweight="bold", fontsize=9)
+    note = f"boxes: the groups that {first} makes; order: that of its tree, by average linkage"
+    figure.supxlabel(note, fontsize=8)
+    left, right = figure.subplots(1, 2)
+    above = left.inset_axes((0, 1.08, 1, 0.25))
+    drawn = dendrogram(linked, ax=above, no_labels=True, link_color_func=lambda _: "black")
+    above.set_ylim(bottom=-0.05 * linked[-1, 2])  # the nearest two tasks meet at 0
+    above.set_axis_off()
+    order = drawn["leaves"]
+    gain = 100 * companionship(_pair_gains(path))
+    for axis, matrix, label in (
+        (left, close, f"affinity by {first}"),
+        (right, gain, "what pairs gained, points of accuracy"),
     ):
-        top, below = axes[:, column]
-        if column == 0:
-            drawn = dendrogram(linked, ax=top, no_labels=True, color_threshold=0,
-                               above_threshold_color="black")
-            order = drawn["leaves"]
-        top.set_axis_off()
-        shown = matrix[np.ix_(order, order)].copy()
+        shown = matrix[np.ix_(order, order)]
         limit = np.abs(shown).max()
         np.fill_diagonal(shown, np.nan)
-        image = below.imshow(shown, cmap="PuOr_r", vmin=-limit, vmax=limit)
-        below.set_title(f"{label}, beyond each task's own", fontsize=9)
-        below.set_xticks(range(len(names)), [names[i] for i in order], rotation=90, fontsize=8)
-        below.set_yticks(range(len(names)), [names[i] for i in order], fontsize=8)
+        image = axis.imshow(shown, cmap="PuOr_r", vmin=-limit, vmax=limit)
+        axis.set_title(f"{label}, beyond each task's own", fontsize=9)
+        axis.set_xticks(range(len(names)), [names[i] for i in order], rotation=90, fontsize=8)
+        axis.set_yticks(range(len(names)), [names[i] for i in order], fontsize=8)
         for group in groups:
-            at = sorted(order.index(t) for t in group)
-            box = Rectangle((at[0] - 0.5, at[0] - 0.5), len(at), len(at), fill=False, lw=1.8)
-            below.add_patch(box)
-        figure.colorbar(image, ax=below, shrink=0.8)
-    figure.supxlabel(f"boxes: the groups that {first} makes; the order is that of its tree", fontsize=8)
+            at = min(order.index(t) for t in group) - 0.5
+            axis.add_patch(Rectangle((at, at), len(group), len(group), fill=False, lw=1.8))
+        figure.colorbar(image, ax=axis, shrink=0.5)
     return figure
 
 
@@ -178,27 +177,29 @@ def _draw_gains(path: Path) -> Figure:
     for at, row in enumerate(reversed(rows)):
         mean, low, high = (100 * v for v in _estimate(row, "gain"))
         null = row["grouping"] in (*NULLS, RANDOM, TOGETHER)
-        colour = FAINT if null else POINTS
-        left.errorbar(mean, at, xerr=[[mean - low], [high - mean]], fmt="o", color=colour, capsize=2)
+        look = {"color": FAINT if null else POINTS, "fmt": "o", "capsize": 2}
+        left.errorbar(mean, at, xerr=[[mean - low], [high - mean]], **look)
         if row["ahead"]:
             left.plot(mean - 100 * float(row["ahead"]), at, "|", color="black", ms=12)
     left.axvline(0, color="0.6", lw=0.8)
     left.set_yticks(range(len(rows)), [f"{r['grouping']} ({r['sizes']})" for r in reversed(rows)])
-    left.set_xlabel("ahead of training alone, points (95 % over tasks)\n| random groups of the same sizes; grey: nulls")
-    first = rows[0]["grouping"]
-    scores, gain = np.zeros((2, *_pair_gains(path).shape))
+    left.set_xlabel(
+        "ahead of training alone, points (95 % over tasks)\n"
+        "grey: nulls; bar: random groups of the same sizes"
+    )
+    first, gain = rows[0]["grouping"], _pair_gains(path)
+    scores = np.zeros_like(gain)
     for row in read_table(path / "scores.csv"):
         if row["score"] == first:
             scores[int(row["source"]), int(row["target"])] = float(row["value"])
-    gain = _pair_gains(path)
     others = ~np.eye(len(gain), dtype=bool)
     x, y = within_targets(scores)[others], (gain - gain.mean(0, where=others))[others]
     right.plot(x, 100 * y, "o", color=POINTS, alpha=0.5, ms=4, mew=0)
     right.axhline(0, color="0.6", lw=0.8)
     r = _correlations(path)[first]["within_target"]
     right.set_title(f"r within target = {format_estimate(r)}", fontsize=9)
-    right.set_xlabel(f"{first} of the partner's network, standardised within the target")
-    right.set_ylabel("gain beside that partner\nless the target's mean, points")
+    right.set_xlabel(f"{first} of the partner's network on a task,\nstandardised within the task")
+    right.set_ylabel("gain beside that partner\nless the task's mean, points")
     return figure
 
 

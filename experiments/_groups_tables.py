@@ -36,7 +36,9 @@ def mean_over_tasks(values: np.ndarray) -> Estimate:
     >>> print(mean_over_tasks(np.array([0.0, 1.0, 2.0])))
     Estimate(value=1.0, low=-1.484..., high=3.484...)
     """
-    level = in_levels(np.zeros(len(values)), values[:, None], np.eye(len(values), dtype=bool), levels=1)
+    level = in_levels(
+        np.zeros(len(values)), values[:, None], np.eye(len(values), dtype=bool), levels=1
+    )
     return Estimate(*(float(a[0]) for a in level[0][2:]))
 
 

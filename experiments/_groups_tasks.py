@@ -1,4 +1,4 @@
-"""Tasks that share no class, from one data set or several, as one bank whose groups are the tasks."""
+"""Tasks that share no class, of one data set or several: a bank whose groups are the tasks."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -4,15 +4,15 @@
 
 trains a small network on each of twelve tasks (ten characters of one script of Glyphs, 30 images
 each); scores it on the training images of every other task by LEEP gain and its rivals; makes an
-affinity of each score and, by SciPy's average linkage, four groups; trains every group jointly (one
-body, one head for each task), as many random partitions into groups of the same sizes, every pair of
-tasks, and all together; and says, task by task, what each is ahead of training alone and of the
-random groups by, and whether a score goes with what two tasks gain from each other. Beside it stand
-nulls that look at no network: how near mean images are, and whether the data set is the same. Real:
+affinity of each score and, by SciPy's average linkage, four groups; trains jointly (one body, one
+head for each task) every group, random groups of the same sizes, every pair of tasks, and all
+together; and says, task by task, what that is ahead of training alone and of the random groups by,
+and whether a score goes with what two tasks gain from each other. Beside it stand nulls that look
+at no network: how near mean images are, and whether the data set is the same. On real data:
 
     python -m experiments.multitask_groups \
         --target-data fashion_mnist cifar10 omniglot:small1 omniglot:small2 \
-        --ways 3 3 10 10 --shots 50 50 14 14
+        --ways 3 3 10 10 --shots 50 50 14 14 --steps 100 --num-random 3
 
 A task has as many updates, and in each as many of its own images, in a group of any size as alone.
 A run that is interrupted goes on where it was when the same command is given again. Results are in
@@ -26,7 +26,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import jax
 import numpy as np
 import tyro
 from flax import nnx
