@@ -77,7 +77,10 @@ def draw_tasks(
                     labels.append(np.full(len(rows), len(classes), np.int32))
                     groups.append(np.full(len(rows), len(names) - 1, np.int32))
                 classes.append(f"{names[-1]}: {dataset.train.class_names[c]}")
-    banks = (Bank(*map(np.concatenate, part), tuple(classes), tuple(names)) for part in parts)
+    banks = (
+        Bank(np.concatenate(a), np.concatenate(b), np.concatenate(c), tuple(classes), tuple(names))
+        for a, b, c in parts
+    )
     return Drawn(Dataset(*banks), tuple(families))
 
 

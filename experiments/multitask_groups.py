@@ -213,7 +213,7 @@ def _joint(
     alone: np.ndarray,
 ) -> dict[Group, np.ndarray]:
     """Test accuracies ``[seeds, tasks of the group]`` of every group."""
-    reached = {(t,): alone[:, [t]] for t in range(alone.shape[1])}
+    reached: dict[Group, np.ndarray] = {(t,): alone[:, [t]] for t in range(alone.shape[1])}
     identity = {
         "training": dataclasses.asdict(training),
         "network": source.digest,

@@ -21,7 +21,13 @@ from experiments._groups_affinity import (
     within_targets,
 )
 from experiments._groups_joint import accuracies, joint_loss, outputs, train_group
-from experiments._groups_tables import comparison_rows, mean_over_tasks, pair_gains, partner_gain
+from experiments._groups_tables import (
+    comparison_rows,
+    mean_over_tasks,
+    of_partition,
+    pair_gains,
+    partner_gain,
+)
 from experiments._groups_tasks import draw_tasks, tasks_of_classes
 from experiments.multitask_groups import main, network
 from leepjax.data import Bank, Dataset, load
@@ -188,16 +194,18 @@ def test_gains_against_values_by_hand():
     assert others["gain"] == pytest.approx(0.1)
     assert together["behind"] == pytest.approx(0.2)
     assert (lone["gain"], lone["sizes"]) == (0, "1 1 1")
+    two = {(0, 2): np.array([[0.8, 0.4], [0.6, 0.5]]), (1,): np.array([[0.3], [0.1]])}
+    np.testing.assert_allclose(of_partition(((0, 2), (1,)), two), [0.7, 0.2, 0.45])
     interval = mean_over_tasks(np.array([0.0, 1.0, 2.0]))
     assert interval[1:] == pytest.approx((1 - 4.302653 / 3**0.5, 1 + 4.302653 / 3**0.5))
 
 
 def test_tables_hold_what_was_reached_and_a_broken_run_goes_on(tmp_path, capsys, monkeypatch):
-    calls = []
+    calls: list[tuple[int, ...]] = []
 
     def counted(source, bank, group, training, seed):
         if len(calls) == 12:  # 8 alone
-            calls.append("broken")
+            calls.append((0, 0))
             raise KeyboardInterrupt
         calls.append((*group, seed))
         return train_group(source, bank, group, training, seed)
