@@ -26,6 +26,7 @@ from leepjax.models.once import keep_barriers
 from leepjax.models.preprocess import Preprocess
 from leepjax.models.source import Source, apply, make_source, tree_digest
 
+VERSION = 2  # of what is computed; a source that another one trained is trained anew
 _REPORT_EVERY = 20  # steps
 
 
@@ -87,7 +88,7 @@ def train_source(name: str, dataset: Dataset, config: TrainConfig) -> Source:
         check_bank(f"dataset.{split}", bank)
     init_key, order_key = jax.random.split(jax.random.key(config.seed))
     fresh = untrained(name, dataset.train, init_key)
-    folder = cache_dir("sources").absolute() / digest(name, config, dataset.train.digest)
+    folder = cache_dir("sources").absolute() / digest(VERSION, name, config, dataset.train.digest)
     source = _load(folder, fresh)
     if source is None:
         source = _train(name, fresh, dataset.train, config, order_key)
