@@ -54,7 +54,8 @@ class Table(NamedTuple):
         """``[t, m]`` of every score and null that a source can be chosen by."""
         t = len(self.head)
         facts = {k: np.tile(v, (t, 1)) for k, v in self.facts.items() if k in NULLS}
-        return {**self.scores, **facts, "static_ranking": static_ranking(self.reached)}
+        static = static_ranking(self.reached).round(9)  # ties are not for rounding to break
+        return {**self.scores, **facts, "static_ranking": static}
 
 
 class Way(NamedTuple):

@@ -15,6 +15,7 @@ where it was when the same command is given again. Results are in docs/results/s
 """
 
 import dataclasses
+import re
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -130,12 +131,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "real": {
         "sources": (
-            *(f"resnet{n}@cifar10@cifar10_resnet{n}.safetensors" for n in (20, 32, 56)),
-            "resnet20@glyphs:latin+greek+cyrillic@300",
-            "resnet20@omniglot:small1@300",
             "conv4@glyphs:latin+greek+cyrillic@1000",
-            "conv4@omniglot:small1@1000",
+            "conv4@omniglot:small1@300",
+            *(f"resnet{n}@cifar10@cifar10_resnet{n}.safetensors" for n in (20, 32, 56)),
             "resnet20@cifar10@0",
+            "resnet20@glyphs:latin+greek+cyrillic@150",
         ),
         "target_data": "fashion_mnist",
         "shots": 30,
@@ -211,7 +211,7 @@ def _run(
                 *(source, dataset, tasks, recipe),
                 key=key,
                 devices=devices,
-                journal=study.path / f"source{i}-{recipe.epochs}.journal",
+                journal=study.path / f"{_file(spec)}-{recipe.epochs}.journal",
             )
             for recipe in budgets
         ]
@@ -291,6 +291,10 @@ def _source(spec: Spec, config: Config) -> tuple[Source, dict[str, float]]:
         "source_accuracy": accuracy(source, dataset.test) if known else np.nan,
         "operations": _operations(source),
     }
+
+
+def _file(spec: Spec) -> str:
+    return re.sub(r"\W+", "-", spec.name)
 
 
 def _operations(source: Source) -> float:
