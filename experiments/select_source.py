@@ -169,6 +169,7 @@ def run(config: Config, console: Console) -> Path:
     ) as study:
         if not study.finished:
             _run(study, config, specs, devices, console)
+    console.width = max(console.width, 120)  # rather lines that wrap than names cut short
     for section in tables.sections(study.final):
         report.print_section(section, console)
     console.print(f"* null. Tables, page and figure: {study.final}", soft_wrap=True)

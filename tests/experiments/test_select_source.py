@@ -1,13 +1,11 @@
 """Choosing a source: ways on a table by hand; the experiment on scikit-learn's digits."""
 
 import csv
-import json
 
 import jax
 import numpy as np
 import pytest
 
-from experiments import select_source
 from experiments._select_source_tables import finding, in_words
 from experiments._select_source_ways import (
     Table,
@@ -20,6 +18,7 @@ from experiments._select_source_ways import (
 from experiments.select_source import images_of, main
 from leepjax.data import load
 from leepjax.tasks import sample_tasks
+from leepjax.transfer.waves import Waves
 
 SMALL = ["--preset", "smoke", "--sources", "mlp@digits@30", "mlp@digits@3", "mlp@digits@0"]
 SMALL += ["--num-tasks", "5", "--test-shots", "10", "--metrics", "leep", "nce", "knn"]
@@ -146,23 +145,20 @@ def rows_of(path):
 
 
 def test_an_interrupted_study_goes_on_to_the_same_tables(tmp_path, capsys, monkeypatch):
-    trained, original = [], select_source.fine_tune
+    trained, original = [], Waves.run
 
-    def counted(source, dataset, tasks, recipe, **options):
-        trained.append(recipe.epochs)
-        if len(trained) == 4:
+    def counted(self, wave, bar):
+        trained.extend(lane.task for lane in wave)
+        if len(trained) == 18:  # of 30: in the fourth fine-tune
             raise KeyboardInterrupt
-        return original(source, dataset, tasks, recipe, **options)
+        return original(self, wave, bar)
 
-    monkeypatch.setattr(select_source, "fine_tune", counted)
+    monkeypatch.setattr(Waves, "run", counted)
     with pytest.raises(KeyboardInterrupt):
         main([*SMALL, "--output-dir", str(tmp_path / "run")])
-    journals = sorted((tmp_path / ".run.partial").glob("*.journal"))
-    assert len(journals) == 3
-    before = [journal.stat().st_mtime_ns for journal in journals]
+    assert len(list((tmp_path / ".run.partial").glob("*.journal"))) == 4
     main([*SMALL, "--output-dir", str(tmp_path / "run")])
-    after = [(tmp_path / "run" / j.name).stat().st_mtime_ns for j in journals]
-    assert after == before  # read, not written again
+    assert len(trained) == 5 * 3 * 2 + 1  # but for the one that was interrupted, once each
     main([*SMALL, "--output-dir", str(tmp_path / "whole")])
     for name in ("results", "trials", "choices", "ways", "sources", "correlation"):
         tables = [(tmp_path / d / f"{name}.csv").read_text() for d in ("run", "whole")]
@@ -186,7 +182,8 @@ def test_an_interrupted_study_goes_on_to_the_same_tables(tmp_path, capsys, monke
     shown = capsys.readouterr().out
     assert "One source fine-tuned: best score" in shown
     number = len(trained)
-    main([*SMALL, "--output-dir", str(tmp_path / "whole")])  # nothing runs again
+    # Nothing runs again; where weights lie is not what a run is.
+    main([*SMALL, "--output-dir", str(tmp_path / "whole"), "--weights-dir", str(tmp_path)])
     assert len(trained) == number
     assert shown.endswith(capsys.readouterr().out)
 
@@ -219,13 +216,3 @@ def test_bad_input_is_one_clear_line_before_long_work(arguments, message, tmp_pa
         main([*SMALL, *arguments, "--output-dir", str(tmp_path / "run")])
     assert "source 1 of" not in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
-
-
-def test_weights_may_lie_elsewhere(tmp_path):
-    """Where they lie is not what a run is: the same run is read with another --weights-dir."""
-    directory = tmp_path / "run"
-    main([*SMALL, "--output-dir", str(directory)])
-    before = (directory / "config.json").stat().st_mtime_ns
-    main([*SMALL, "--output-dir", str(directory), "--weights-dir", str(tmp_path)])
-    assert (directory / "config.json").stat().st_mtime_ns == before
-    assert "weights_dir" not in json.loads((directory / "config.json").read_text())["identity"]
