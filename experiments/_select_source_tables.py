@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter
 
 from experiments._select_source_ways import EVERY, Table, Way, best_chosen, regret
 from leepjax.data import Bank
@@ -114,7 +115,8 @@ def _sources(rows: Rows, tasks: int) -> Section:
     text = (
         "Mflop: of a forward pass over one image. Own test: accuracy on the source's own test "
         f"images. Others are means over {tasks} target tasks. Fine-tuned: the whole network, "
-        f"{rows[0]['epochs']} epochs. Best: share of the tasks on which no other source reaches more fine-tuned."
+        f"{rows[0]['epochs']} epochs. Best: share of the tasks on which no other source reaches "
+        "more fine-tuned."
     )
     if diverged:
         text += f" {diverged} fine-tunes diverged, and count as accuracy 0."
@@ -133,7 +135,8 @@ def _ways(rows: Rows) -> Section:
         "points; its interval, and that of differences, is for other tasks of this target and "
         "these sources. Cost: floating-point operations of all fine-tunes, and of forward passes "
         "where a score needs them; a full fine-tune of a source is 1, on average over sources. "
-        "Halved: fine-tuned briefly, the better half by validation accuracy for longer, and so on. "
+        "Halved: fine-tuned briefly, the better half by validation accuracy for longer, and so on; "
+        "the regret of fine-tuning all in full is what the few held-out images do not tell. "
         "Best null: in hindsight, the one of least regret among those with as many sources tried."
     )
     return Section("Ways to choose", [Sheet([*headings, "ahead of best null"], lines)], text)
@@ -219,7 +222,7 @@ def draw(path: Path) -> None:
         for shape, label in shapes.items():
             axis.plot([], [], shape, color="0.5", label=f"fine-tuned: {label}")
         axis.set_xscale("log", base=2)
-        axis.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+        axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
         axis.set_ylim(bottom=0)
         axis.set_xlabel("cost, in full fine-tunes of an average source")
         axis.set_ylabel("regret, points of test accuracy (95 %, over tasks)")

@@ -9,7 +9,6 @@ from leepjax.evaluation import (
     NULLS,
     Choice,
     averaged,
-    in_levels,
     jackknife,
     members,
     pearson,
@@ -123,12 +122,15 @@ def summary(table: Table, ways: list[Way]) -> list[dict[str, Any]]:
 
 def _estimate(name: str, values: np.ndarray, membership: np.ndarray) -> dict[str, float]:
     """Mean over tasks and its 95 % interval, clustered on what tasks share."""
-    found = in_levels(np.zeros(len(values)), values[:, None], membership, levels=1)[0]
-    return {
-        name: float(found.mean[0]),
-        f"{name}_low": float(found.low[0]),
-        f"{name}_high": float(found.high[0]),
-    }
+    found, _ = jackknife(_mean, np.zeros(len(values)), values, membership)
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def _mean(_: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean of ``y`` in each replicate: a statistic in [-1, 1], as accuracies' differences are."""
+    counts = np.asarray(counts, float)
+    size = counts.sum(1)
+    return np.where(size > 0, counts @ y / np.maximum(size, 1), np.nan)
 
 
 def correlations(table: Table) -> Iterator[dict[str, Any]]:

@@ -102,10 +102,11 @@ def test_scores_are_held_against_the_best_null_with_as_many_tries():
     assert leep["regret_low"] < 0.375 < leep["regret_high"]
     assert "ahead" not in rows["knn", 1, False]
     assert "ahead" not in rows["all sources", 3, False]
-    # Independent tasks: Student's interval of a mean.
+    # Independent tasks: the jackknife of the mean, on Fisher's scale.
     values = np.array([0, 0.4, 0.3, 0.8])
-    half = 3.182446 * values.std(ddof=1) / 2
-    assert leep["regret_high"] - leep["regret"] == pytest.approx(half, rel=1e-5)
+    z = np.arctanh([np.delete(values, i).mean() for i in range(4)])
+    half = 3.182446 * np.sqrt(0.75 * np.sum((z - z.mean()) ** 2))
+    assert leep["regret_high"] == pytest.approx(np.tanh(np.arctanh(0.375) + half), rel=1e-5)
     text = [{k: str(v) for k, v in row.items()} for row in rows.values()]
     assert "One source fine-tuned: best score leep, regret 37.5" in in_words(text)
     assert "no score is ahead of it with an interval above 0" in in_words(text)
