@@ -217,3 +217,9 @@ def test_bad_input_is_one_clear_line_before_long_work(arguments, message, tmp_pa
         main([*SMALL, *arguments, "--output-dir", str(tmp_path / "run")])
     assert "source 1 of" not in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
+
+
+def test_other_presets_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        main([*SMALL[2:], "--preset", "paper"])
+    assert "invalid choice 'paper'" in capsys.readouterr().err
