@@ -138,7 +138,7 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class _Preset:
-    preset: Literal["smoke", "default", "paper"] = "default"
+    preset: str = "default"  # which there are, the experiment's own configuration says
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -356,7 +356,7 @@ def start(
 ) -> None:
     """Parse a command line of these flags, run, and turn bad input into one clear line."""
     preset = tyro.cli(_Preset, args=arguments, return_unknown_args=True, add_help=False)[0].preset
-    default = config_class(preset, **presets.get(preset, {}))
+    default = config_class(preset, **presets[preset]) if preset in presets else config_class()
     config = tyro.cli(config_class, args=arguments, default=default)
     try:
         cores_as_devices(config.devices)

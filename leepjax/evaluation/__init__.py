@@ -14,6 +14,8 @@ from leepjax.evaluation.correlation import partial_pearson as partial_pearson
 from leepjax.evaluation.correlation import pearson as pearson
 from leepjax.evaluation.correlation import spearman as spearman
 from leepjax.evaluation.correlation import weighted_kendall as weighted_kendall
+from leepjax.evaluation.halving import Choice as Choice
+from leepjax.evaluation.halving import successive_halving as successive_halving
 from leepjax.evaluation.interval import Estimate as Estimate
 from leepjax.evaluation.interval import jackknife as jackknife
 from leepjax.evaluation.interval import members as members

@@ -27,7 +27,7 @@ from leepjax._cache import digest, hold
 
 _LOCK = ".lock"  # in a run's folder while it is written
 # What changes where a run happens, not what comes out of it.
-_NOT_IDENTITY = ("output_dir", "data_dir", "devices", "overwrite", "preset")
+_NOT_IDENTITY = ("output_dir", "data_dir", "devices", "overwrite", "preset", "weights_dir")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,153 @@
+"""Ways of choosing a source, looked up in a table of real fine-tunes; what each costs and loses."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from leepjax.evaluation import (
+    NULLS,
+    Choice,
+    averaged,
+    jackknife,
+    members,
+    pearson,
+    static_ranking,
+    successive_halving,
+)
+
+CHANCE, EVERY = "chance", "all sources"
+
+
+class Table(NamedTuple):
+    """What was measured of m sources on t tasks, at r budgets.
+
+    Attributes:
+      names: ``[m]``.
+      scores: ``{name: [t, m]}``, the nulls of features among them.
+      facts: ``{name: [m]}``: parameters, source_accuracy (NaN where unknown), operations.
+      head: ``[t, m]`` test accuracy of the retrained head.
+      validation: ``[t, m, r]`` accuracy on held-out images; NaN where training diverged.
+      test: ``[t, m, r]`` test accuracy; NaN where training diverged.
+      score_cost: ``[m]`` of the forward pass over a task's labelled images.
+      tune_cost: ``[m, r]`` of a fine-tune, in the same unit.
+      membership: ``[t, g]`` bool, the clusters (target groups or classes) of each task.
+    """
+
+    names: tuple[str, ...]
+    scores: Mapping[str, np.ndarray]
+    facts: Mapping[str, np.ndarray]
+    head: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    score_cost: np.ndarray
+    tune_cost: np.ndarray
+    membership: np.ndarray
+
+    @property
+    def reached(self) -> np.ndarray:
+        """``[t, m]`` test accuracy at the full budget: 0 where training diverged."""
+        return np.nan_to_num(self.test[..., -1])
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """``[t, m]`` of every score and null that a source can be chosen by."""
+        t = len(self.head)
+        facts = {k: np.tile(v, (t, 1)) for k, v in self.facts.items() if k in NULLS}
+        static = static_ranking(self.reached).round(9)  # ties are not for rounding to break
+        return {**self.scores, **facts, "static_ranking": static}
+
+
+class Way(NamedTuple):
+    """A way of choosing: by what, how many it has fine-tuned, how; and what it ends with."""
+
+    by: str
+    tried: int
+    short: bool  # whether short fine-tunes come first
+    choice: Choice
+
+    @property
+    def null(self) -> bool:
+        """Whether a score must beat it."""
+        return self.by in NULLS or self.by == CHANCE
+
+
+def choices(table: Table, top: int) -> list[Way]:
+    """Every way: by each score or null alone, halving what it names, halving all, all in full."""
+    validation, cost, m = table.validation, table.tune_cost, len(table.names)
+    blind = np.zeros(table.head.shape)
+    ways = []
+    for by, score in {**table.columns(), CHANCE: blind}.items():
+        scoring = table.score_cost.sum() if by in table.scores else 0.0
+        for tried in (1, top):
+            found = successive_halving(score, validation, cost, top=tried)
+            choice = found._replace(cost=found.cost + scoring)
+            ways.append(Way(by, tried, tried > 1, choice))
+    ways.append(Way(EVERY, m, True, successive_halving(blind, validation, cost, top=m)))
+    full = successive_halving(blind, validation[..., -1:], cost[:, -1:], top=m)
+    return [*ways, Way(EVERY, m, False, full)]
+
+
+def regret(table: Table, choice: Choice) -> np.ndarray:
+    """``[t]`` test accuracy lost to the source that was best on the task, in [0, 1]."""
+    reached = table.reached
+    return reached.max(1) - (choice.probability * reached).sum(1)
+
+
+def best_chosen(table: Table, choice: Choice) -> np.ndarray:
+    """``[t]`` probability that a source was chosen that no other is ahead of."""
+    reached = table.reached
+    return (choice.probability * (reached == reached.max(1, keepdims=True))).sum(1)
+
+
+def summary(table: Table, ways: list[Way]) -> list[dict[str, Any]]:
+    """Rows of ``ways.csv``: mean regret with its interval, cost, and what it is ahead of nulls by.
+
+    ``ahead`` is the regret of the best null that has as many sources fine-tuned, less one's own.
+    """
+    losses = [regret(table, way.choice) for way in ways]
+    rows = []
+    for way, lost in zip(ways, losses, strict=True):
+        same = [i for i, w in enumerate(ways) if w.null and w.tried == way.tried]
+        null = min(same, key=lambda i: losses[i].mean(), default=None)
+        row = {"by": way.by, "tried": way.tried, "short": way.short, "null": way.null}
+        row |= _estimate("regret", lost, table.membership)
+        row |= {"cost": float(way.choice.cost.mean())}
+        row |= {"best_chosen": float(best_chosen(table, way.choice).mean())}
+        if null is not None and not way.null:
+            row |= {"best_null": ways[null].by}
+            row |= _estimate("ahead", losses[null] - lost, table.membership)
+        rows.append(row)
+    return rows
+
+
+def _estimate(name: str, values: np.ndarray, membership: np.ndarray) -> dict[str, float]:
+    """Mean over tasks and its 95 % interval, clustered on what tasks share."""
+    found, _ = jackknife(_mean, np.zeros(len(values)), values, membership)
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def _mean(_: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean of ``y`` in each replicate: a statistic in [-1, 1], as accuracies' differences are."""
+    counts = np.asarray(counts, float)
+    size = counts.sum(1)
+    return np.where(size > 0, counts @ y / np.maximum(size, 1), np.nan)
+
+
+def correlations(table: Table) -> Iterator[dict[str, Any]]:
+    """Rows of ``correlation.csv``: Pearson's r over the sources of a task, mean over tasks.
+
+    Tasks and sources are crossed: the interval is for other tasks and other sources.
+    """
+    t, m = table.head.shape
+    task, source = np.repeat(np.arange(t), m), np.tile(np.arange(m), t)
+    for name, score in table.columns().items():
+        for kind, values in (("head", table.head), ("fine_tuned", table.test[..., -1])):
+            x, y = score.ravel(), values.ravel()
+            both = np.isfinite(x) & np.isfinite(y)
+            found, _ = jackknife(
+                averaged(pearson, task[both]),
+                x[both],
+                y[both],
+                (table.membership[task[both]], members(source[both])),
+            )
+            yield {"score": name, "accuracy": kind} | found._asdict()
