@@ -103,9 +103,9 @@ class Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {
-        "target_data": ("glyphs:latin+greek+arabic+tifinagh+braille+ogham",),
-        "num_tasks": 6,
-        "ways": (4,),
+        "target_data": ("digits",),
+        "num_tasks": 4,
+        "ways": (2,),
         "shots": (10,),
         "width": 8,
         "steps": 20,
