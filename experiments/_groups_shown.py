@@ -75,11 +75,12 @@ def _correlation(path: Path) -> Section:
     ]
     headings = ["score", "r within target", "r of pairs", "best-scored partner, points"]
     text = (
-        "* null. r within target: of a score of task i's network on task j with what j gains over "
-        "alone when the two are trained together. r of pairs: of affinity with what the two gain "
-        "beyond what each gains and gives on average. Partner: what a task gains more beside the "
-        f"task that scores highest on it than beside another. {SEED}: the gain itself, in another "
-        f"training, in place of a score. 95 % over tasks. {direct_finding(path)}."
+        "* null. Scores of networks trained anew, from other parameters than groups and their "
+        "scores. r within target: of the score of task i's network on task j with what j gains "
+        "over alone when the two are trained together. r of pairs: of affinity with what the two "
+        "gain beyond what each gains and gives on average. Partner: what a task gains more beside "
+        f"the task that scores highest on it than beside another. {SEED}: the gain itself, in "
+        f"another training, in place of a score. 95 % over tasks. {direct_finding(path)}."
     )
     return Section("Do scores go with what pairs gain?", [Sheet(headings, lines)], text)
 
@@ -139,12 +140,10 @@ def _draw_affinity(path: Path) -> Figure:
     linked = tree(close)
     partition = next(iter(read_table(path / "groupings.csv")))["groups"].split(" | ")
     groups = [[int(t) for t in g.split()] for g in partition]
-    figure = Figure(figsize=(10.5, 6.2), layout="constrained")
+    figure = Figure(figsize=(10.5, 6.3), layout="constrained")
     figure.suptitle("\n".join(wrap(direct_finding(path), 120)), fontweight="bold", fontsize=9)
-    note = f"boxes: the groups that {first} makes; order: that of its tree, by average linkage"
-    figure.supxlabel(note, fontsize=8)
     left, right = figure.subplots(1, 2)
-    above = left.inset_axes((0, 1.08, 1, 0.25))
+    above = left.inset_axes((0, 1.08, 1, 0.2))
     drawn = dendrogram(linked, ax=above, no_labels=True, link_color_func=lambda _: "black")
     above.set_ylim(bottom=-0.05 * linked[-1, 2])  # the nearest two tasks meet at 0
     above.set_axis_off()
@@ -158,13 +157,14 @@ def _draw_affinity(path: Path) -> Figure:
         limit = np.abs(shown).max()
         np.fill_diagonal(shown, np.nan)
         image = axis.imshow(shown, cmap="PuOr_r", vmin=-limit, vmax=limit)
-        axis.set_title(f"{label}, beyond each task's own", fontsize=9)
+        axis.set_title(f"{label}, beyond each task's own", fontsize=9, y=1)
         axis.set_xticks(range(len(names)), [names[i] for i in order], rotation=90, fontsize=8)
         axis.set_yticks(range(len(names)), [names[i] for i in order], fontsize=8)
         for group in groups:
             at = min(order.index(t) for t in group) - 0.5
             axis.add_patch(Rectangle((at, at), len(group), len(group), fill=False, lw=1.8))
         figure.colorbar(image, ax=axis, shrink=0.5)
+    left.set_xlabel(f"boxes: groups by {first}; order: its tree, average linkage", fontsize=8)
     return figure
 
 
@@ -191,7 +191,7 @@ def _draw_gains(path: Path) -> Figure:
     scores = np.zeros_like(gain)
     for row in read_table(path / "scores.csv"):
         if row["score"] == first:
-            scores[int(row["source"]), int(row["target"])] = float(row["value"])
+            scores[int(row["source"]), int(row["target"])] = float(row["independent"])
     others = ~np.eye(len(gain), dtype=bool)
     x, y = within_targets(scores)[others], (gain - gain.mean(0, where=others))[others]
     right.plot(x, 100 * y, "o", color=POINTS, alpha=0.5, ms=4, mew=0)

@@ -204,7 +204,7 @@ def test_tables_hold_what_was_reached_and_a_broken_run_goes_on(tmp_path, capsys,
     calls: list[tuple[int, ...]] = []
 
     def counted(source, bank, group, training, seed):
-        if len(calls) == 12:  # 8 alone
+        if len(calls) == 20:  # 16 alone
             calls.append((0, 0))
             raise KeyboardInterrupt
         calls.append((*group, seed))
