@@ -73,6 +73,24 @@ def test_every_metric_is_in_the_reference():
     assert {name for name in public if f"::: leepjax.metrics.contrib.{name}\n" not in more} == set()
 
 
+PACKAGES = ("data", "models", "tasks", "transfer", "meta", "evaluation", "report")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_is_in_the_reference(package):
+    module = importlib.import_module(f"leepjax.{package}")
+    reference = (ROOT / f"docs/reference/{package}.md").read_text()
+    listed = re.findall(rf"^::: leepjax\.{package}\.(?:\w+\.)?(\w+)$", reference, re.M)
+    text = Path(str(module.__file__)).read_text()
+    public = set(re.findall(r"import .*\bas (\w+)$", text, re.M)) or set(module.__all__)
+    assert public == set(listed)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_is_in_the_reference(path):
+    assert f"::: experiments.{path.stem}\n" in (ROOT / "docs/reference/commands.md").read_text()
+
+
 def python_blocks(page):
     """``(code, what is printed below it or None)`` of a page."""
     block = re.compile(r"^```python\n(.*?)^```\n(?:\n```\n(.*?)^```)?", re.M | re.S)
