@@ -7,8 +7,8 @@ union of the source classes, for which LEEP is defined as for any one source:
     class_weights   softmax(l_1 + b), b of each class   start: b = 0
     mixture         (w_1 theta_1, ..., w_M theta_M)     start: w = 1/M
 
-P(y | z) of a class z of source m does not depend on w, the weight cancels; so LEEP of the mixture is
-the mean logarithm of sum_m w_m p_m(y_i | x_i), concave in w: a gradient finds its maximum. A
+P(y | z) of a class z of source m does not depend on w, the weight cancels; so LEEP of the mixture
+is the mean logarithm of sum_m w_m p_m(y_i | x_i), concave in w: a gradient finds its maximum. A
 parameter is fitted on a task's training images and judged on its test images, by the expected
 empirical predictor of the training images: its mean log-likelihood (held-out LEEP) and accuracy.
 """
@@ -67,15 +67,32 @@ def mixed(log_weights: jax.Array, logits: Logits) -> jax.Array:
     return jnp.concatenate(parts, axis=1)
 
 
-# What a parameter does, its start, and the few values that a grid tries.
-FAMILIES: dict[str, tuple[Callable[..., jax.Array], Callable[..., Any], Callable[..., Any]]] = {
-    "temperature": (
+class Family(NamedTuple):
+    """A kind of parameter.
+
+    Attributes:
+      probs: what it does, ``probs(params, logits) -> [n, s]``.
+      start: where nothing is chosen, by the logits.
+      grid: the few values ``[g, ...]`` that a grid tries, by the logits.
+    """
+
+    probs: Callable[[Any, Logits], jax.Array]
+    start: Callable[[Logits], jax.Array]
+    grid: Callable[[Logits], jax.Array]
+
+
+FAMILIES = {
+    "temperature": Family(
         tempered,
         lambda logits: jnp.zeros(()),
         lambda logits: jnp.log(jnp.asarray(TEMPERATURES, jnp.float32)),
     ),
-    "class_weights": (class_weighted, lambda logits: jnp.zeros(logits[0].shape[1]), None),
-    "mixture": (
+    "class_weights": Family(
+        class_weighted,
+        lambda logits: jnp.zeros(logits[0].shape[1]),
+        lambda logits: jnp.zeros((1, logits[0].shape[1])),  # too many to try
+    ),
+    "mixture": Family(
         mixed,
         lambda logits: jnp.zeros(len(logits)),
         lambda logits: jnp.log(jnp.eye(len(logits))),  # each source alone
@@ -159,8 +176,8 @@ def _chooser(family: str, way: str) -> Callable[..., Judged]:
             number = judge.where.sum()
             log = jnp.log(jnp.where(judge.where, likelihood, 1)).sum() / number
             right = jnp.sum(judge.where & (predicted.argmax(1) == judge.labels)) / number
-            reached = (objective(params, name) for name in OBJECTIVES)
-            return Judged(params, *reached, log, right)
+            reached = {name: objective(params, name) for name in OBJECTIVES}
+            return Judged(params, **reached, held_out=log, accuracy=right)
 
         return jax.vmap(one)(tasks.train, tasks.test)
 

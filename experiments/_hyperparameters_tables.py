@@ -110,18 +110,18 @@ def gradient_sections(path: Path) -> list[Section]:
     lines = []
     for row in read_table(path / "gradient.csv"):
         name = f"{row['family']}: {row['way']}"
-        values = [f"{float(row[k]):.3f}" for k in ("leep", "cross_fitted_leep", "held_out")]
+        values = [f"{float(row[k]):.2f}" for k in ("leep", "held_out")]
         ahead = "" if row["way"] == "start" else _nats(row, "held_out_ahead")
         gained = "" if row["way"] == "start" else _points(row, "accuracy_ahead", sign="+")
         accuracy = f"{100 * float(row['accuracy']):.1f}"
         lines.append([f"{name} *" if row["way"] in ("start", "grid") else name])
         lines[-1] += [*values, ahead, accuracy, gained]
-    headings = ["parameter: chosen by", "LEEP", "cross-fitted", "held out"]
-    headings += ["held out, ahead of start", "accuracy", "ahead, points"]
+    headings = ["parameter: chosen by", "LEEP", "held out", "ahead of start"]
+    headings += ["accuracy", "ahead, points"]
     text = (
-        "LEEP and cross-fitted LEEP of the training images, mean log-likelihood of the test images "
-        "(all in nats) and accuracy of the expected empirical predictor there. Start: T = 1, equal "
-        "class weights, equal weights of the sources. Grid: the best of 25 temperatures, or the "
+        "LEEP of the training images and, held out, mean log-likelihood of the test images, in "
+        "nats; accuracy of the expected empirical predictor there, in per cent. Start: T = 1, "
+        "equal class weights, equal weights of the sources. Grid: the best of 25 temperatures, or the "
         "best source alone, by cross-fitted LEEP."
     )
     return [Section("Chosen by gradient", [Sheet(headings, lines)], text)]
@@ -200,6 +200,6 @@ def _points(row: Mapping[str, str], name: str, sign: str = "") -> str:
 def _nats(row: Mapping[str, str], name: str) -> str:
     value, low, high = (float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
     if not np.isfinite([low, high]).all():
-        return f"{value:+.3f} (no interval)"
-    low, high = np.floor(1000 * low) / 1000 + 0.0, np.ceil(1000 * high) / 1000 + 0.0
-    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+        return f"{value:+.2f} (no interval)"
+    low, high = np.floor(100 * low) / 100 + 0.0, np.ceil(100 * high) / 100 + 0.0
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"

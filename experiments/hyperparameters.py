@@ -5,13 +5,15 @@
 makes the candidates of five choices (moments of one training, layers to cut at, widths,
 augmentations, subsets of the source classes), scores each on the labelled images of 60 target
 tasks, and takes for every task the candidate of the highest score. What that costs is its regret:
-the test accuracy of the best candidate's retrained head less that of the one taken; choosing by full
-training has none. Cross-fitted LEEP, which judges on images that its predictor has not seen, stands
-beside the other scores and the nulls: a head validated on half the training images, 5 nearest
-neighbours, a linear probe, the source's own accuracy, what one would take without choosing, chance.
+the test accuracy of the best candidate's retrained head less that of the one taken; choosing by
+full training has none. Cross-fitted LEEP, which judges on images that its predictor has not seen,
+stands beside the other scores and the nulls: a head validated on half the training images, 5
+nearest neighbours, a linear probe, the source's own accuracy, what one would take without choosing,
+and chance.
 
-What is differentiable is chosen by gradient: a temperature, weights of the source classes, a mixture
-of the sources of the last choice; each on a task's training images, judged on its test images.
+What is differentiable is chosen by gradient: a temperature, weights of the source classes, a
+mixture of the sources of the last choice; each on a task's training images, judged on its test
+images.
 
 On real data, Conv4s trained on CIFAR-10 and the layers of a ResNet20, for tasks of Fashion-MNIST:
 
@@ -109,6 +111,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "source_data": "glyphs:digits+hebrew",
         "source_steps": 32,
         "target_data": "glyphs:ogham+tifinagh+nko",
+        "choices": ("checkpoints", "subsets"),
         "num_tasks": 12,
     },
     "default": {},
