@@ -121,8 +121,8 @@ def gradient_sections(path: Path) -> list[Section]:
     text = (
         "LEEP of the training images and, held out, mean log-likelihood of the test images, in "
         "nats; accuracy of the expected empirical predictor there, in per cent. Start: T = 1, "
-        "equal class weights, equal weights of the sources. Grid: the best of 25 temperatures, or the "
-        "best source alone, by cross-fitted LEEP."
+        "equal class weights, equal weights of the sources. Grid: the best of 25 temperatures, or "
+        "the best source alone, by cross-fitted LEEP."
     )
     return [Section("Chosen by gradient", [Sheet(headings, lines)], text)]
 
@@ -141,13 +141,12 @@ def draw(path: Path) -> None:
         figure.supxlabel("accuracy lost to the best candidate, points (95 %, clustered)")
         axes = np.atleast_1d(figure.subplots(lines, columns)).ravel()
         for axis, choice in zip(axes, choices, strict=False):
-            here = [row for row in rows if row["choice"] == choice][::-1]
+            here = [row for row in rows if row["choice"] == choice]
+            here = sorted(here, key=lambda row: row["selector"] in NULLS)[::-1]
             chance = next(float(r["regret"]) for r in here if r["selector"] == "random")
             axis.axvline(100 * chance, color="0.7", linewidth=0.8, linestyle="--")
             for y, row in enumerate(here):
-                mean, low, high = (
-                    100 * float(row[f"regret{end}"]) for end in ("", "_low", "_high")
-                )
+                mean, low, high = _in_points(row, "regret")
                 name = row["selector"]
                 colour = OURS if name == SCORES[0] else NULL if name in NULLS else OTHER
                 marker = "s" if name in NULLS else "o"
@@ -190,11 +189,17 @@ def _means(path: Path, choice: str) -> str:
 
 def _points(row: Mapping[str, str], name: str, sign: str = "") -> str:
     """In hundredths; the interval outwards, so that it never looks narrower than it is."""
-    value, low, high = (100 * float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
+    value, low, high = _in_points(row, name)
     if not np.isfinite([low, high]).all():
         return f"{value:{sign}.1f} (no interval)"
     low, high = np.floor(10 * low) / 10 + 0.0, np.ceil(10 * high) / 10 + 0.0
     return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+
+
+def _in_points(row: Mapping[str, str], name: str) -> list[float]:
+    """A mean and the ends of its interval; those of a regret stop at 0, which none is below."""
+    found = [100 * float(row[f"{name}{end}"]) for end in ("", "_low", "_high")]
+    return [float(np.maximum(x, 0)) for x in found] if name == "regret" else found
 
 
 def _nats(row: Mapping[str, str], name: str) -> str:
