@@ -33,14 +33,14 @@ Logits = Sequence[jax.Array]  # [n, s_m] of each source
 
 
 class Judged(NamedTuple):
-    """A parameter of each of t tasks, and what it is worth.
+    """A parameter of each of t tasks, chosen in each of w ways, and what it is worth.
 
     Attributes:
-      params: ``[t, ...]``.
-      leep: ``[t]`` on the training images.
-      cross_fitted_leep: ``[t]`` on the training images.
-      held_out: ``[t]`` mean log-likelihood of the test images.
-      accuracy: ``[t]`` of the expected empirical predictor on the test images.
+      params: ``[t, w, ...]``.
+      leep: ``[t, w]`` on the training images.
+      cross_fitted_leep: ``[t, w]`` on the training images.
+      held_out: ``[t, w]`` mean log-likelihood of the test images.
+      accuracy: ``[t, w]`` of the expected empirical predictor on the test images.
     """
 
     params: Any
@@ -123,7 +123,7 @@ def climb(objective: Callable[[Any], jax.Array], start: Any) -> Any:
 
 
 def choose(
-    train: Logits, test: Logits, tasks: Tasks, family: str, way: str, *, devices: Any = None
+    train: Logits, test: Logits, tasks: Tasks, family: str, *, devices: Any = None
 ) -> Judged:
     """Choose a parameter for each task from its training images, and judge it on its test images.
 
@@ -132,18 +132,19 @@ def choose(
       test: ``[m, s_m]`` of the test bank.
       tasks: the tasks.
       family: of ``FAMILIES``.
-      way: of ``WAYS``: ``start`` chooses nothing, ``grid`` the best of a few by cross-fitted LEEP
-        (of a mixture: the best source alone), the others climb the objective they name.
       devices: that share the tasks; default the first.
+
+    Returns:
+      What is chosen in the ways of ``WAYS[family]``: ``start`` chooses nothing, ``grid`` the best
+      of a few by cross-fitted LEEP (of a mixture: the best source alone), the others climb the
+      objective they name.
     """
     shared = tuple(map(jnp.asarray, train)), tuple(map(jnp.asarray, test))
-    return map_tasks(
-        _chooser(family, way), shared, tasks, devices=devices, desc=f"{family} ({way})"
-    )
+    return map_tasks(_chooser(family), shared, tasks, devices=devices, desc=family)
 
 
 @cache
-def _chooser(family: str, way: str) -> Callable[..., Judged]:
+def _chooser(family: str) -> Callable[..., Judged]:
     probs_of, start_of, grid_of = FAMILIES[family]
 
     def of_tasks(shared, tasks: Tasks) -> Judged:
@@ -152,32 +153,39 @@ def _chooser(family: str, way: str) -> Callable[..., Judged]:
 
         def one(split, judge) -> Judged:
             logits = [x[split.indices] for x in train]
+            unseen = [x[judge.indices] for x in test]
+            number = judge.where.sum()
 
             def objective(params, name):
                 probs = probs_of(params, logits)
                 return OBJECTIVES[name](probs, split.labels, num_classes=c, where=split.where)
 
-            params = start_of(logits)
-            if way == "grid":
-                tried = grid_of(logits)
-                values = jax.lax.map(lambda p: objective(p, "cross_fitted_leep"), tried)
-                params = tried[jnp.argmax(values)]
-            elif way != "start":
-                params = climb(lambda p: objective(p, way), params)
-            predictor = ExpectedEmpiricalPredictor.fit(
-                probs_of(params, logits),
-                split.labels,
-                num_classes=c,
-                where=split.where,
-                smoothing=1 / c,
-            )
-            predicted = predictor.predict(probs_of(params, [x[judge.indices] for x in test]))
-            likelihood = jnp.take_along_axis(predicted, judge.labels[:, None], 1)[:, 0]
-            number = judge.where.sum()
-            log = jnp.log(jnp.where(judge.where, likelihood, 1)).sum() / number
-            right = jnp.sum(judge.where & (predicted.argmax(1) == judge.labels)) / number
-            reached = {name: objective(params, name) for name in OBJECTIVES}
-            return Judged(params, **reached, held_out=log, accuracy=right)
+            def chosen(way):
+                if way == "start":
+                    return start_of(logits)
+                if way == "grid":
+                    tried = grid_of(logits)
+                    values = jax.lax.map(lambda p: objective(p, "cross_fitted_leep"), tried)
+                    return tried[jnp.argmax(values)]
+                return climb(lambda params: objective(params, way), start_of(logits))
+
+            def judged(params) -> Judged:
+                predictor = ExpectedEmpiricalPredictor.fit(
+                    probs_of(params, logits),
+                    split.labels,
+                    num_classes=c,
+                    where=split.where,
+                    smoothing=1 / c,
+                )
+                predicted = predictor.predict(probs_of(params, unseen))
+                likelihood = jnp.take_along_axis(predicted, judge.labels[:, None], 1)[:, 0]
+                log = jnp.log(jnp.where(judge.where, likelihood, 1)).sum() / number
+                right = jnp.sum(judge.where & (predicted.argmax(1) == judge.labels)) / number
+                reached = {name: objective(params, name) for name in OBJECTIVES}
+                return Judged(params, **reached, held_out=log, accuracy=right)
+
+            # In turn, not one program for each: compiling takes longer than running.
+            return jax.lax.map(judged, jnp.stack([chosen(way) for way in WAYS[family]]))
 
         return jax.vmap(one)(tasks.train, tasks.test)
 

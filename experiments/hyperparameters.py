@@ -43,7 +43,7 @@ from experiments._hyperparameters_candidates import (
     subset_classes,
     used,
 )
-from experiments._hyperparameters_gradient import WAYS, Judged, choose
+from experiments._hyperparameters_gradient import FAMILIES, WAYS, Judged, choose
 from experiments._hyperparameters_tables import (
     NULLS,
     SCORES,
@@ -152,7 +152,8 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         table = score_candidates(candidates, outputs, tasks, devices)
         if choice == "subsets":
             judged = _by_gradient(outputs, tasks, devices)
-            table["mixture_weight"] = judged["mixture", "cross_fitted_leep"].params
+            way = WAYS["mixture"].index("cross_fitted_leep")
+            table["mixture_weight"] = judged["mixture"].params[:, way]
             gradient += gradient_rows(judged, membership)
         accuracy = table.pop("accuracy")
         regrets += regret_rows(choice, table, accuracy, membership)
@@ -235,29 +236,27 @@ def _cross_fitted(logits: jax.Array, tasks: Tasks) -> jax.Array:
 
 def _by_gradient(
     outputs: Sequence[Sequence[Outputs]], tasks: Tasks, devices: Sequence[Any]
-) -> dict[tuple[str, str], Judged]:
-    """Each parameter chosen each way; temperature and class weights of the source of all."""
+) -> dict[str, Judged]:
+    """Each parameter chosen; temperature and class weights are of the source of all classes."""
     train, test = ([of_source[i].logits for of_source in outputs] for i in (0, 1))
     judged = {}
-    for family, ways in WAYS.items():
+    for family in FAMILIES:
         own = slice(None) if family == "mixture" else slice(-1, None)
-        for way in ways:
-            judged[family, way] = choose(train[own], test[own], tasks, family, way, devices=devices)
+        judged[family] = choose(train[own], test[own], tasks, family, devices=devices)
     return judged
 
 
-def gradient_rows(
-    judged: dict[tuple[str, str], Judged], membership: np.ndarray
-) -> list[dict[str, Any]]:
+def gradient_rows(judged: dict[str, Judged], membership: np.ndarray) -> list[dict[str, Any]]:
     """Rows of ``gradient.csv``: means over tasks, and what is ahead of the start."""
     rows = []
-    for (family, way), found in judged.items():
-        begin, row = judged[family, "start"], {"family": family, "way": way}
-        for name in ("leep", "cross_fitted_leep", "held_out", "accuracy"):
-            values, before = getattr(found, name), getattr(begin, name)
-            row |= mean_row(name, values, membership)
-            row |= mean_row(f"{name}_ahead", values - before, membership)
-        rows.append(row)
+    for family, found in judged.items():
+        for i, way in enumerate(WAYS[family]):
+            row = {"family": family, "way": way}
+            for name in ("leep", "cross_fitted_leep", "held_out", "accuracy"):
+                values = np.asarray(getattr(found, name), float)
+                row |= mean_row(name, values[:, i], membership)
+                row |= mean_row(f"{name}_ahead", values[:, i] - values[:, 0], membership)
+            rows.append(row)
     return rows
 
 
