@@ -147,7 +147,8 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     rows, regrets, gradient = [], [], []
     for choice in config.choices:
         candidates = named(f"--choices {choice}", CHOICES[choice], origin)
-        console.print(f"{choice}: " + ", ".join(f"{c.name} ({c.accuracy:.3f})" for c in candidates))
+        made = ", ".join(f"{c.name} ({c.accuracy:.3f})" for c in candidates)
+        console.print(f"Sources of {choice}, accuracy of their own: {made}", soft_wrap=True)
         outputs = [[extract(c.source, bank, devices=devices) for bank in banks] for c in candidates]
         table = score_candidates(candidates, outputs, tasks, devices)
         if choice == "subsets":

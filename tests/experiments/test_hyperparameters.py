@@ -199,7 +199,7 @@ def test_a_run_and_the_same_command_again(choices, tmp_path, monkeypatch, capsys
     monkeypatch.setattr("experiments.hyperparameters.load", None)  # nothing is computed again
     main(arguments)
     shown = capsys.readouterr().out
-    assert shown == "".join(x for x in out.splitlines(True) if not x.startswith(choices))
+    assert shown == "".join(x for x in out.splitlines(True) if not x.startswith("Sources of"))
 
 
 @pytest.mark.parametrize(
