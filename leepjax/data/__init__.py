@@ -2,7 +2,13 @@
 
 from leepjax.data.bank import Bank, Dataset, check_bank
 from leepjax.data.load import check_prepared, load
-from leepjax.data.transform import shrink, with_rotations, without_groups
+from leepjax.data.transform import (
+    of_classes,
+    shrink,
+    with_copies,
+    with_rotations,
+    without_groups,
+)
 
 __all__ = [
     "Bank",
@@ -10,7 +16,9 @@ __all__ = [
     "check_bank",
     "check_prepared",
     "load",
+    "of_classes",
     "shrink",
+    "with_copies",
     "with_rotations",
     "without_groups",
 ]

@@ -40,6 +40,41 @@ def with_rotations(dataset: Dataset) -> Dataset:
     return Dataset(*map(turned, dataset))
 
 
+def with_copies(dataset: Dataset, copies: int, *, key: jax.Array, flip: bool, crop: int) -> Dataset:
+    """So many copies of each training image, each mirrored or moved at random; same test images.
+
+    Args:
+      dataset: the data set.
+      copies: at least 1.
+      key: typed JAX key.
+      flip: mirror each copy left to right with probability one half.
+      crop: move each copy by up to so many pixels up or down, and left or right, within black.
+
+    Raises:
+      ValueError: fewer copies than one.
+    """
+    if copies < 1:
+        raise ValueError(f"copies: wanted at least 1, got {copies}")
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    train = dataset.train
+    images = np.concatenate([train.images] * copies)
+    n, h, w, _ = images.shape
+    if flip:
+        mirrored = rng.random(n) < 0.5
+        images[mirrored] = images[mirrored, :, ::-1]
+    if crop:
+        padded = np.pad(images, ((0, 0), (crop, crop), (crop, crop), (0, 0)))
+        rows, columns = (rng.integers(0, 2 * crop + 1, n)[:, None] + np.arange(s) for s in (h, w))
+        images = padded[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    bank = dataclasses.replace(
+        train,
+        images=images,
+        labels=np.tile(train.labels, copies),
+        groups=np.tile(train.groups, copies),
+    )
+    return Dataset(bank, dataset.test)
+
+
 def shrink(dataset: Dataset, size: int) -> Dataset:
     """Images whose longer side is more than ``size`` pixels, scaled down to it.
 
@@ -82,7 +117,13 @@ def without_groups(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
         raise ValueError(f"names: wanted some other group to stay, got all: {', '.join(names)}")
     if len(kept) == len(train.group_names):
         return dataset
-    classes = np.unique(train.labels[np.isin(train.groups, kept)])
+    return of_classes(dataset, np.unique(train.labels[np.isin(train.groups, kept)]))
+
+
+def of_classes(dataset: Dataset, classes: np.ndarray) -> Dataset:
+    """The images of some classes, ids ``[c]`` ascending; classes and groups are numbered anew."""
+    train = dataset.train
+    kept = np.unique(train.groups[np.isin(train.labels, classes)])
 
     def rest(bank: Bank) -> Bank:
         rows = np.isin(bank.labels, classes)

@@ -1,6 +1,7 @@
 """Source models: Flax NNX networks, their training and import, and what they say about images."""
 
 from leepjax.models.conv4 import Conv4
+from leepjax.models.cut import cut
 from leepjax.models.extraction import accuracy, extract, forward_seconds
 from leepjax.models.hub import Checkpoint, find_checkpoint, load_pretrained, read_checkpoint
 from leepjax.models.mlp import MLP
@@ -9,7 +10,7 @@ from leepjax.models.preprocess import Preprocess, ResizeCrop
 from leepjax.models.pretrained import CIFAR10_CLASS_NAMES, load_resnet
 from leepjax.models.resnet import ResNet
 from leepjax.models.source import Outputs, Source, apply, make_source
-from leepjax.models.train import TrainConfig, train_source
+from leepjax.models.train import TrainConfig, train_checkpoints, train_source
 
 __all__ = [
     "CIFAR10_CLASS_NAMES",
@@ -25,6 +26,7 @@ __all__ = [
     "TrainConfig",
     "accuracy",
     "apply",
+    "cut",
     "extract",
     "find_checkpoint",
     "forward_seconds",
@@ -33,5 +35,6 @@ __all__ = [
     "make_network",
     "make_source",
     "read_checkpoint",
+    "train_checkpoints",
     "train_source",
 ]

@@ -61,15 +61,21 @@ class Conv4(nnx.Module):
         ``train`` normalises by the batch and updates the running averages; otherwise the running
         averages normalise.
         """
+        features = self.stages(x, train=train)[-1].mean(axis=(1, 2))
+        return features, self.head(features)
+
+    def stages(self, x: jax.Array, *, train: bool = False) -> list[jax.Array]:
+        """What each of the four blocks gives, ``[n, h, w, width]``."""
         if self.pooling == "max" and min(x.shape[1:3]) < _MIN_SIZE_POOLED:
             raise ValueError(
                 f"x: wanted images of at least {_MIN_SIZE_POOLED}×{_MIN_SIZE_POOLED} for "
                 f'pooling="max", got {x.shape[1]}×{x.shape[2]}; use pooling="stride"'
             )
+        found = []
         for layer in range(1, 5):
             x = getattr(self, f"conv{layer}")(x)
             x = nnx.relu(getattr(self, f"bn{layer}")(x, use_running_average=not train))
             if self.pooling == "max":
                 x = nnx.max_pool(x, window_shape=(2, 2), strides=(2, 2))
-        features = x.mean(axis=(1, 2))
-        return features, self.head(features)
+            found.append(x)
+        return found

@@ -6,7 +6,12 @@ from leepjax.models.conv4 import Conv4
 from leepjax.models.mlp import MLP
 from leepjax.models.resnet import DEPTHS, ResNet
 
-NETWORKS = ("conv4", "conv4_max", "mlp", *(f"resnet{depth}" for depth in DEPTHS))
+CONV4_WIDTHS = (8, 16, 32)  # beside its usual 64
+NETWORKS = (
+    *("conv4", "conv4_max", "mlp"),
+    *(f"conv4_{width}" for width in CONV4_WIDTHS),
+    *(f"resnet{depth}" for depth in DEPTHS),
+)
 
 
 def make_network(
@@ -32,4 +37,7 @@ def make_network(
         return Conv4(num_classes, channels=channels, rngs=rngs)
     if name == "conv4_max":
         return Conv4(num_classes, channels=channels, pooling="max", rngs=rngs)
+    if name.startswith("conv4_"):
+        width = int(name.removeprefix("conv4_"))
+        return Conv4(num_classes, channels=channels, width=width, rngs=rngs)
     return ResNet(int(name.removeprefix("resnet")), num_classes, channels=channels, rngs=rngs)

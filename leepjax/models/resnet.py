@@ -104,9 +104,15 @@ class ResNet(nnx.Module):
         ``train`` normalises by the batch and updates the running averages; otherwise the running
         averages normalise.
         """
+        features = self.stages(x, train=train)[-1].mean(axis=(1, 2))
+        return features, self.head(features)
+
+    def stages(self, x: jax.Array, *, train: bool = False) -> list[jax.Array]:
+        """What the first convolution and each of the three stages give, ``[n, h, w, c]``."""
         x = nnx.relu(self.bn(self.conv(x), use_running_average=not train))
+        found = [x]
         for stage in range(len(WIDTHS)):
             for block in range(self.blocks_per_stage):
                 x = getattr(self, f"stage{stage + 1}_block{block}")(x, train=train)
-        features = x.mean(axis=(1, 2))
-        return features, self.head(features)
+            found.append(x)
+        return found

@@ -4,8 +4,9 @@ import dataclasses
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -84,23 +85,55 @@ def train_source(name: str, dataset: Dataset, config: TrainConfig) -> Source:
       ValueError: an unknown name, an empty bank, images too small for the network, or a loss that
         is not finite.
     """
+    return train_checkpoints(name, dataset, config, (config.steps,))[0]
+
+
+def train_checkpoints(
+    name: str, dataset: Dataset, config: TrainConfig, at: Sequence[int]
+) -> tuple[Source, ...]:
+    """The network after each of ``at`` updates of one training, kept as :func:`train_source` does.
+
+    They are moments of the same training, whose learning rate falls to 0 at ``config.steps``: one
+    before the end is what an interrupted training leaves, not what a shorter one would reach. After
+    ``config.steps`` it is the source of :func:`train_source`, which it shares the cache with.
+
+    Args:
+      name: as of :func:`train_source`.
+      dataset: as there.
+      config: as there.
+      at: numbers of updates, ascending, from 1 to ``config.steps``.
+
+    Raises:
+      ValueError: other numbers, or what :func:`train_source` raises.
+    """
+    if not at or list(at) != sorted(set(at)) or not 1 <= at[0] <= at[-1] <= config.steps:
+        raise ValueError(f"at: wanted ascending numbers from 1 to {config.steps}, got {list(at)}")
     for split, bank in zip(dataset._fields, dataset, strict=True):
         check_bank(f"dataset.{split}", bank)
     init_key, order_key = jax.random.split(jax.random.key(config.seed))
     fresh = untrained(name, dataset.train, init_key)
-    folder = cache_dir("sources").absolute() / digest(VERSION, name, config, dataset.train.digest)
-    source = _load(folder, fresh)
-    if source is None:
-        source = _train(name, fresh, dataset.train, config, order_key)
-        record = {
-            "network": name,
-            "config": dataclasses.asdict(config),
-            "train": dataset.train.digest,
-            "test": dataset.test.digest,
-            "test_accuracy": accuracy(source, dataset.test),
-        }
-        _save(folder, source, record)
-    return source
+
+    def folder(steps: int) -> Path:
+        moment = () if steps == config.steps else (steps,)
+        key = digest(VERSION, name, config, dataset.train.digest, *moment)
+        return cache_dir("sources").absolute() / key
+
+    found = {steps: _load(folder(steps), fresh) for steps in at}
+    missing = [steps for steps, source in found.items() if source is None]
+    if missing:
+        trained = _train(name, fresh, dataset.train, config, order_key, missing)
+        for steps, source in trained.items():
+            record = {
+                "network": name,
+                "config": dataclasses.asdict(config),
+                "steps": steps,
+                "train": dataset.train.digest,
+                "test": dataset.test.digest,
+                "test_accuracy": accuracy(source, dataset.test),
+            }
+            _save(folder(steps), source, record)
+        found |= trained
+    return tuple(source for source in found.values() if source is not None)
 
 
 def make_step(
@@ -157,19 +190,28 @@ def _batches(key: jax.Array, n: int, config: TrainConfig) -> Iterator[np.ndarray
         waiting = waiting[config.batch_size :]
 
 
-def _train(name: str, fresh: Source, bank: Bank, config: TrainConfig, key: jax.Array) -> Source:
+def _train(
+    name: str,
+    fresh: Source,
+    bank: Bank,
+    config: TrainConfig,
+    key: jax.Array,
+    at: Sequence[int],
+) -> dict[int, Source]:
+    """The network after each of ``at`` updates; none is made after the last of them."""
     optimiser = _optimiser(config)
     update = make_step(fresh.graphdef, fresh.preprocess, optimiser)
     state = init(fresh.params, fresh.rest, optimiser)
     images, labels = jax.device_put((bank.images, bank.labels))
     window: list[Info] = []
-    total = config.steps * config.batch_size
+    total = at[-1] * config.batch_size
+    reached: dict[int, Source] = {}
     with progress(total=total, desc=f"train {name}", unit="image") as bar:
-        for done, index in enumerate(_batches(key, len(labels), config), start=1):
+        for done, index in enumerate(islice(_batches(key, len(labels), config), at[-1]), start=1):
             state, info = update(state, index, images, labels)
             window.append(info)
             # Reading a value waits for the device, so not at every step.
-            if len(window) == _REPORT_EVERY or done == config.steps:
+            if len(window) == _REPORT_EVERY or done in at:
                 loss, correct = np.mean(jax.device_get(window), axis=0)
                 if not np.isfinite(loss):
                     raise ValueError(
@@ -179,7 +221,10 @@ def _train(name: str, fresh: Source, bank: Bank, config: TrainConfig, key: jax.A
                 bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{correct:.3f}", refresh=False)
                 bar.update(len(window) * config.batch_size)
                 window.clear()
-    return dataclasses.replace(fresh, params=state.params, rest=state.rest)
+            if done in at:  # a copy: the next update takes the arrays of the state
+                params, rest = jax.tree.map(jnp.copy, (state.params, state.rest))
+                reached[done] = dataclasses.replace(fresh, params=params, rest=rest)
+    return reached
 
 
 def _save(folder: Path, source: Source, record: dict[str, Any]) -> None:

@@ -1,9 +1,10 @@
 """Data sets made of others."""
 
+import jax
 import numpy as np
 import pytest
 
-from leepjax.data import load, shrink, with_rotations, without_groups
+from leepjax.data import load, of_classes, shrink, with_copies, with_rotations, without_groups
 from tests.meta.support import NAMES, dataset
 
 
@@ -46,3 +47,34 @@ def test_groups_are_left_out_and_the_rest_numbered_anew():
     assert without_groups(same, ("unknown",)) is same
     with pytest.raises(ValueError, match="wanted some other group to stay"):
         without_groups(dataset(), ("group 0", "group 1"))
+
+
+def test_copies_are_mirrored_or_moved():
+    data = dataset()
+    key, n = jax.random.key(0), len(data.train.images)
+    for flip, crop in ((True, 0), (False, 1)):
+        after = with_copies(data, 3, key=key, flip=flip, crop=crop)
+        assert after.test is data.test
+        np.testing.assert_array_equal(after.train.labels, np.tile(data.train.labels, 3))
+        moved = 0
+        for i, image in enumerate(after.train.images):
+            plain = data.train.images[i % n]
+            h, w, _ = plain.shape
+            padded = np.pad(plain, ((1, 1), (1, 1), (0, 0)))
+            shifts = [padded[r : r + h, c : c + w] for r in range(3) for c in range(3)]
+            wanted = [plain, plain[:, ::-1]] if flip else shifts
+            assert any(np.array_equal(image, w) for w in wanted)
+            moved += not np.array_equal(image, plain)
+        assert 0.3 * 3 * n < moved < (0.7 if flip else 1) * 3 * n
+    with pytest.raises(ValueError, match="copies: wanted at least 1"):
+        with_copies(data, 0, key=key, flip=True, crop=0)
+
+
+def test_some_classes_are_kept_and_numbered_anew():
+    data = dataset()
+    part = of_classes(data, np.array([1, 2]))
+    assert part.train.class_names == data.train.class_names[1:3]
+    for plain, few in zip(data, part, strict=True):
+        rows = np.isin(plain.labels, [1, 2])
+        np.testing.assert_array_equal(few.images, plain.images[rows])
+        np.testing.assert_array_equal(few.labels, plain.labels[rows] - 1)

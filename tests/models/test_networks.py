@@ -5,7 +5,7 @@ import optax
 import pytest
 from flax import nnx
 
-from leepjax.models import MLP, NETWORKS, Conv4, ResNet, apply, make_network, make_source
+from leepjax.models import MLP, NETWORKS, Conv4, ResNet, apply, cut, make_network, make_source
 from leepjax.models.preprocess import Preprocess
 from leepjax.models.resnet import option_a
 
@@ -25,7 +25,8 @@ def test_shapes(name):
     )
     x = jax.ShapeDtypeStruct((5, 28, 28, 3), jnp.float32)
     outputs, _ = jax.eval_shape(lambda p, r, x: apply(graphdef, p, r, x), params, rest, x)
-    assert outputs.features.shape == (5, 256 if name == "mlp" else 64)
+    widths = {"mlp": 256, "conv4_8": 8, "conv4_16": 16, "conv4_32": 32}
+    assert outputs.features.shape == (5, widths.get(name, 64))
     assert outputs.logits.shape == (5, 7)
     assert outputs.logits.dtype == jnp.float32
     assert set(params["head"]) == {"kernel", "bias"}
@@ -38,6 +39,25 @@ def test_resnet_has_the_papers_number_of_parameters(depth, millions):
     network = nnx.eval_shape(lambda: ResNet(depth, 10, rngs=nnx.Rngs(0)))
     leaves = jax.tree.leaves(nnx.to_pure_dict(nnx.split(network, nnx.Param, ...)[1]))
     assert round(sum(leaf.size for leaf in leaves) / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize(("name", "stages"), [("conv4", 4), ("resnet20", 4)])
+def test_a_cut_at_the_last_stage_has_the_features_of_the_network(name, stages, untrained):
+    source = untrained(name, size=8)
+    run = jax.jit(apply, static_argnums=0)
+    whole, _ = run(source.graphdef, source.params, source.rest, _images())
+    parts = cut(source)
+    assert len(parts) == stages
+    found = [run(p.graphdef, p.params, p.rest, _images())[0] for p in (parts[0], parts[-1])]
+    np.testing.assert_allclose(found[1].features, whole.features, atol=1e-6)
+    assert found[0].features.shape == (4, 64 if name == "conv4" else 16)
+    assert np.abs(found[0].features).max() > 1e-3
+    assert not np.any(found[1].logits)  # the head is zero until it is fitted
+
+
+def test_only_a_network_of_stages_can_be_cut(untrained):
+    with pytest.raises(ValueError, match="source: wanted a network of stages"):
+        cut(untrained("mlp"))
 
 
 def test_option_a_subsamples_and_pads_with_zero_channels():

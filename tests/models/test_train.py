@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from leepjax.data.bank import Dataset
-from leepjax.models import TrainConfig, accuracy, extract, train, train_source
+from leepjax.models import TrainConfig, accuracy, extract, train, train_checkpoints, train_source
 
 SHORT = TrainConfig(steps=12, batch_size=32)
 
@@ -25,7 +25,11 @@ def count_trainings(monkeypatch):
 def count_instant_trainings(monkeypatch):
     """For what is kept and when: training that returns the fresh network."""
     calls = []
-    monkeypatch.setattr(train, "_train", lambda name, fresh, *args: calls.append(name) or fresh)
+    monkeypatch.setattr(
+        train,
+        "_train",
+        lambda name, fresh, *args: calls.append(name) or dict.fromkeys(args[-1], fresh),
+    )
     return calls
 
 
@@ -63,6 +67,31 @@ def test_the_same_recipe_gives_the_same_source(digits, cache, monkeypatch):
     first = train_source("mlp", digits, SHORT)
     monkeypatch.setenv("LEEPJAX_CACHE", str(cache / "other"))
     _assert_equal(first, train_source("mlp", digits, SHORT))
+
+
+def test_checkpoints_are_moments_of_one_training(digits, count_trainings):
+    early, middle, last = train_checkpoints("mlp", digits, SHORT, (1, 5, 12))
+    assert len(count_trainings) == 1
+    _assert_equal(last, train_source("mlp", digits, SHORT))  # which finds it
+    assert len(count_trainings) == 1
+    (again,) = train_checkpoints("mlp", digits, SHORT, (5,))
+    assert len(count_trainings) == 1
+    _assert_equal(middle, again)
+    kernels = [np.asarray(s.params["head"]["kernel"]) for s in (early, middle, last)]
+    assert np.abs(kernels[0] - kernels[1]).max() > 1e-3 < np.abs(kernels[1] - kernels[2]).max()
+
+
+def test_a_checkpoint_does_not_depend_on_the_others(digits, cache, monkeypatch):
+    middle, _ = train_checkpoints("mlp", digits, SHORT, (5, 12))
+    monkeypatch.setenv("LEEPJAX_CACHE", str(cache / "other"))
+    (alone,) = train_checkpoints("mlp", digits, SHORT, (5,))
+    _assert_equal(middle, alone)
+
+
+@pytest.mark.parametrize("at", [(), (0, 3), (5, 3), (3, 3), (13,)])
+def test_checkpoints_are_within_the_training(at, digits):
+    with pytest.raises(ValueError, match="at: wanted ascending numbers from 1 to 12"):
+        train_checkpoints("mlp", digits, SHORT, at)
 
 
 def test_what_determines_the_source_is_in_the_key(digits, count_instant_trainings):

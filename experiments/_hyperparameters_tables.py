@@ -1,0 +1,210 @@
+"""What choosing costs: regret of each selector, its table and its figure."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from leepjax.evaluation import in_levels
+from leepjax.report import Section, Sheet, read_table
+
+SCORES = ("cross_fitted_leep", "leep", "nce", "h_score", "logme")
+# What a score must beat: a head judged on held-out training images, neighbours and the probe;
+# what looks at no target; what one takes without choosing; chance.
+NULLS = ("validation", "knn", "linear_probe", "source_accuracy", "habit", "random")
+OURS, OTHER, NULL = "#D55E00", "#0072B2", "0.45"  # Okabe and Ito
+
+
+def regret(score: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
+    """Accuracy lost by taking the candidate of highest score, ``[t]`` of ``[t, m]``; at least 0.
+
+    Of candidates that tie one is taken at random, and this is its mean: a constant score has the
+    regret of chance, and coarse ones (votes of neighbours) are not judged by their worst luck.
+
+    >>> print(regret(np.array([[1.0, 1.0, 0.0]]), np.array([[0.9, 0.5, 0.8]])).round(3))
+    [0.2]
+    """
+    best = score == score.max(1, keepdims=True)
+    return accuracy.max(1) - np.where(best, accuracy, 0).sum(1) / best.sum(1)
+
+
+def regret_rows(
+    choice: str,
+    scores: Mapping[str, np.ndarray],
+    accuracy: np.ndarray,
+    membership: np.ndarray,
+) -> list[dict[str, Any]]:
+    """Rows of ``regret.csv``: a choice's mean regret by selector, beside chance and 5-NN.
+
+    Args:
+      choice: its name.
+      scores: ``[t, m]`` by selector.
+      accuracy: ``[t, m]`` of the candidates.
+      membership: ``[t, g]`` bool, the clusters (target groups or classes) of each task.
+    """
+    lost = {name: regret(values, accuracy) for name, values in scores.items()}
+    rows = []
+    for name, values in lost.items():
+        row = {"choice": choice, "selector": name, "candidates": accuracy.shape[1]}
+        row |= {"tasks": len(values)} | mean_row("regret", values, membership)
+        for other in ("random", "knn"):
+            row |= mean_row(f"less_than_{other}", lost[other] - values, membership)
+        rows.append(row)
+    return rows
+
+
+def mean_row(name: str, values: np.ndarray, membership: np.ndarray) -> dict[str, float]:
+    """Mean over tasks with the 95 % interval that clusters on what they share."""
+    level = in_levels(np.zeros(len(values)), values[:, None], membership, levels=1)[0]
+    ends = {"": level.mean, "_low": level.low, "_high": level.high}
+    return {f"{name}{end}": float(value[0]) for end, value in ends.items()}
+
+
+def sections(path: Path) -> list[Section]:
+    """The tables of a run directory, and what they say."""
+    rows = read_table(path / "regret.csv")
+    found = []
+    for choice in dict.fromkeys(row["choice"] for row in rows):
+        here = [row for row in rows if row["choice"] == choice]
+        names = list(dict.fromkeys(r["candidate"] for r in _candidates(path, choice)))
+        lines = [
+            [
+                f"{row['selector']} *" if row["selector"] in NULLS else row["selector"],
+                _points(row, "regret"),
+                _points(row, "less_than_random", sign="+"),
+                _points(row, "less_than_knn", sign="+"),
+            ]
+            for row in sorted(here, key=lambda row: float(row["regret"]))
+        ]
+        headings = ["chosen by", "regret, points", "less than random", "less than 5-NN"]
+        heading = f"{choice}: {len(names)} candidates, {here[0]['tasks']} tasks"
+        text = f"{verdict(here)} Candidates and mean accuracy: {_means(path, choice)}."
+        found.append(Section(heading, [Sheet(headings, lines)], text))
+    return [*found, *gradient_sections(path)]
+
+
+def verdict(rows: Sequence[Mapping[str, str]]) -> str:
+    """What a choice's regrets say of cross-fitted LEEP, in words."""
+    ours = next(row for row in rows if row["selector"] == SCORES[0])
+    nulls = [row for row in rows if row["selector"] in NULLS]
+    best = min(nulls, key=lambda row: float(row["regret"]))
+    said = {"random": "", "knn": ""}
+    for other in said:
+        low, high = (float(ours[f"less_than_{other}_{end}"]) for end in ("low", "high"))
+        said[other] = "better than" if low > 0 else "worse than" if high < 0 else "not told from"
+    return (
+        f"Choosing by cross-fitted LEEP loses {_points(ours, 'regret')} points to choosing by full "
+        f"training: {said['random']} chance, {said['knn']} 5-NN. Least lost by a null: "
+        f"{best['selector']}, {_points(best, 'regret')}."
+    )
+
+
+def gradient_sections(path: Path) -> list[Section]:
+    """What parameters chosen by gradient are worth on images they were not chosen on."""
+    if not (path / "gradient.csv").exists():
+        return []
+    lines = []
+    for row in read_table(path / "gradient.csv"):
+        name = f"{row['family']}: {row['way']}"
+        values = [f"{float(row[k]):.2f}" for k in ("leep", "held_out")]
+        ahead = "" if row["way"] == "start" else _nats(row, "held_out_ahead")
+        gained = "" if row["way"] == "start" else _points(row, "accuracy_ahead", sign="+")
+        accuracy = f"{100 * float(row['accuracy']):.1f}"
+        lines.append([f"{name} *" if row["way"] in ("start", "grid") else name])
+        lines[-1] += [*values, ahead, accuracy, gained]
+    headings = ["parameter: chosen by", "LEEP", "held out", "ahead of start"]
+    headings += ["accuracy", "ahead, points"]
+    text = (
+        "LEEP of the training images and, held out, mean log-likelihood of the test images, in "
+        "nats; accuracy of the expected empirical predictor there, in per cent. Start: T = 1, "
+        "equal class weights, equal weights of the sources. Grid: the best of 25 temperatures, or "
+        "the best source alone, by cross-fitted LEEP."
+    )
+    return [Section("Chosen by gradient", [Sheet(headings, lines)], text)]
+
+
+def draw(path: Path) -> None:
+    """Draw ``regret.png`` and ``.svg`` of a run directory: a panel a choice."""
+    rows = read_table(path / "regret.csv")
+    choices = list(dict.fromkeys(row["choice"] for row in rows))
+    columns = min(3, len(choices))
+    lines = -(-len(choices) // columns)
+    with matplotlib.rc_context(
+        {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
+    ):
+        figure = Figure(figsize=(1 + 3.2 * columns, 0.6 + 2.7 * lines), layout="constrained")
+        figure.suptitle("\n".join(wrap(_finding(rows), 38 * columns)), fontweight="bold")
+        figure.supxlabel("accuracy lost to the best candidate, points (95 %, clustered)")
+        axes = np.atleast_1d(figure.subplots(lines, columns)).ravel()
+        for axis, choice in zip(axes, choices, strict=False):
+            here = [row for row in rows if row["choice"] == choice]
+            here = sorted(here, key=lambda row: row["selector"] in NULLS)[::-1]
+            chance = next(float(r["regret"]) for r in here if r["selector"] == "random")
+            axis.axvline(100 * chance, color="0.7", linewidth=0.8, linestyle="--")
+            for y, row in enumerate(here):
+                mean, low, high = _in_points(row, "regret")
+                name = row["selector"]
+                colour = OURS if name == SCORES[0] else NULL if name in NULLS else OTHER
+                marker = "s" if name in NULLS else "o"
+                bars = [[mean - low], [high - mean]] if np.isfinite([low, high]).all() else None
+                axis.errorbar(mean, y, xerr=bars, fmt=marker, ms=4, capsize=2, color=colour)
+            labels = [r["selector"] + (" *" if r["selector"] in NULLS else "") for r in here]
+            axis.set_yticks(range(len(here)), labels)
+            axis.set_title(f"{choice} ({here[0]['candidates']})", fontsize=9)
+            axis.set_xlim(left=min(0, axis.get_xlim()[0]))
+        for axis in axes[len(choices) :]:
+            axis.remove()
+        for suffix in ("png", "svg"):
+            figure.savefig(path / f"regret.{suffix}", dpi=150)
+
+
+def _finding(rows: Sequence[Mapping[str, str]]) -> str:
+    ours = [row for row in rows if row["selector"] == SCORES[0]]
+    chance = [r["choice"] for r in ours if float(r["less_than_random_low"]) > 0]
+    near = [r["choice"] for r in ours if float(r["less_than_knn_low"]) > 0]
+    return (
+        f"Choosing by cross-fitted LEEP beats chance in {len(chance)} of {len(ours)} choices"
+        f"{_listed(chance)}, 5-NN in {len(near)}{_listed(near)} (dashed: chance; *: null)"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f" ({', '.join(names)})" if names else ""
+
+
+def _candidates(path: Path, choice: str) -> list[dict[str, str]]:
+    return [row for row in read_table(path / "results.csv") if row["choice"] == choice]
+
+
+def _means(path: Path, choice: str) -> str:
+    by_name: dict[str, list[float]] = {}
+    for row in _candidates(path, choice):
+        by_name.setdefault(row["candidate"], []).append(float(row["accuracy"]))
+    return ", ".join(f"{name} {np.mean(values):.3f}" for name, values in by_name.items())
+
+
+def _points(row: Mapping[str, str], name: str, sign: str = "") -> str:
+    """In hundredths; the interval outwards, so that it never looks narrower than it is."""
+    value, low, high = _in_points(row, name)
+    if not np.isfinite([low, high]).all():
+        return f"{value:{sign}.1f} (no interval)"
+    low, high = np.floor(10 * low) / 10 + 0.0, np.ceil(10 * high) / 10 + 0.0
+    return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+
+
+def _in_points(row: Mapping[str, str], name: str) -> list[float]:
+    """A mean and the ends of its interval; those of a regret stop at 0, which none is below."""
+    found = [100 * float(row[f"{name}{end}"]) for end in ("", "_low", "_high")]
+    return [float(np.maximum(x, 0)) for x in found] if name == "regret" else found
+
+
+def _nats(row: Mapping[str, str], name: str) -> str:
+    value, low, high = (float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
+    if not np.isfinite([low, high]).all():
+        return f"{value:+.2f} (no interval)"
+    low, high = np.floor(100 * low) / 100 + 0.0, np.ceil(100 * high) / 100 + 0.0
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"

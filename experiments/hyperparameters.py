@@ -1,0 +1,338 @@
+"""Can LEEP choose hyper-parameters of pre-training, without any transfer?
+
+    python -m experiments.hyperparameters
+
+makes the candidates of five choices (moments of one training, layers to cut at, widths,
+augmentations, subsets of the source classes), scores each on the labelled images of 60 target
+tasks, and takes for every task the candidate of the highest score. What that costs is its regret:
+the test accuracy of the best candidate's retrained head less that of the one taken; choosing by
+full training has none. Cross-fitted LEEP, which judges on images that its predictor has not seen,
+stands beside the other scores and the nulls: a head validated on half the training images, 5
+nearest neighbours, a linear probe, the source's own accuracy, what one would take without choosing,
+and chance.
+
+What is differentiable is chosen by gradient: a temperature, weights of the source classes, a
+mixture of the sources of the last choice; each on a task's training images, judged on its test
+images.
+
+On real data, Conv4s trained on CIFAR-10 and the layers of a ResNet20, for tasks of Fashion-MNIST:
+
+    python -m experiments.hyperparameters \
+        --source-data cifar10 --source-weights cifar10_resnet20.safetensors \
+        --source-subsets airplane+automobile+ship+truck bird+cat+deer+dog+frog+horse \
+        --target-data fashion_mnist --shots 50 --test-shots 200
+
+Sources are kept in the cache. Results are in docs/results/hyperparameters.md.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from experiments._hyperparameters_candidates import (
+    CHOICES,
+    Candidate,
+    Origin,
+    subset_classes,
+    used,
+)
+from experiments._hyperparameters_gradient import FAMILIES, WAYS, Judged, choose
+from experiments._hyperparameters_tables import (
+    NULLS,
+    SCORES,
+    draw,
+    mean_row,
+    regret_rows,
+    sections,
+)
+from experiments.transfer_accuracy import devices_of, named, start
+from leepjax import report
+from leepjax.data import Bank, Dataset, load, shrink
+from leepjax.evaluation import score_tasks
+from leepjax.metrics import cross_fitted_leep
+from leepjax.models import Outputs, TrainConfig, extract
+from leepjax.tasks import Split, Tasks, map_tasks, sample_tasks
+from leepjax.transfer import retrain_head
+
+SMALL = 28  # pixels, to which images of more than 32 are shrunk
+METRICS = ("leep", "nce", "h_score", "logme", "knn", "linear_probe")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Choosing hyper-parameters of pre-training by scores, task by task."""
+
+    preset: Literal["smoke", "default"] = "default"
+    """Sizes: smoke (a minute, nothing to learn from it), default."""
+    source_data: str = "glyphs:latin+greek+cyrillic"
+    """What the source models, Conv4s, are trained on: NAME[:SPLIT]."""
+    source_weights: Path | None = None
+    """Safetensors of a CIFAR-10 ResNet20, whose layers are cut instead of a Conv4's."""
+    source_steps: int = 500
+    """Updates of each source training, batches of 128."""
+    source_subsets: tuple[str, ...] = ()
+    """Classes or groups of the source data joined by +, one subset each; default each group, or
+    the two halves of the classes where the data have no groups."""
+    target_data: str = "glyphs:-latin-greek-cyrillic"
+    """What the target tasks are drawn from: NAME[:SPLIT]; within groups, where the data have
+    some."""
+    choices: tuple[str, ...] = tuple(CHOICES)
+    """What is chosen: checkpoints, layers, widths, augmentations, subsets. The gradient chooses
+    where subsets are among them."""
+    ways: int = 5
+    """Classes of a task."""
+    shots: int = 20
+    """Training images of a class."""
+    test_shots: int = 30
+    """Test images of a class, at most."""
+    num_tasks: int = 60
+    """Target tasks, the same for all candidates."""
+    seed: int = 0
+    """Of source training and tasks."""
+    output_dir: Path | None = None
+    """Where results go; default runs/hyperparameters/KEY, KEY of the configuration."""
+    data_dir: Path | None = None
+    """TFDS data directory; default TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    devices: str = "1"
+    """How many devices share the scores' and heads' work: a number, or all."""
+    overwrite: bool = False
+    """Start anew where the same command has already run."""
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "source_data": "glyphs:digits+hebrew",
+        "source_steps": 32,
+        "target_data": "glyphs:ogham+tifinagh+nko",
+        "choices": ("checkpoints", "subsets"),
+        "num_tasks": 12,
+    },
+    "default": {},
+}
+
+
+def run(config: Config, console: Console) -> Path:
+    """Run the study, or show it where it has already run; return its directory."""
+    _check(config)
+    devices = devices_of(config.devices)
+    with report.open_run(
+        "hyperparameters", config, output_dir=config.output_dir, overwrite=config.overwrite
+    ) as study:
+        if not study.finished:
+            _run(study, config, devices, console)
+    for section in sections(study.final):
+        report.print_section(section, console)
+    console.print(f"Tables and figures: {study.final}", soft_wrap=True)
+    return study.final
+
+
+def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:
+    if devices[0].platform == "cpu":
+        devices = devices[:1]  # which uses all cores; see transfer_accuracy
+    source_data = _load("--source-data", config.source_data, config)
+    target = _load("--target-data", config.target_data, config)
+    training = TrainConfig(steps=config.source_steps, seed=config.seed)
+    origin = Origin(source_data, training, config.source_subsets, config.source_weights)
+    subset_classes(origin)  # what does not fit shows before long work
+    tasks = named("--target-data", _draw, config, target)
+    banks, tasks = _needed(target, tasks)
+    membership = clusters(target.train, tasks)
+    rows, regrets, gradient = [], [], []
+    for choice in config.choices:
+        candidates = named(f"--choices {choice}", CHOICES[choice], origin)
+        made = ", ".join(f"{c.name} ({c.accuracy:.3f})" for c in candidates)
+        console.print(f"Sources of {choice}, accuracy of their own: {made}", soft_wrap=True)
+        outputs = [[extract(c.source, bank, devices=devices) for bank in banks] for c in candidates]
+        table = score_candidates(candidates, outputs, tasks, devices)
+        if choice == "subsets":
+            judged = _by_gradient(outputs, tasks, devices)
+            way = WAYS["mixture"].index("cross_fitted_leep")
+            table["mixture_weight"] = judged["mixture"].params[:, way]
+            gradient += gradient_rows(judged, membership)
+        accuracy = table.pop("accuracy")
+        regrets += regret_rows(choice, table, accuracy, membership)
+        rows += _rows(choice, candidates, target.train, tasks, {**table, "accuracy": accuracy})
+        study.log(event="choice", choice=choice, sources=[c.source.digest for c in candidates])
+    study.write_table("results", rows)
+    study.write_table("regret", regrets)
+    if gradient:
+        study.write_table("gradient", gradient)
+    draw(study.path)
+    figure = report.Section("Regret by choice", figures=[study.path / "regret.svg"])
+    report.write_page(
+        study.path / "page.html", "Choosing by a score", [figure, *sections(study.path)]
+    )
+
+
+def score_candidates(
+    candidates: Sequence[Candidate],
+    outputs: Sequence[Sequence[Outputs]],
+    tasks: Tasks,
+    devices: Sequence[Any] | None = None,
+) -> dict[str, np.ndarray]:
+    """``[t, m]`` of every selector, and ``accuracy`` by full training.
+
+    Args:
+      candidates: m of them.
+      outputs: of each, for the train and the test bank.
+      tasks: t tasks over these banks.
+      devices: that share the tasks; default the first.
+    """
+    columns: dict[str, list[np.ndarray]] = {}
+    halves = validation(tasks)
+    for i, (candidate, (train, test)) in enumerate(zip(candidates, outputs, strict=True)):
+        key = "cross_fitted_leep"
+        found = {key: map_tasks(_cross_fitted, train.logits, tasks, devices=devices, desc=key)}
+        found |= score_tasks(*train, tasks, metrics=METRICS, devices=devices)
+        half = retrain_head(train.features, train.features, halves, devices=devices)
+        head = retrain_head(train.features, test.features, tasks, devices=devices)
+        found |= {"validation": half.accuracy, "accuracy": head.accuracy}
+        same = np.ones(len(tasks.classes))
+        found |= {"source_accuracy": candidate.accuracy * same, "random": 0 * same}
+        found |= {"habit": (i == len(candidates) - 1) * same}
+        for name, values in found.items():
+            columns.setdefault(name, []).append(values)
+    table = {name: np.stack(columns[name], 1) for name in (*SCORES, *NULLS, "accuracy")}
+    return {name: np.asarray(values, float) for name, values in table.items()}
+
+
+def validation(tasks: Tasks) -> Tasks:
+    """The tasks with half the training images of each class, tested on the other half."""
+    split = tasks.train
+    same = (split.labels[:, :, None] == split.labels[:, None]) & split.where[:, None]
+    rank = np.tril(same, -1).sum(2)  # how many of the same class come before
+    halves = [_packed(split, split.where & (rank % 2 == parity)) for parity in (0, 1)]
+    return tasks._replace(train=halves[0], test=halves[1])
+
+
+def _packed(split: Split, kept: np.ndarray) -> Split:
+    """The images that are kept, padding last."""
+    order = np.argsort(~kept, axis=1, kind="stable")[:, : kept.sum(1).max()]
+    indices, labels, where = (
+        np.take_along_axis(x, order, 1) for x in (split.indices, split.labels, kept)
+    )
+    return Split(np.where(where, indices, 0), np.where(where, labels, 0), where)
+
+
+@cache
+def _of_probs(num_classes: int):
+    def one(logits, labels, where):
+        probs = jax.nn.softmax(logits, axis=1)
+        return cross_fitted_leep(probs, labels, num_classes=num_classes, where=where)
+
+    return jax.vmap(one)
+
+
+def _cross_fitted(logits: jax.Array, tasks: Tasks) -> jax.Array:
+    of_tasks = _of_probs(tasks.classes.shape[1])
+    return of_tasks(logits[tasks.train.indices], tasks.train.labels, tasks.train.where)
+
+
+def _by_gradient(
+    outputs: Sequence[Sequence[Outputs]], tasks: Tasks, devices: Sequence[Any]
+) -> dict[str, Judged]:
+    """Each parameter chosen; temperature and class weights are of the source of all classes."""
+    train, test = ([of_source[i].logits for of_source in outputs] for i in (0, 1))
+    judged = {}
+    for family in FAMILIES:
+        own = slice(None) if family == "mixture" else slice(-1, None)
+        judged[family] = choose(train[own], test[own], tasks, family, devices=devices)
+    return judged
+
+
+def gradient_rows(judged: dict[str, Judged], membership: np.ndarray) -> list[dict[str, Any]]:
+    """Rows of ``gradient.csv``: means over tasks, and what is ahead of the start."""
+    rows = []
+    for family, found in judged.items():
+        for i, way in enumerate(WAYS[family]):
+            row = {"family": family, "way": way}
+            for name in ("leep", "cross_fitted_leep", "held_out", "accuracy"):
+                values = np.asarray(getattr(found, name), float)
+                row |= mean_row(name, values[:, i], membership)
+                row |= mean_row(f"{name}_ahead", values[:, i] - values[:, 0], membership)
+            rows.append(row)
+    return rows
+
+
+def _rows(
+    choice: str,
+    candidates: Sequence[Candidate],
+    bank: Bank,
+    tasks: Tasks,
+    table: dict[str, np.ndarray],
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "choice": choice,
+            "candidate": candidate.name,
+            "task": t,
+            "group": bank.group_names[tasks.groups[t]] if tasks.groups[t] >= 0 else "",
+            "classes": " ".join(str(c) for c in tasks.classes[t]),
+        }
+        | {name: float(values[t, i]) for name, values in table.items()}
+        for i, candidate in enumerate(candidates)
+        for t in range(len(tasks.classes))
+    ]
+
+
+def _draw(config: Config, target: Dataset) -> Tasks:
+    return sample_tasks(
+        jax.random.key(config.seed),
+        target,
+        num_tasks=config.num_tasks,
+        ways=config.ways,
+        shots=config.shots,
+        test_shots=config.test_shots,
+        within_groups=len(target.train.group_names) > 1,
+    )
+
+
+def _needed(target: Dataset, tasks: Tasks) -> tuple[tuple[Bank, Bank], Tasks]:
+    """The images that tasks draw, and the tasks over them: nothing else need be looked at."""
+    train, train_split = used(target.train, tasks.train)
+    test, test_split = used(target.test, tasks.test)
+    return (train, test), tasks._replace(train=train_split, test=test_split)
+
+
+def clusters(bank: Bank, tasks: Tasks) -> np.ndarray:
+    """``[t, g]`` the groups that tasks come from, or the classes that they hold."""
+    if (tasks.groups >= 0).all():
+        return tasks.groups[:, None] == np.unique(tasks.groups)
+    return (tasks.classes[:, :, None] == np.arange(bank.num_classes)).any(1)
+
+
+def _load(flag: str, name: str, config: Config) -> Dataset:
+    dataset = named(flag, load, name, data_dir=config.data_dir)
+    return shrink(dataset, SMALL) if max(dataset.train.images.shape[1:3]) > 32 else dataset
+
+
+def _check(config: Config) -> None:
+    """What would otherwise show only after minutes."""
+    unknown = [name for name in config.choices if name not in CHOICES]
+    if unknown or not config.choices:
+        got = ", ".join(unknown) or "none"
+        raise ValueError(f"--choices: wanted some of {', '.join(CHOICES)}, got {got}")
+    if config.source_steps < 1:
+        raise ValueError(f"--source-steps: wanted at least 1, got {config.source_steps}")
+    if config.shots < 2:
+        raise ValueError(f"--shots: wanted 2 or more, half of them to validate, got {config.shots}")
+    if config.num_tasks < 2:
+        raise ValueError(f"--num-tasks: wanted 2 or more, got {config.num_tasks}")
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"--seed: wanted 0 to 2^32 - 1, got {config.seed}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the experiment from its command line."""
+    start(Config, run, sys.argv[1:] if arguments is None else arguments, PRESETS)
+
+
+if __name__ == "__main__":
+    main()
