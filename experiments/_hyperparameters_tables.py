@@ -166,9 +166,11 @@ def _finding(rows: Sequence[Mapping[str, str]]) -> str:
     ours = [row for row in rows if row["selector"] == SCORES[0]]
     chance = [r["choice"] for r in ours if float(r["less_than_random_low"]) > 0]
     near = [r["choice"] for r in ours if float(r["less_than_knn_low"]) > 0]
+    far = [r["choice"] for r in ours if float(r["less_than_knn_high"]) < 0]
     return (
-        f"Choosing by cross-fitted LEEP beats chance in {len(chance)} of {len(ours)} choices"
-        f"{_listed(chance)}, 5-NN in {len(near)}{_listed(near)} (dashed: chance; *: null)"
+        f"Choosing by cross-fitted LEEP beats chance in {len(chance)} of {len(ours)} choices, 5-NN "
+        f"in {len(near)}{_listed(near)}, is worse than 5-NN in {len(far)}{_listed(far)} (dashed: "
+        "chance; *: null)"
     )
 
 
