@@ -57,6 +57,11 @@ def train_group(
     arrays = jax.device_put((bank.images, bank.labels, bank.groups, tasks_of_classes(bank)))
     for rows in index:
         state = update(state, rows, *arrays)
+    if not all(np.isfinite(leaf).all() for leaf in jax.device_get(jax.tree.leaves(state.params))):
+        raise ValueError(
+            f"--learning-rate: training tasks {' '.join(map(str, group))} diverged; lower it from "
+            f"{config.learning_rate}"
+        )
     return Source(source.graphdef, state.params, state.rest, source.preprocess, source.class_names)
 
 

@@ -31,6 +31,9 @@ def draw_tasks(
 ) -> Drawn:
     """Draw as many tasks of each data set, each of classes that no other task has.
 
+    Parts of one data set can share classes, as Omniglot's small splits share two alphabets: what
+    one task has, another would be tested on.
+
     The classes of every group (script, alphabet; all classes, where there are none) are shuffled
     and cut into tasks; groups take turns. Images of different sizes are padded to the largest, grey
     ones repeated where others are coloured.
@@ -54,9 +57,12 @@ def draw_tasks(
     titles: list[str] = []
     names: list[str] = []
     families: list[str] = []
+    taken: set[tuple[str, str]] = set()
     for (name, dataset), k, m in zip(datasets.items(), ways, shots, strict=True):
         family, grouped = name.partition(":")[0], len(dataset.train.group_names) > 1
-        for group, chosen in _class_sets(rng, name, dataset.train, num_tasks, k):
+        free = [(family, c) not in taken for c in dataset.train.class_names]
+        for group, chosen in _class_sets(rng, name, dataset.train, np.array(free), num_tasks, k):
+            taken |= {(family, dataset.train.class_names[c]) for c in chosen}
             title = dataset.train.group_names[group] if grouped else family
             titles.append(title)
             again = titles.count(title)
@@ -92,19 +98,20 @@ def tasks_of_classes(bank: Bank) -> np.ndarray:
 
 
 def _class_sets(
-    rng: np.random.Generator, name: str, bank: Bank, number: int, ways: int
+    rng: np.random.Generator, name: str, bank: Bank, free: np.ndarray, number: int, ways: int
 ) -> list[tuple[int, np.ndarray]]:
-    """Group and classes of each task: disjoint, groups in turn."""
+    """Group and classes of each task: disjoint, of those that are free, groups in turn."""
     group_of = tasks_of_classes(bank)
     sets: list[tuple[int, int, np.ndarray]] = []  # round, group, classes
     for group in range(len(bank.group_names)):
-        pool = rng.permutation(np.flatnonzero(group_of == group))
+        pool = rng.permutation(np.flatnonzero((group_of == group) & free))
         whole = len(pool) // ways * ways
         sets += [(i, group, c) for i, c in enumerate(pool[:whole].reshape(-1, ways))]
     if len(sets) < number:
         raise ValueError(
             f"--num-tasks: wanted at most {len(sets)} of {name} (tasks of {ways} classes that "
-            f"share none), got {number}; ask for fewer tasks or --ways"
+            f"share none, with those of other --target-data either), got {number}; ask for fewer "
+            "tasks or --ways"
         )
     turns = sorted(sets, key=lambda item: item[:2])
     return [(group, np.sort(chosen)) for _, group, chosen in turns[:number]]

@@ -28,6 +28,7 @@ def regret(score: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
     >>> print(regret(np.array([[1.0, 1.0, 0.0]]), np.array([[0.9, 0.5, 0.8]])).round(3))
     [0.2]
     """
+    score = np.where(np.isnan(score), -np.inf, score)  # undefined: taken last
     best = score == score.max(1, keepdims=True)
     return accuracy.max(1) - np.where(best, accuracy, 0).sum(1) / best.sum(1)
 

@@ -136,7 +136,7 @@ def _ways(rows: Rows) -> Section:
         "these sources. Cost: floating-point operations of all fine-tunes, and of forward passes "
         "where a score needs them; a full fine-tune of a source is 1, on average over sources. "
         "Halved: fine-tuned briefly, the better half by validation accuracy for longer, and so on; "
-        "the regret of fine-tuning all in full is what the few held-out images do not tell. "
+        "which was best is judged on the test images, and some of every regret is their noise. "
         "Best null: in hindsight, the one of least regret among those with as many sources tried."
     )
     return Section("Ways to choose", [Sheet([*headings, "ahead of best null"], lines)], text)

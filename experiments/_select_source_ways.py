@@ -113,7 +113,7 @@ def summary(table: Table, ways: list[Way]) -> list[dict[str, Any]]:
         row |= _estimate("regret", lost, table.membership)
         row |= {"cost": float(way.choice.cost.mean())}
         row |= {"best_chosen": float(best_chosen(table, way.choice).mean())}
-        if null is not None and not way.null:
+        if null is not None and not way.null and way.by != EVERY:
             row |= {"best_null": ways[null].by}
             row |= _estimate("ahead", losses[null] - lost, table.membership)
         rows.append(row)

@@ -319,6 +319,8 @@ def _check(config: Config) -> None:
     if unknown or not config.choices:
         got = ", ".join(unknown) or "none"
         raise ValueError(f"--choices: wanted some of {', '.join(CHOICES)}, got {got}")
+    if config.source_weights and not config.source_weights.is_file():
+        raise ValueError(f"--source-weights: wanted a file, got {config.source_weights}")
     if config.source_steps < 1:
         raise ValueError(f"--source-steps: wanted at least 1, got {config.source_steps}")
     if config.shots < 2:

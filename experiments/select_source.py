@@ -33,7 +33,7 @@ from experiments._select_source_ways import Table, choices, correlations, summar
 from experiments.transfer_accuracy import devices_of, metric_names, named, start
 from leepjax import report
 from leepjax.data import Bank, Dataset, check_prepared, load, shrink
-from leepjax.evaluation import score_tasks
+from leepjax.evaluation import NULLS, score_tasks
 from leepjax.models import (
     NETWORKS,
     Source,
@@ -213,7 +213,7 @@ def _run(
                 *(source, dataset, tasks, recipe),
                 key=key,
                 devices=devices,
-                journal=study.path / f"{_file(spec)}-{recipe.epochs}.journal",
+                journal=study.path / f"{_file(i, spec)}-{recipe.epochs}.journal",
             )
             for recipe in budgets
         ]
@@ -292,8 +292,8 @@ def _source(spec: Spec, config: Config) -> tuple[Source, dict[str, float]]:
     }
 
 
-def _file(spec: Spec) -> str:
-    return re.sub(r"\W+", "-", spec.name)
+def _file(number: int, spec: Spec) -> str:
+    return f"{number}-" + re.sub(r"\W+", "-", spec.name)
 
 
 def _operations(source: Source) -> float:
@@ -330,6 +330,8 @@ def _check(config: Config) -> list[Spec]:
     names = [spec.name for spec in specs]
     if len(set(names)) < len(names) or len(names) < 2:
         raise ValueError(f"--sources: wanted two or more, each once, got {', '.join(names)}")
+    if not set(metric_names(config.metrics)) - set(NULLS):
+        raise ValueError(f"--metrics: wanted a score beside nulls, got {' '.join(config.metrics)}")
     if not 2 <= config.top <= len(specs):
         raise ValueError(f"--top: wanted 2 to {len(specs)}, the sources, got {config.top}")
     if not config.epochs or list(config.epochs) != sorted(set(config.epochs)):

@@ -12,14 +12,16 @@ class BatchNorm(nnx.BatchNorm):
 
     (x - m) a + b = x a + (b - m a), with a = scale / √(v + ε), is the same to rounding. By the left
     side XLA writes x - m, an array as large as x, for the gradient; by the right side it keeps x,
-    which the convolution before wrote anyway.
+    which the convolution before wrote anyway. Not for masks, half precision or other axes: nothing
+    here uses them.
     """
 
     def __call__(
         self, x: jax.Array, use_running_average: bool | None = None, *, mask: Any = None
     ) -> jax.Array:
-        """Normalise ``[..., c]`` over all axes but the last; as ``nnx.BatchNorm`` otherwise."""
-        if use_running_average or mask is not None or self.scale is None or self.bias is None:
+        """Normalise ``[..., c]`` over all axes but the last; by running averages as Flax."""
+        plain = use_running_average is False and mask is None
+        if not plain or self.scale is None or self.bias is None:
             return super().__call__(x, use_running_average, mask=mask)
         axes = tuple(range(x.ndim - 1))
         mean = x.mean(axes)

@@ -108,6 +108,13 @@ def _timm(config: Config) -> Description:
     channels = about.get("input_size", (3, 224, 224))[0]
     of_all = {"num_classes": classes, "in_chans": channels}
     asked = of_all | dict(config.get("model_args") or {})
+    if asked["in_chans"] != channels:
+        raise ValueError(
+            f"config.json: in_chans: wanted {channels}, as in input_size, got {asked['in_chans']}"
+        )
+    pool = about.get("global_pool")
+    if pool not in (None, "", "token" if architecture.startswith(("vit", "deit")) else "avg"):
+        raise ValueError(f"config.json: global_pool: {pool!r} is not built here for {name}")
     vit = re.fullmatch(r"(?:vit|deit)_(\w+)_patch(\d+)_(\d+)", architecture)
     convnext = re.fullmatch(r"convnext_(\w+)", architecture)
 
@@ -226,7 +233,10 @@ def _transformers(config: Config, processor: Config | None) -> Description:
                 f"config.json: {key}: wanted {value!r} for {kind}, the only one built here, got "
                 f"{c[key]!r}"
             )
-    labels = {int(k): str(v) for k, v in (config.get("id2label") or {}).items()}
+    named = config.get("id2label") or {}
+    if not all(str(k).isdecimal() for k in named):
+        raise ValueError(f"config.json: id2label: wanted numbers as keys, got {', '.join(named)}")
+    labels = {int(k): str(v) for k, v in named.items()}
     classes = len(labels) or config.get("num_labels", 2)
     names = tuple(labels.get(i, str(i)) for i in range(classes))
     network: Any

@@ -7,7 +7,6 @@ A checkpoint is ``config.json`` and ``model.safetensors``, of transformers ``pre
 import json
 import os
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +45,8 @@ def load_pretrained(name: str | os.PathLike[str], revision: str | None = None) -
       name: ``ORGANISATION/NAME`` or ``ORGANISATION/NAME@REVISION``, which needs ``leepjax[hub]``
         and is kept in the hub's own cache (``HF_HOME``); or a folder with ``config.json``,
         ``model.safetensors`` and, of transformers, ``preprocessor_config.json``. For torchvision's
-        ResNets ``{"architecture": "resnet18"}`` is enough of a configuration.
+        ResNets ``{"architecture": "resnet18", "interpolation": "bilinear"}`` is enough of a
+        configuration (of its V2 weights with ``"crop_pct": 0.9655``).
       revision: branch, tag or commit; default the newest. Only a commit stays what it is.
 
     Returns:
@@ -63,13 +63,15 @@ def load_pretrained(name: str | os.PathLike[str], revision: str | None = None) -
 def find_checkpoint(name: str | os.PathLike[str], revision: str | None = None) -> Checkpoint:
     """Where the files of :func:`load_pretrained` lie, fetched if need be."""
     text = os.fspath(name)
-    folder = Path(text).expanduser()
-    if folder.is_dir():
+    folder = Path(text)
+    if text and folder.is_dir():
         if revision is not None:
             raise ValueError(f"revision: wanted none for the folder {text!r}, got {revision!r}")
         return Checkpoint(folder, None)
     if folder.suffix in _PICKLES:
         raise ValueError(f"name: wanted a folder or a name of the hub, got {text!r}: {_CONVERT}")
+    if folder.is_file():
+        raise ValueError(f"name: wanted the folder that {text!r} lies in, with {_CONFIG} beside it")
     repository, at, inside = text.partition("@")
     if at and revision is not None:
         raise ValueError(f"revision: wanted one, got {inside!r} in the name and {revision!r}")
@@ -88,8 +90,8 @@ def read_checkpoint(checkpoint: Checkpoint) -> Source:
     if config is None:
         raise ValueError(
             f"name: wanted {_CONFIG}, with the architecture, in {str(folder)!r}, got "
-            f"{_listed(folder)}; for timm's and torchvision's this is enough: "
-            '{"architecture": "resnet18", "num_classes": 1000}'
+            f"{_listed(folder)}; for torchvision's this is enough: "
+            '{"architecture": "resnet18", "interpolation": "bilinear"}'
         )
     described = describe(config, _read_json(folder / _PROCESSOR))
     path = folder / WEIGHTS
@@ -104,7 +106,11 @@ def read_checkpoint(checkpoint: Checkpoint) -> Source:
         path=path,
         wanted=described.what,
     )
-    return make_source(network, described.preprocess, described.class_names)
+    try:
+        return make_source(network, described.preprocess, described.class_names)
+    except TypeError as error:
+        said = _line(error)
+        raise ValueError(f"{_CONFIG}: malformed, the network cannot be run ({said})") from None
 
 
 def _from_hub(repository: str, revision: str | None) -> Checkpoint:
@@ -123,9 +129,15 @@ def _from_hub(repository: str, revision: str | None) -> Checkpoint:
     try:
         folder = fetch(_CONFIG, revision).parent
         commit = folder.name  # the cache has a folder for each; the rest is of the same one
-        fetch(WEIGHTS, commit)
-        with suppress(EntryNotFoundError):  # timm has none
+        try:
             fetch(_PROCESSOR, commit)
+        except LocalEntryNotFoundError:
+            if "model_type" in (_read_json(folder / _CONFIG) or {}):
+                raise
+        except EntryNotFoundError:  # timm has none
+            pass
+        describe(_read_json(folder / _CONFIG) or {}, _read_json(folder / _PROCESSOR))
+        fetch(WEIGHTS, commit)  # large: only if what they are of can be built
     except EntryNotFoundError as error:
         if not isinstance(error, LocalEntryNotFoundError):
             raise ValueError(
@@ -133,6 +145,8 @@ def _from_hub(repository: str, revision: str | None) -> Checkpoint:
                 f"not there ({_line(error)}); {_CONVERT}"
             ) from None
         raise ValueError(_unreachable(repository, revision, error)) from None
+    except ValueError:
+        raise
     except Exception as error:  # it passes on whatever the network raises
         raise ValueError(_unreachable(repository, revision, error)) from None
     return Checkpoint(folder, commit)
@@ -161,7 +175,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: damaged, or no JSON ({error})") from None
     if not isinstance(content, dict):

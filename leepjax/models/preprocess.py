@@ -96,7 +96,7 @@ class ResizeCrop(Preprocess):
     def __post_init__(self):
         super().__post_init__()
         sides = (self.resize,) if isinstance(self.resize, int) else self.resize
-        if len(sides) > 2 or min(sides) < 1:
+        if len(sides) != (1 if isinstance(self.resize, int) else 2) or min(sides) < 1:
             raise ValueError(f"resize: wanted one side or two of at least 1, got {self.resize}")
         for name, choices in {"interpolation": _METHODS, "half": _ROUNDINGS}.items():
             if getattr(self, name) not in choices:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -230,11 +231,13 @@ def _train(
 def _save(folder: Path, source: Source, record: dict[str, Any]) -> None:
     # As NumPy arrays a checkpoint can be restored on any machine, whatever its devices.
     tree = jax.device_get({"params": source.params, "rest": source.rest})
-    complete = folder / "source.json"
-    complete.unlink(missing_ok=True)
+    # Of its own in each process, as another may be training the same; the last record counts.
+    name = f"checkpoint-{os.getpid()}-{time.time_ns()}"
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder / "checkpoint", tree, force=True)
-    _write_record(complete, record | {"arrays": tree_digest(tree)})
+        checkpointer.save(folder / name, tree)
+    _write_record(
+        folder / "source.json", record | {"checkpoint": name, "arrays": tree_digest(tree)}
+    )
 
 
 def _write_record(path: Path, record: dict[str, Any]) -> None:
@@ -248,11 +251,11 @@ def _load(folder: Path, fresh: Source) -> Source | None:
     if not complete.is_file():
         return None
     try:
-        wanted = json.loads(complete.read_text())["arrays"]
+        record = json.loads(complete.read_text())
         with ocp.StandardCheckpointer() as checkpointer:
             empty = jax.device_get({"params": fresh.params, "rest": fresh.rest})
-            tree = checkpointer.restore(folder / "checkpoint", empty)
-        if tree_digest(tree) != wanted:
+            tree = checkpointer.restore(folder / record["checkpoint"], empty)
+        if tree_digest(tree) != record["arrays"]:
             raise ValueError("the arrays are not those that were saved")
     except Exception as error:  # Orbax passes on whatever its parsers and its storage raise.
         warnings.warn(f"{folder} is damaged and trained anew: {error}", stacklevel=3)

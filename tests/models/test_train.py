@@ -128,7 +128,9 @@ def test_an_interrupted_save_is_not_taken_for_complete(
 def test_a_damaged_checkpoint_is_trained_anew(digits, cache, count_instant_trainings, damage):
     source = train_source("mlp", digits, SHORT)
     (folder,) = (cache / "sources").iterdir()
-    biggest = max((folder / "checkpoint").rglob("*"), key=lambda file: file.stat().st_size)
+    biggest = max(
+        next(folder.glob("checkpoint-*")).rglob("*"), key=lambda file: file.stat().st_size
+    )
     if damage == "emptied":
         biggest.write_bytes(b"")
     elif damage == "flipped":
@@ -136,7 +138,7 @@ def test_a_damaged_checkpoint_is_trained_anew(digits, cache, count_instant_train
         content[len(content) // 2] ^= 255
         biggest.write_bytes(content)
     elif damage == "lost":
-        os.rename(folder / "checkpoint", folder / "elsewhere")
+        os.rename(next(folder.glob("checkpoint-*")), folder / "elsewhere")
     elif damage == "record":
         (folder / "source.json").write_text("{")
     else:  # intact, but another's
