@@ -244,10 +244,10 @@ def test_tables_hold_test_accuracies_and_scores_of_training_images(drawn, tmp_pa
     results, scores, correlation = (table(tmp_path / "run" / f"{name}.csv") for name in names)
     train, test = drawn.dataset
     source = network(train, width=4)
-    reached = {tuple(map(int, r["group"].split())): np.zeros((2, 0)) for r in results}
-    for group in reached:
-        values = [float(r["accuracy"]) for r in results if r["group"] == " ".join(map(str, group))]
-        reached[group] = np.reshape(values, (2, len(group)))
+    reached = {}
+    for name in dict.fromkeys(r["group"] for r in results):
+        values = [float(r["accuracy"]) for r in results if r["group"] == name]
+        reached[tuple(map(int, name.split()))] = np.reshape(values, (2, -1))
     for group in ((0,), (0, 1), (2, 3), (0, 1, 2, 3)):
         expected = [
             accuracies(train_group(source, train, group, TRAINING, seed), test, group)
@@ -255,18 +255,18 @@ def test_tables_hold_test_accuracies_and_scores_of_training_images(drawn, tmp_pa
         ]
         np.testing.assert_allclose(reached[group], expected, atol=1e-6)
     # Networks of the run's two seeds make the groups; of two others, what is held against gains.
-    independent = {r["score"]: np.zeros((4, 4)) for r in scores}
+    columns = {}
     for column, seeds in (("value", (0, 1)), ("independent", (2, 3))):
+        found = columns[column] = {r["score"]: np.zeros((4, 4)) for r in scores}
+        for r in scores:
+            found[r["score"]][int(r["source"]), int(r["target"])] = float(r[column])
         alone = [[train_group(source, train, (t,), TRAINING, s) for t in range(4)] for s in seeds]
         of_seeds = [pairwise_scores(networks, train) for networks in alone]
-        for r in scores:
-            at = int(r["source"]), int(r["target"])
-            independent[r["score"]][at] = float(r[column])
-            if r["score"] in of_seeds[0]:
-                expected = np.mean([found[r["score"]][at] for found in of_seeds])
-                assert float(r[column]) == pytest.approx(expected, abs=1e-5)
+        for name in of_seeds[0]:
+            expected = np.mean([of_seed[name] for of_seed in of_seeds], 0) * (1 - np.eye(4))
+            np.testing.assert_allclose(found[name], expected, atol=1e-5, err_msg=name)
     alone = np.concatenate([reached[t,] for t in range(4)], axis=1)
-    expected = correlation_rows(independent, alone, reached)
+    expected = correlation_rows(columns["independent"], alone, reached)
     for found, row in zip(correlation, expected, strict=True):
         assert found["score"] == row["score"]
         np.testing.assert_allclose(float(found["value"]), row["value"], atol=1e-5)

@@ -226,12 +226,13 @@ def test_tables_hold_validation_test_and_clusters_each_in_its_place(tmp_path):
         np.testing.assert_allclose(found, values, atol=1e-6, err_msg=name)
     # Intervals are for tasks of other classes.
     of_class = [[str(c) in row["classes"].split() for c in range(10)] for row in of_source]
-    lost = [float(r["regret"]) for r in rows_of(tmp_path / "run" / "choices.csv")
-            if (r["by"], r["tried"]) == ("chance", "1")]  # fmt: skip
-    (way,) = (r for r in rows_of(tmp_path / "run" / "ways.csv")
-              if (r["by"], r["tried"]) == ("chance", "1"))  # fmt: skip
-    for name, value in _estimate("regret", np.array(lost), np.array(of_class)).items():
-        assert float(way[name]) == pytest.approx(value, abs=1e-9)
+    lost, way = (
+        [r for r in rows_of(tmp_path / "run" / name) if (r["by"], r["tried"]) == ("chance", "1")]
+        for name in ("choices.csv", "ways.csv")
+    )
+    values = np.array([float(row["regret"]) for row in lost])
+    for name, value in _estimate("regret", values, np.array(of_class)).items():
+        assert float(way[0][name]) == pytest.approx(value, abs=1e-9)
 
 
 @pytest.mark.parametrize(
