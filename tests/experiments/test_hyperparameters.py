@@ -18,11 +18,13 @@ from experiments._hyperparameters_gradient import (
     mixed,
     tempered,
 )
-from experiments._hyperparameters_tables import regret, regret_rows
-from experiments.hyperparameters import main, validation
-from leepjax.data import Bank
+from experiments._hyperparameters_tables import mean_row, regret, regret_rows
+from experiments.hyperparameters import clusters, main, validation
+from leepjax.data import Bank, load
 from leepjax.metrics import leep
-from leepjax.tasks import Split, Tasks
+from leepjax.models import TrainConfig, extract, train_source
+from leepjax.tasks import Split, Tasks, sample_tasks
+from leepjax.transfer import retrain_head
 
 CLASSES = 3
 
@@ -153,6 +155,14 @@ def test_the_part_of_a_bank_that_tasks_draw_from():
     np.testing.assert_array_equal(part.images.ravel()[over.indices[0, :2]], [7, 3])
 
 
+def test_tasks_are_clustered_by_their_groups_or_else_by_their_classes():
+    bank = Bank(np.zeros((4, 1, 1, 1), np.uint8), np.arange(4), np.zeros(4, int), (*"abcd",), ("",))
+    drawn = tasks()._replace(classes=np.array([[0, 2], [2, 3]]))
+    np.testing.assert_array_equal(clusters(bank, drawn), [[1, 0, 1, 0], [0, 0, 1, 1]])
+    of_groups = drawn._replace(groups=np.array([7, 2, 7]))
+    np.testing.assert_array_equal(clusters(bank, of_groups), [[0, 1], [1, 0], [0, 1]])
+
+
 FLAGS = [
     *("--source-data", "digits", "--source-steps", "8", "--target-data", "digits"),
     *("--shots", "10", "--test-shots", "10", "--num-tasks", "12"),
@@ -200,6 +210,31 @@ def test_a_run_and_the_same_command_again(choices, tmp_path, monkeypatch, capsys
     main(arguments)
     shown = capsys.readouterr().out
     assert shown == "".join(x for x in out.splitlines(True) if not x.startswith("Sources of"))
+
+
+def test_heads_are_tested_on_test_images_and_intervals_are_for_other_classes(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEEPJAX_CACHE", str(tmp_path / "cache"))
+    main([*FLAGS, "--choices", "checkpoints", "--output-dir", str(tmp_path / "run")])
+    rows = table(tmp_path / "run" / "results.csv")
+    last = [row for row in rows if row["candidate"] == "step 8"]
+    digits, key = load("digits"), jax.random.key(0)
+    source = train_source("conv4", digits, TrainConfig(steps=8))
+    drawn = sample_tasks(key, digits, num_tasks=12, ways=5, shots=10, test_shots=10)
+    train, test = (extract(source, bank).features for bank in digits)
+    expected = {
+        "accuracy": retrain_head(train, test, drawn).accuracy,
+        "validation": retrain_head(train, train, validation(drawn)).accuracy,
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose([float(row[name]) for row in last], values, atol=1e-6)
+    # Intervals are for tasks of other classes.
+    of_class = np.array([[str(c) in row["classes"].split() for c in range(10)] for row in last])
+    accuracy = np.reshape([float(row["accuracy"]) for row in rows], (-1, 12)).T
+    chance = accuracy.max(1) - accuracy.mean(1)
+    found = table(tmp_path / "run" / "regret.csv")[-1]
+    assert found["selector"] == "random"
+    for name, value in mean_row("regret", chance, of_class).items():
+        assert float(found[name]) == pytest.approx(value, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from experiments._groups_affinity import (
 from experiments._groups_joint import accuracies, joint_loss, outputs, train_group
 from experiments._groups_tables import (
     comparison_rows,
+    correlation_rows,
     mean_over_tasks,
     of_partition,
     pair_gains,
@@ -235,6 +236,40 @@ def test_tables_hold_what_was_reached_and_a_broken_run_goes_on(tmp_path, capsys,
     main(arguments)  # nothing runs again
     assert capsys.readouterr().out == out
     assert len(calls) == done
+
+
+def test_tables_hold_test_accuracies_and_scores_of_training_images(drawn, tmp_path):
+    main([*SMALL, "--output-dir", str(tmp_path / "run")])
+    names = ("results", "scores", "correlation")
+    results, scores, correlation = (table(tmp_path / "run" / f"{name}.csv") for name in names)
+    train, test = drawn.dataset
+    source = network(train, width=4)
+    reached = {}
+    for name in dict.fromkeys(r["group"] for r in results):
+        values = [float(r["accuracy"]) for r in results if r["group"] == name]
+        reached[tuple(map(int, name.split()))] = np.reshape(values, (2, -1))
+    for group in ((0,), (0, 1), (2, 3), (0, 1, 2, 3)):
+        expected = [
+            accuracies(train_group(source, train, group, TRAINING, seed), test, group)
+            for seed in (0, 1)
+        ]
+        np.testing.assert_allclose(reached[group], expected, atol=1e-6)
+    # Networks of the run's two seeds make the groups; of two others, what is held against gains.
+    columns = {}
+    for column, seeds in (("value", (0, 1)), ("independent", (2, 3))):
+        found = columns[column] = {r["score"]: np.zeros((4, 4)) for r in scores}
+        for r in scores:
+            found[r["score"]][int(r["source"]), int(r["target"])] = float(r[column])
+        alone = [[train_group(source, train, (t,), TRAINING, s) for t in range(4)] for s in seeds]
+        of_seeds = [pairwise_scores(networks, train) for networks in alone]
+        for name in of_seeds[0]:
+            expected = np.mean([of_seed[name] for of_seed in of_seeds], 0) * (1 - np.eye(4))
+            np.testing.assert_allclose(found[name], expected, atol=1e-5, err_msg=name)
+    alone = np.concatenate([reached[t,] for t in range(4)], axis=1)
+    expected = correlation_rows(columns["independent"], alone, reached)
+    for found, row in zip(correlation, expected, strict=True):
+        assert found["score"] == row["score"]
+        np.testing.assert_allclose(float(found["value"]), row["value"], atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,18 @@ import pytest
 from experiments._select_source_tables import finding, in_words
 from experiments._select_source_ways import (
     Table,
+    _estimate,
     best_chosen,
     choices,
     correlations,
     regret,
     summary,
 )
-from experiments.select_source import images_of, main
+from experiments.select_source import _clusters, images_of, main
 from leepjax.data import load
-from leepjax.tasks import sample_tasks
+from leepjax.models import TrainConfig, extract, train_source
+from leepjax.tasks import Split, Tasks, sample_tasks
+from leepjax.transfer import Recipe, fine_tune, retrain_head
 from leepjax.transfer.waves import Waves
 
 SMALL = ["--preset", "smoke", "--sources", "mlp@digits@30", "mlp@digits@3", "mlp@digits@0"]
@@ -89,6 +92,10 @@ def test_fine_tuning_everything():
     np.testing.assert_allclose(regret(TABLE, full), 0, atol=1e-12)  # validation says the truth here
     np.testing.assert_allclose(full.cost, 3.0)
     np.testing.assert_allclose(halved.cost, 0.6 + np.array([1.5, 1.5, 1.5, 2.5]))
+    # Validation images that like c best have it chosen, whatever test images say.
+    misled = TABLE._replace(validation=np.tile([[0.1], [0.2], [0.3]], (4, 1, 2)))
+    for found in choices(misled, top=2)[-2:]:
+        np.testing.assert_allclose(regret(misled, found.choice), [0.4, 0.4, 0.3, 0.3])
 
 
 def test_scores_are_held_against_the_best_null_with_as_many_tries():
@@ -133,6 +140,18 @@ def test_only_images_of_the_tasks_are_kept_and_tasks_stay_the_same():
         np.testing.assert_array_equal(small.images[kept.indices], bank.images[split.indices])
         np.testing.assert_array_equal(small.labels[kept.indices], bank.labels[split.indices])
         np.testing.assert_array_equal(kept.labels, split.labels)
+
+
+def test_tasks_are_clustered_by_their_groups_or_else_by_their_classes():
+    bank = load("digits").train
+    split = Split(*np.zeros((3, 2, 1), int))
+    tasks = Tasks(np.array([[0, 3], [3, 9]]), np.array([-1, -1]), split, split)
+    found = _clusters(bank, tasks)
+    assert found.shape == (2, 10)
+    assert [list(np.flatnonzero(row)) for row in found] == [[0, 3], [3, 9]]
+    classes = np.array([[0, 3], [1, 2], [4, 5]])
+    found = _clusters(bank, tasks._replace(classes=classes, groups=np.array([7, 2, 7])))
+    np.testing.assert_array_equal(found, [[False, True], [True, False], [False, True]])
 
 
 @pytest.fixture(autouse=True)
@@ -187,6 +206,33 @@ def test_an_interrupted_study_goes_on_to_the_same_tables(tmp_path, capsys, monke
     main([*SMALL, "--output-dir", str(tmp_path / "whole"), "--weights-dir", str(tmp_path)])
     assert len(trained) == number
     assert shown.endswith(capsys.readouterr().out)
+
+
+def test_tables_hold_validation_test_and_clusters_each_in_its_place(tmp_path):
+    main([*SMALL, "--output-dir", str(tmp_path / "run")])
+    rows, trials = (rows_of(tmp_path / "run" / f"{name}.csv") for name in ("results", "trials"))
+    digits, key = load("digits"), jax.random.key(0)
+    source = train_source("mlp", digits, TrainConfig(steps=30))  # as in the run: from the cache
+    tasks = sample_tasks(key, digits, num_tasks=5, ways=5, shots=10, test_shots=10)
+    train, test = (extract(source, bank).features for bank in digits)
+    recipe = Recipe(learning_rate=0.03, batch_size=20, validation=0.2, epochs=2)
+    tuned = fine_tune(source, *images_of(digits, tasks), recipe, key=key)
+    expected = {"validation": tuned.validation_accuracy[:, -1], "test": tuned.test_accuracy[:, -1]}
+    expected["head"] = retrain_head(train, test, tasks).accuracy
+    of_source = [r for r in rows if r["model"] == "mlp digits 30"]
+    full = [t for t in trials if t["model"] == "mlp digits 30" and t["epochs"] == "2"]
+    for name, values in expected.items():
+        found = [float(row[name]) for row in (of_source if name == "head" else full)]
+        np.testing.assert_allclose(found, values, atol=1e-6, err_msg=name)
+    # Intervals are for tasks of other classes.
+    of_class = [[str(c) in row["classes"].split() for c in range(10)] for row in of_source]
+    lost, way = (
+        [r for r in rows_of(tmp_path / "run" / name) if (r["by"], r["tried"]) == ("chance", "1")]
+        for name in ("choices.csv", "ways.csv")
+    )
+    values = np.array([float(row["regret"]) for row in lost])
+    for name, value in _estimate("regret", values, np.array(of_class)).items():
+        assert float(way[0][name]) == pytest.approx(value, abs=1e-9)
 
 
 @pytest.mark.parametrize(
