@@ -288,3 +288,20 @@ def test_bad_input_is_one_clear_line(arguments, message, tmp_path):
     with pytest.raises(SystemExit, match=message):
         main([*SMALL, *arguments, "--output-dir", str(tmp_path / "run")])
     assert not (tmp_path / "run").exists()
+
+
+def test_no_class_of_one_data_set_is_in_two_tasks():
+    def part(classes):
+        labels = np.repeat(np.arange(len(classes), dtype=np.int32), 2)
+        images = np.zeros((len(labels), 8, 8, 1), np.uint8)
+        return Bank(images, labels, np.zeros_like(labels), tuple(classes), ("one",))
+
+    parts = {"letters:a": Dataset(part("abcd"), part("abcd"))}
+    parts["letters:b"] = Dataset(part("cdef"), part("cdef"))
+    options = {"ways": (2, 2), "shots": (2, 2), "test_shots": 2}
+    for seed in range(5):
+        drawn = draw_tasks(parts, num_tasks=1, seed=seed, **options)
+        names = [name.split(": ")[1] for name in drawn.dataset.train.class_names]
+        assert len(set(names)) == 4
+    with pytest.raises(ValueError, match="--num-tasks: wanted at most"):
+        draw_tasks(parts, num_tasks=2, seed=0, **options)
