@@ -52,16 +52,15 @@ from experiments._hyperparameters_tables import (
     regret_rows,
     sections,
 )
-from experiments.transfer_accuracy import devices_of, named, start
+from experiments.transfer_accuracy import devices_of, load_small, named, start
 from leepjax import report
-from leepjax.data import Bank, Dataset, load, shrink
+from leepjax.data import Bank, Dataset
 from leepjax.evaluation import score_tasks
 from leepjax.metrics import cross_fitted_leep
 from leepjax.models import Outputs, TrainConfig, extract
 from leepjax.tasks import Split, Tasks, map_tasks, sample_tasks
 from leepjax.transfer import retrain_head
 
-SMALL = 28  # pixels, to which images of more than 32 are shrunk
 METRICS = ("leep", "nce", "h_score", "logme", "knn", "linear_probe")
 
 
@@ -136,8 +135,8 @@ def run(config: Config, console: Console) -> Path:
 def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:
     if devices[0].platform == "cpu":
         devices = devices[:1]  # which uses all cores; see transfer_accuracy
-    source_data = _load("--source-data", config.source_data, config)
-    target = _load("--target-data", config.target_data, config)
+    source_data = load_small("--source-data", config.source_data, config.data_dir)
+    target = load_small("--target-data", config.target_data, config.data_dir)
     training = TrainConfig(steps=config.source_steps, seed=config.seed)
     origin = Origin(source_data, training, config.source_subsets, config.source_weights)
     subset_classes(origin)  # what does not fit shows before long work
@@ -306,11 +305,6 @@ def clusters(bank: Bank, tasks: Tasks) -> np.ndarray:
     if (tasks.groups >= 0).all():
         return tasks.groups[:, None] == np.unique(tasks.groups)
     return (tasks.classes[:, :, None] == np.arange(bank.num_classes)).any(1)
-
-
-def _load(flag: str, name: str, config: Config) -> Dataset:
-    dataset = named(flag, load, name, data_dir=config.data_dir)
-    return shrink(dataset, SMALL) if max(dataset.train.images.shape[1:3]) > 32 else dataset
 
 
 def _check(config: Config) -> None:

@@ -27,10 +27,10 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments.transfer_accuracy import devices_of, metric_names, named, start
+from experiments.transfer_accuracy import devices_of, load_small, metric_names, named, start
 from leepjax import report
 from leepjax._cache import cache_dir, digest
-from leepjax.data import Dataset, load, shrink, with_rotations, without_groups
+from leepjax.data import Dataset, with_rotations, without_groups
 from leepjax.data.transform import TURNS
 from leepjax.evaluation import score_tasks
 from leepjax.meta import (
@@ -51,8 +51,6 @@ from leepjax.models.fresh import fresh
 from leepjax.models.train import untrained
 from leepjax.tasks import Tasks, sample_tasks
 from leepjax.transfer import retrain_head
-
-SMALL = 28  # pixels, to which larger images than 32 are shrunk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,8 +154,8 @@ def run(config: Config, console: Console) -> Path:
 def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:
     if devices[0].platform == "cpu":
         devices = devices[:1]  # which uses all cores; see transfer_accuracy
-    source_data = _load("--source-data", config.source_data, config)
-    target = _load("--target-data", config.target_data, config)
+    source_data = load_small("--source-data", config.source_data, config.data_dir)
+    target = load_small("--target-data", config.target_data, config.data_dir)
     target = _unseen(source_data, target, console)
     # What does not fit together shows before long work.
     tasks = {shots: _tasks(config, target, shots) for shots in config.shots}
@@ -249,11 +247,6 @@ def trained(
     return learner, meta_train(learner, source_data.train, recipe, key=key, checkpoint=checkpoint)[
         0
     ]
-
-
-def _load(flag: str, name: str, config: Config) -> Dataset:
-    dataset = named(flag, load, name, data_dir=config.data_dir)
-    return shrink(dataset, SMALL) if max(dataset.train.images.shape[1:3]) > 32 else dataset
 
 
 def _unseen(source_data: Dataset, target: Dataset, console: Console) -> Dataset:

@@ -46,14 +46,12 @@ from experiments._groups_joint import accuracies, train_group
 from experiments._groups_shown import draw, sections
 from experiments._groups_tables import comparison_rows, correlation_rows
 from experiments._groups_tasks import Drawn, draw_tasks
-from experiments.transfer_accuracy import named, start
+from experiments.transfer_accuracy import load_small, start
 from leepjax import report
 from leepjax._journal import Journal
 from leepjax._progress import progress
-from leepjax.data import Bank, Dataset, load, shrink
+from leepjax.data import Bank, Dataset
 from leepjax.models import Conv4, Preprocess, Source, TrainConfig, make_source
-
-SMALL = 28  # pixels, to which larger images than 32 are shrunk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,9 +160,7 @@ def _run(study: report.Run, config: Config) -> None:
 def _tasks(config: Config) -> Drawn:
     datasets: dict[str, Dataset] = {}
     for name in config.target_data:
-        dataset = named("--target-data", load, name, data_dir=config.data_dir)
-        large = max(dataset.train.images.shape[1:3]) > 32
-        datasets[name] = shrink(dataset, SMALL) if large else dataset
+        datasets[name] = load_small("--target-data", name, config.data_dir)
     count = len(datasets)
     ways, shots = (v * count if len(v) == 1 else v for v in (config.ways, config.shots))
     return draw_tasks(

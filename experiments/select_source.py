@@ -30,9 +30,9 @@ from rich.markup import escape
 
 from experiments import _select_source_tables as tables
 from experiments._select_source_ways import Table, choices, correlations, summary
-from experiments.transfer_accuracy import devices_of, metric_names, named, start
+from experiments.transfer_accuracy import devices_of, load_small, metric_names, named, start
 from leepjax import report
-from leepjax.data import Bank, Dataset, check_prepared, load, shrink
+from leepjax.data import Bank, Dataset, check_prepared, load
 from leepjax.evaluation import NULLS, score_tasks
 from leepjax.models import (
     NETWORKS,
@@ -49,7 +49,6 @@ from leepjax.tasks import Split, Tasks, sample_tasks
 from leepjax.transfer import Recipe, fine_tune, retrain_head
 from leepjax.transfer.lanes import make_lanes
 
-SMALL = 28  # pixels, to which larger images than 32 are shrunk
 BACKWARD = 2  # forward passes that a backward pass costs
 
 
@@ -184,7 +183,7 @@ def _run(
     devices: Sequence[Any],
     console: Console,
 ) -> None:
-    whole = _load("--target-data", config.target_data, config)
+    whole = load_small("--target-data", config.target_data, config.data_dir)
     key = jax.random.key(config.seed)
     tasks = sample_tasks(
         key,
@@ -278,7 +277,7 @@ def _source(spec: Spec, config: Config) -> tuple[Source, dict[str, float]]:
         with contextlib.suppress(ValueError):  # the images it was trained on may not be at hand
             reached = accuracy(source, load(spec.data, data_dir=config.data_dir).test)
     else:
-        dataset = _load("--sources", spec.data, config)
+        dataset = load_small("--sources", spec.data, config.data_dir)
         if spec.steps:
             recipe = TrainConfig(steps=spec.steps, seed=config.seed)
             source = named("--sources", train_source, spec.model, dataset, recipe)
@@ -310,11 +309,6 @@ def _recipe(config: Config, epochs: int) -> Recipe:
         validation=config.validation,
         epochs=epochs,
     )
-
-
-def _load(flag: str, name: str, config: Config) -> Dataset:
-    dataset = named(flag, load, name, data_dir=config.data_dir)
-    return shrink(dataset, SMALL) if max(dataset.train.images.shape[1:3]) > 32 else dataset
 
 
 def _clusters(bank: Bank, tasks: Tasks) -> np.ndarray:

@@ -39,7 +39,7 @@ from rich.console import Console
 
 from leepjax import report
 from leepjax._cache import cache_dir
-from leepjax.data import Dataset, load
+from leepjax.data import Dataset, load, shrink
 from leepjax.evaluation import score_tasks
 from leepjax.metrics import metrics_of
 from leepjax.models import (
@@ -257,6 +257,12 @@ def named(flag: str, function: Callable[..., Any], *arguments: Any, **options: A
         return function(*arguments, **options)
     except ValueError as error:
         raise ValueError(f"{flag}: {error}") from None
+
+
+def load_small(flag: str, name: str, data_dir: Path | None) -> Dataset:
+    """A data set for small networks: images of more than 32 pixels shrunk to 28."""
+    dataset = named(flag, load, name, data_dir=data_dir)
+    return shrink(dataset, 28) if max(dataset.train.images.shape[1:3]) > 32 else dataset
 
 
 def _check(config: Config) -> None:

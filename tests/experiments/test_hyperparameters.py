@@ -206,7 +206,7 @@ def test_a_run_and_the_same_command_again(choices, tmp_path, monkeypatch, capsys
         assert len(table(tmp_path / "run" / "gradient.csv")) == 11
     assert (tmp_path / "run" / "regret.png").stat().st_size > 10_000
     assert "Regret by choice" in (tmp_path / "run" / "page.html").read_text()
-    monkeypatch.setattr("experiments.hyperparameters.load", None)  # nothing is computed again
+    monkeypatch.setattr("experiments.hyperparameters.load_small", None)  # nothing is computed again
     main(arguments)
     shown = capsys.readouterr().out
     assert shown == "".join(x for x in out.splitlines(True) if not x.startswith("Sources of"))
