@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from leepjax._cache import digest
-from leepjax.models.once import read_once
+from leepjax.models.convolve import hasten
 from leepjax.models.preprocess import Preprocess
 
 
@@ -124,9 +124,9 @@ def apply(
     """
     # Merging plain dicts makes Variables of this trace; merging nnx.State would share the caller's.
     network = nnx.merge(graphdef, params, rest)
+    hasten(network)
     if not train:
         return Outputs(*network(x, train=False)), rest
-    read_once(network)
     outputs = Outputs(*network(x, train=True))
     _, _, updated = nnx.split(network, nnx.Param, ...)
     return outputs, nnx.to_pure_dict(updated)

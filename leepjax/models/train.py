@@ -24,7 +24,7 @@ from leepjax._progress import progress
 from leepjax.data.bank import Bank, Dataset, check_bank
 from leepjax.models.extraction import accuracy
 from leepjax.models.networks import make_network
-from leepjax.models.once import keep_barriers
+from leepjax.models.convolve import keep_barriers
 from leepjax.models.preprocess import Preprocess
 from leepjax.models.source import Source, apply, make_source, tree_digest
 

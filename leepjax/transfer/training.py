@@ -18,7 +18,7 @@ from leepjax import _fit
 from leepjax._fit import State
 from leepjax.models import Preprocess, apply
 from leepjax.models.fresh import fresh
-from leepjax.models.once import keep_barriers
+from leepjax.models.convolve import keep_barriers
 from leepjax.transfer.augment import augment
 from leepjax.transfer.optimiser import make_optimiser
 from leepjax.transfer.recipe import Rates, Recipe
