@@ -117,7 +117,7 @@ def _kernel_gradient(
     images = len(x)
     if kernel.shape[:2] == (1, 1):  # a product, which minds neither
         return of_part(x, gradient)
-    fitting = _PART_BYTES * images // x.nbytes
+    fitting = _PART_BYTES * images // max(x.nbytes, 1)
     part = max(fitting, images // _MAX_PARTS) // 4 * 4 or 4
     fours = images - images % 4
     cuts = [*range(0, fours, part), fours, images]

@@ -28,7 +28,7 @@ from leepjax.models.convolve import keep_barriers
 from leepjax.models.preprocess import Preprocess
 from leepjax.models.source import Source, apply, make_source, tree_digest
 
-VERSION = 2  # of what is computed; a source that another one trained is trained anew
+VERSION = 3  # of what is computed; a source that another one trained is trained anew
 _REPORT_EVERY = 20  # steps
 
 

@@ -1,0 +1,129 @@
+"""What makes training fast on a CPU changes nothing, and is there."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from leepjax._fit import init
+from leepjax.models import Preprocess, convolve, make_network, make_source
+from leepjax.models.batch_norm import BatchNorm
+from leepjax.models.source import apply
+from leepjax.models.train import make_step
+
+# Images, height and width, channels in and out, kernel, strides, padding.
+CASES = {
+    "16 channels": (6, (8, 8), 16, 16, (3, 3), (1, 1), ((1, 1), (1, 1))),
+    "colours": (3, (8, 8), 3, 16, (3, 3), (1, 1), ((1, 1), (1, 1))),
+    "odd width": (5, (6, 9), 4, 8, (3, 3), (1, 1), ((1, 1), (1, 1))),
+    "prime width": (2, (6, 7), 16, 8, (3, 3), (1, 1), ((1, 1), (1, 1))),
+    "even kernel": (4, (8, 9), 3, 5, (2, 4), (1, 1), ((0, 0), (1, 2))),
+    "much padding": (1, (5, 5), 8, 8, (3, 3), (1, 1), ((3, 2), (0, 4))),
+    "strided": (9, (9, 8), 16, 32, (3, 3), (2, 2), ((1, 1), (1, 1))),
+    "strides differ": (4, (8, 12), 2, 4, (3, 3), (1, 2), ((1, 1), (1, 1))),
+    "of one pixel": (7, (6, 6), 16, 8, (1, 1), (1, 1), ((0, 0), (0, 0))),
+    "by name": (4, (8, 8), 3, 8, (3, 3), (2, 2), "SAME"),
+    "no images": (0, (8, 8), 3, 8, (3, 3), (1, 1), "VALID"),
+}
+
+
+@pytest.mark.parametrize("part_bytes", [1, convolve._PART_BYTES])
+@pytest.mark.parametrize("case", CASES)
+def test_convolves_and_differentiates_as_lax(case, part_bytes, monkeypatch):
+    monkeypatch.setattr(convolve, "_PART_BYTES", part_bytes)
+    images, shape, inputs, outputs, kernel_size, strides, padding = CASES[case]
+    x = jax.random.normal(jax.random.key(0), (images, *shape, inputs))
+    kernel = jax.random.normal(jax.random.key(1), (*kernel_size, inputs, outputs))
+
+    def run(function):
+        def value(x, kernel):
+            y = function(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            return jnp.sum(jnp.sin(y)), y
+
+        def of_gradients(x, kernel):
+            gradients, y = jax.grad(value, (0, 1), has_aux=True)(x, kernel)
+            return optax.tree.norm(gradients, squared=True), (*gradients, y)
+
+        second, first = jax.jit(jax.grad(of_gradients, (0, 1), has_aux=True))(x, kernel)
+        return *first, *second
+
+    for ours, theirs in zip(run(convolve.convolve), run(jax.lax.conv_general_dilated), strict=True):
+        scale = np.abs(theirs).max(initial=1e-6)
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5 * scale)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"kernel_dilation": 2}, {"feature_group_count": 4}, {"kernel_size": (3,)}],
+    ids=["dilated", "grouped", "of sequences"],
+)
+def test_other_convolutions_stay_what_they_are(options):
+    module = nnx.Conv(4, 8, **({"kernel_size": (3, 3)} | options), rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (2, *(9, 9)[: len(module.kernel_size)], 4))
+    wanted = jax.grad(lambda x: jnp.sum(module(x) ** 2))(x)
+    convolve.hasten(module)
+    assert module.conv_general_dilated is convolve.convolve
+    np.testing.assert_allclose(jax.grad(lambda x: jnp.sum(module(x) ** 2))(x), wanted, rtol=1e-5)
+
+
+def test_a_convolution_of_its_own_is_kept():
+    module = nnx.Conv(1, 1, (3, 3), conv_general_dilated=min, rngs=nnx.Rngs(0))
+    convolve.hasten(module)
+    assert module.conv_general_dilated is min
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_normalises_as_flax_does(running):
+    x = jax.random.normal(jax.random.key(0), (6, 4, 4, 3)) * jnp.array([1, 2, 0.1]) + 0.7
+    weights = jax.random.normal(jax.random.key(1), x.shape)
+
+    def run(kind):
+        def loss(x, scale, bias):
+            module = kind(3, momentum=0.9, epsilon=1e-5, rngs=nnx.Rngs(0))
+            module.scale[...], module.bias[...] = scale, bias
+            y = module(x, use_running_average=running)
+            return jnp.sum(y * weights), (y, module.mean[...], module.var[...])
+
+        scale, bias = jnp.array([1.0, 0.5, 2.0]), jnp.array([0.1, -0.2, 0.3])
+        return jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True))(x, scale, bias)
+
+    ours, theirs = jax.tree.leaves(run(BatchNorm)), jax.tree.leaves(run(nnx.BatchNorm))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+
+
+def test_a_constant_channel_has_finite_gradients():
+    def loss(x):
+        return jnp.sum(BatchNorm(1, rngs=nnx.Rngs(0))(x, use_running_average=False) ** 2)
+
+    assert np.isfinite(jax.jit(jax.grad(loss))(jnp.full((4, 2, 2, 1), 3.0))).all()
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="barriers are kept on a CPU only")
+def test_training_keeps_what_convolutions_read():
+    network = make_network("conv4", 2, size=8, channels=1, rngs=nnx.Rngs(0))
+    source = make_source(network, Preprocess(8, 1, (0.5,), (0.5,)), ("a", "b"))
+    optimiser = optax.sgd(0.1)
+    update = make_step(source.graphdef, source.preprocess, optimiser)
+    state = init(source.params, source.rest, optimiser)
+    images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, np.int32)
+    compiled = update.lower(state, np.arange(4), images, labels).compile().as_text()
+    assert compiled.count(" opt-barrier(") >= 4  # one for each convolution
+
+
+def test_gradients_of_gradients_pass_the_barriers():
+    network = make_network("conv4", 2, size=8, channels=1, rngs=nnx.Rngs(0))
+    source = make_source(network, Preprocess(8, 1, (0.5,), (0.5,)), ("a", "b"))
+    x = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
+
+    def value(params):
+        return jnp.sum(apply(source.graphdef, params, source.rest, x, train=True)[0].logits ** 2)
+
+    def of_gradient(params):
+        return optax.tree.norm(jax.grad(value)(params), squared=True)
+
+    second = jax.jit(jax.grad(of_gradient))(source.params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(second))
+    assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(second))
