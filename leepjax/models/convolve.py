@@ -32,11 +32,11 @@ _Convolution = Callable[..., jax.Array]
 
 
 def hasten(network: nnx.Module) -> None:
-    """Give the convolutions of a network the form below, in place, but those that have their own."""
+    """Let the convolutions of a network be `convolve`, in place, but those that have their own."""
     for _, module in nnx.iter_graph(network):
-        if isinstance(module, nnx.Conv):
-            if module.conv_general_dilated is jax.lax.conv_general_dilated:
-                module.conv_general_dilated = convolve
+        plain = isinstance(module, nnx.Conv)
+        if plain and module.conv_general_dilated is jax.lax.conv_general_dilated:
+            module.conv_general_dilated = convolve
 
 
 def keep_barriers() -> dict[str, str] | None:
