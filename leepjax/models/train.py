@@ -22,9 +22,9 @@ from leepjax._cache import cache_dir, digest
 from leepjax._fit import Info, State, init, step
 from leepjax._progress import progress
 from leepjax.data.bank import Bank, Dataset, check_bank
+from leepjax.models.convolve import keep_barriers
 from leepjax.models.extraction import accuracy
 from leepjax.models.networks import make_network
-from leepjax.models.convolve import keep_barriers
 from leepjax.models.preprocess import Preprocess
 from leepjax.models.source import Source, apply, make_source, tree_digest
 

@@ -17,8 +17,8 @@ from jax.sharding import PartitionSpec as P
 from leepjax import _fit
 from leepjax._fit import State
 from leepjax.models import Preprocess, apply
-from leepjax.models.fresh import fresh
 from leepjax.models.convolve import keep_barriers
+from leepjax.models.fresh import fresh
 from leepjax.transfer.augment import augment
 from leepjax.transfer.optimiser import make_optimiser
 from leepjax.transfer.recipe import Rates, Recipe
