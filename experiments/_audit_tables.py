@@ -8,7 +8,7 @@ from scipy.stats import t as student
 
 from leepjax.evaluation import NULLS, Estimate
 from leepjax.evaluation.correlation import STATISTICS
-from leepjax.report import Section, Sheet, format_estimate, format_range, read_table
+from leepjax.report import Section, Sheet, format_estimate, format_range, read_estimate, read_table
 
 Rows = list[dict[str, str]]
 ALL = "mean over targets"
@@ -72,11 +72,7 @@ def _correlations(part: str, tables: dict[str, Rows]) -> Sheet:
     kinds = [kind for kind in LEFT_OUT if any(row["kind"] == kind for row in without)]
     lines = []
     for score in dict.fromkeys(row["score"] for row in rows):
-        found = {
-            row["statistic"]: Estimate(*(float(row[k]) for k in Estimate._fields))
-            for row in rows
-            if row["score"] == score
-        }
+        found = {row["statistic"]: read_estimate(row) for row in rows if row["score"] == score}
         lines.append([_name(score)])
         for s in shown:
             interval = s in ("pearson", "weighted_tau:both") or "|" in s

@@ -8,7 +8,7 @@ import numpy as np
 from experiments._comparison_grid import Problem, Setting, command
 from experiments._comparison_verdicts import LEVEL, THREE
 from leepjax.evaluation import NULLS, Estimate
-from leepjax.report import Section, Sheet, format_estimate, read_table
+from leepjax.report import Section, Sheet, format_estimate, read_estimate, read_table
 
 Rows = list[dict[str, str]]
 
@@ -45,7 +45,7 @@ def sections(path: Path, *, whole: bool = False, note: str = "") -> Iterator[Sec
     given: dict[str, dict[str, Estimate]] = {}
     for row in scores:
         of = r if row["statistic"] == "pearson" else given
-        estimate = Estimate(*(float(row[key]) for key in Estimate._fields))
+        estimate = read_estimate(row)
         of.setdefault(row["setting"], {})[row["score"]] = estimate
     yield Section("The three scores of the article", [_three(verdicts, r)], in_words(verdicts))
     yield Section("All scores beside nulls", [_nulls(verdicts, r)], nulls_in_words(verdicts))

@@ -17,7 +17,9 @@ from experiments._groups_tasks import tasks_of_classes
 from leepjax._fit import State, init, step
 from leepjax.data import Bank
 from leepjax.models import Outputs, Preprocess, Source, TrainConfig, apply
+from leepjax.models.convolve import keep_barriers
 from leepjax.models.fresh import fresh
+from leepjax.models.train import adamw
 
 FORWARD = 300  # images of a forward pass
 
@@ -50,7 +52,7 @@ def train_group(
       seed: of initial parameters and orders.
     """
     key = jax.random.key(seed)
-    optimiser = _optimiser(config)
+    optimiser = adamw(config)
     state = init(fresh(key, source.params), fresh(key, source.rest), optimiser)
     index = np.concatenate([_order(bank, task, config, seed) for task in group], axis=1)
     update = _update(source.graphdef, source.preprocess, config)
@@ -90,22 +92,13 @@ def _forward(graphdef: Any, preprocess: Preprocess, params: Any, rest: Any, imag
     return apply(graphdef, params, rest, preprocess(images))[0]
 
 
-def _optimiser(config: TrainConfig) -> optax.GradientTransformation:
-    rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
-    return optax.adamw(rate, weight_decay=config.weight_decay, mask=_is_kernel)
-
-
-def _is_kernel(params: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
-
-
 # A Python loop over one jitted step: XLA's CPU backend runs a convolution inside a loop body more
 # than ten times slower (https://github.com/jax-ml/jax/issues/12868).
 @cache
 def _update(graphdef: Any, preprocess: Preprocess, config: TrainConfig) -> Callable[..., State]:
-    optimiser = _optimiser(config)
+    optimiser = adamw(config)
 
-    @partial(jax.jit, donate_argnums=0)
+    @partial(jax.jit, donate_argnums=0, compiler_options=keep_barriers())
     def update(state, rows, images, labels, groups, of_class):
         def loss(params, rest, batch):
             x, y, task = batch

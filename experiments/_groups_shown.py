@@ -13,7 +13,7 @@ from scipy.cluster.hierarchy import dendrogram
 from experiments._groups_affinity import NULLS, companionship, tree, within_targets
 from experiments._groups_tables import ALONE, RANDOM, SEED, TOGETHER
 from leepjax.evaluation import Estimate
-from leepjax.report import Section, Sheet, format_estimate, read_table
+from leepjax.report import Section, Sheet, format_estimate, format_mean, read_estimate, read_table
 
 POINTS, FAINT = "#0072B2", "#999999"  # Okabe and Ito: safe for colour-blind readers
 LABEL = 22  # characters of a task's name in a figure
@@ -44,12 +44,13 @@ def _comparison(path: Path) -> Section:
     for r in rows:
         name = _starred(r["grouping"], (*NULLS, RANDOM, TOGETHER, ALONE))
         sizes = "" if r["grouping"] == ALONE else r["sizes"]
-        gain = "" if r["grouping"] == ALONE else _points(_estimate(r, "gain"))
+        gain = "" if r["grouping"] == ALONE else format_mean(read_estimate(r, "gain"), "+")
         reached.append([name, sizes, f"{float(r['accuracy']):.3f}", gain])
         ahead = ["", ""]
         if r["partitions"]:
-            ahead = [_points(_estimate(r, "ahead")), f"{r['beaten']} of {r['partitions']}"]
-        behind = "" if r["grouping"] == first else _points(_estimate(r, "behind"))
+            mean = format_mean(read_estimate(r, "ahead"), "+")
+            ahead = [mean, f"{r['beaten']} of {r['partitions']}"]
+        behind = "" if r["grouping"] == first else format_mean(read_estimate(r, "behind"), "+")
         against.append([name, *ahead, behind])
     headings = ["groups by", "sizes", "accuracy", "ahead of alone"]
     others = ["groups by", "ahead of random", "random beaten", f"{first} ahead of these"]
@@ -69,7 +70,7 @@ def _correlation(path: Path) -> Section:
             _starred(name, NULLS),
             format_estimate(row["within_target"]),
             format_estimate(row["pairs"]),
-            _points(row["partner"]),
+            format_mean(row["partner"], "+"),
         ]
         for name, row in found.items()
     ]
@@ -88,8 +89,8 @@ def _correlation(path: Path) -> Section:
 def finding(path: Path) -> str:
     """Whether groups by the first score beat random ones, in words."""
     row = read_table(path / "comparison.csv")[0]
-    ahead = _estimate(row, "ahead")
-    text = f"Groups by {row['grouping']} are {_points(ahead)} points ahead of random ones"
+    ahead = read_estimate(row, "ahead")
+    text = f"Groups by {row['grouping']} are {format_mean(ahead, '+')} points ahead of random ones"
     if not np.isfinite(ahead.low):
         return f"{text}; too few tasks for an interval"
     if ahead.low > 0:
@@ -175,7 +176,7 @@ def _draw_gains(path: Path) -> Figure:
     figure.suptitle("\n".join(wrap(finding(path), 120)), fontweight="bold", fontsize=9)
     left, right = figure.subplots(1, 2)
     for at, row in enumerate(reversed(rows)):
-        mean, low, high = (100 * v for v in _estimate(row, "gain"))
+        mean, low, high = (100 * v for v in read_estimate(row, "gain"))
         null = row["grouping"] in (*NULLS, RANDOM, TOGETHER)
         look = {"color": FAINT if null else POINTS, "fmt": "o", "capsize": 2}
         left.errorbar(mean, at, xerr=[[mean - low], [high - mean]], **look)
@@ -218,20 +219,8 @@ def _correlations(path: Path) -> dict[str, dict[str, Estimate]]:
     found: dict[str, dict[str, Estimate]] = {}
     for row in read_table(path / "correlation.csv"):
         of_score = found.setdefault(row["score"], {})
-        of_score[row["statistic"]] = Estimate(*(float(row[k]) for k in Estimate._fields))
+        of_score[row["statistic"]] = read_estimate(row)
     return found
-
-
-def _estimate(row: dict[str, str], name: str) -> Estimate:
-    return Estimate(*(float(row[k]) for k in (name, f"{name}_low", f"{name}_high")))
-
-
-def _points(estimate: Estimate) -> str:
-    value, low, high = (100 * v for v in estimate)
-    text = f"{value:+.1f}"
-    if not np.isfinite(low):
-        return f"{text} (no interval)"
-    return f"{text} [{np.floor(10 * low) / 10:+.1f}, {np.ceil(10 * high) / 10:+.1f}]"
 
 
 def _starred(name: str, nulls: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from leepjax.models import (
     train_source,
 )
 from leepjax.models.networks import CONV4_WIDTHS
-from leepjax.tasks import Split, sample_tasks
+from leepjax.tasks import only_used, sample_tasks
 from leepjax.transfer.retrain_head import fit_heads
 
 MOMENTS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of a training, at which it leaves a checkpoint
@@ -167,20 +167,10 @@ def with_fitted_head(source: Source, dataset: Dataset) -> Source:
         shots=min(fewest, max(5, HEAD_IMAGES // train.num_classes)),
         test_shots=1,
     )
-    bank, split = used(train, task.train)
-    head = fit_heads(extract(source, bank).features, task._replace(train=split))
+    drawn, task = only_used(dataset, task)
+    head = fit_heads(extract(source, drawn.train).features, task)
     fitted = {"kernel": head.kernel[0], "bias": head.bias[0]}
     return dataclasses.replace(source, params={**source.params, "head": fitted})
-
-
-def used(bank: Bank, split: Split) -> tuple[Bank, Split]:
-    """The part of a bank that some split draws from, and the split over that part."""
-    rows = np.unique(split.indices[split.where])
-    part = dataclasses.replace(
-        bank, images=bank.images[rows], labels=bank.labels[rows], groups=bank.groups[rows]
-    )
-    indices = np.where(split.where, np.searchsorted(rows, split.indices), 0)
-    return part, split._replace(indices=indices.astype(np.int32))
 
 
 def _candidate(name: str, source: Source, dataset: Dataset) -> Candidate:

@@ -9,8 +9,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from leepjax.evaluation import in_levels
-from leepjax.report import Section, Sheet, read_table
+from leepjax.evaluation import Estimate, in_levels
+from leepjax.report import Section, Sheet, format_mean, read_estimate, read_table
 
 SCORES = ("cross_fitted_leep", "leep", "nce", "h_score", "logme")
 # What a score must beat: a head judged on held-out training images, neighbours and the probe;
@@ -112,7 +112,11 @@ def gradient_sections(path: Path) -> list[Section]:
     for row in read_table(path / "gradient.csv"):
         name = f"{row['family']}: {row['way']}"
         values = [f"{float(row[k]):.2f}" for k in ("leep", "held_out")]
-        ahead = "" if row["way"] == "start" else _nats(row, "held_out_ahead")
+        ahead = (
+            ""
+            if row["way"] == "start"
+            else format_mean(read_estimate(row, "held_out_ahead"), "+", percent=False)
+        )
         gained = "" if row["way"] == "start" else _points(row, "accuracy_ahead", sign="+")
         accuracy = f"{100 * float(row['accuracy']):.1f}"
         lines.append([f"{name} *" if row["way"] in ("start", "grid") else name])
@@ -147,7 +151,7 @@ def draw(path: Path) -> None:
             chance = next(float(r["regret"]) for r in here if r["selector"] == "random")
             axis.axvline(100 * chance, color="0.7", linewidth=0.8, linestyle="--")
             for y, row in enumerate(here):
-                mean, low, high = _in_points(row, "regret")
+                mean, low, high = 100 * np.array(_estimate(row, "regret"))
                 name = row["selector"]
                 colour = OURS if name == SCORES[0] else NULL if name in NULLS else OTHER
                 marker = "s" if name in NULLS else "o"
@@ -191,23 +195,10 @@ def _means(path: Path, choice: str) -> str:
 
 
 def _points(row: Mapping[str, str], name: str, sign: str = "") -> str:
-    """In hundredths; the interval outwards, so that it never looks narrower than it is."""
-    value, low, high = _in_points(row, name)
-    if not np.isfinite([low, high]).all():
-        return f"{value:{sign}.1f} (no interval)"
-    low, high = np.floor(10 * low) / 10 + 0.0, np.ceil(10 * high) / 10 + 0.0
-    return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+    return format_mean(_estimate(row, name), sign)
 
 
-def _in_points(row: Mapping[str, str], name: str) -> list[float]:
-    """A mean and the ends of its interval; those of a regret stop at 0, which none is below."""
-    found = [100 * float(row[f"{name}{end}"]) for end in ("", "_low", "_high")]
-    return [float(np.maximum(x, 0)) for x in found] if name == "regret" else found
-
-
-def _nats(row: Mapping[str, str], name: str) -> str:
-    value, low, high = (float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
-    if not np.isfinite([low, high]).all():
-        return f"{value:+.2f} (no interval)"
-    low, high = np.floor(100 * low) / 100 + 0.0, np.ceil(100 * high) / 100 + 0.0
-    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+def _estimate(row: Mapping[str, str], name: str) -> Estimate:
+    """A mean and its interval; that of a regret stops at 0, which none is below."""
+    found = read_estimate(row, name)
+    return Estimate(*np.maximum(found, 0)) if name == "regret" else found

@@ -13,7 +13,7 @@ from matplotlib.ticker import FormatStrFormatter
 from experiments._select_source_ways import EVERY, Table, Way, best_chosen, regret
 from leepjax.data import Bank
 from leepjax.evaluation import NULLS, Estimate
-from leepjax.report import Section, Sheet, format_estimate, read_table
+from leepjax.report import Section, Sheet, format_estimate, format_mean, read_estimate, read_table
 from leepjax.tasks import Tasks
 
 FACTS = ("parameters", "source_accuracy", "operations")
@@ -163,7 +163,7 @@ def in_words(rows: Rows) -> str:
 def _correlations(rows: Rows) -> Section:
     cells: dict[str, dict[str, Estimate]] = {}
     for row in rows:
-        estimate = Estimate(*(float(row[key]) for key in Estimate._fields))
+        estimate = read_estimate(row)
         cells.setdefault(row["score"], {})[row["accuracy"]] = estimate
 
     def first(name: str) -> float:
@@ -275,10 +275,6 @@ def _number(row: dict[str, Any]) -> str:
 
 
 def _points(row: dict[str, Any], name: str, sign: str = "") -> str:
-    """``1.2 [0.3, 2.2]`` in points, the interval rounded outwards; regret is never below 0."""
-    value, low, high = (100 * float(row[k]) for k in (name, f"{name}_low", f"{name}_high"))
-    if not np.isfinite(low):
-        return f"{value:{sign}.1f} (no interval)"
-    low, high = np.floor(10 * low) / 10, np.ceil(10 * high) / 10
-    low = max(low, 0.0) if name == "regret" else low
-    return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+    """In points; the interval of a regret stops at 0, which none is below."""
+    found = read_estimate(row, name)
+    return format_mean(Estimate(*np.maximum(found, 0)) if name == "regret" else found, sign)

@@ -41,7 +41,6 @@ from experiments._hyperparameters_candidates import (
     Candidate,
     Origin,
     subset_classes,
-    used,
 )
 from experiments._hyperparameters_gradient import FAMILIES, WAYS, Judged, choose
 from experiments._hyperparameters_tables import (
@@ -55,10 +54,10 @@ from experiments._hyperparameters_tables import (
 from experiments.transfer_accuracy import devices_of, load_small, named, start
 from leepjax import report
 from leepjax.data import Bank, Dataset
-from leepjax.evaluation import score_tasks
+from leepjax.evaluation import clusters, score_tasks
 from leepjax.metrics import cross_fitted_leep
 from leepjax.models import Outputs, TrainConfig, extract
-from leepjax.tasks import Split, Tasks, map_tasks, sample_tasks
+from leepjax.tasks import Split, Tasks, map_tasks, only_used, sample_tasks
 from leepjax.transfer import retrain_head
 
 METRICS = ("leep", "nce", "h_score", "logme", "knn", "linear_probe")
@@ -141,8 +140,8 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     origin = Origin(source_data, training, config.source_subsets, config.source_weights)
     subset_classes(origin)  # what does not fit shows before long work
     tasks = named("--target-data", _draw, config, target)
-    banks, tasks = _needed(target, tasks)
-    membership = clusters(target.train, tasks)
+    banks, tasks = only_used(target, tasks)
+    membership = clusters(tasks.classes, tasks.groups, target.train.num_classes)
     rows, regrets, gradient = [], [], []
     for choice in config.choices:
         candidates = named(f"--choices {choice}", CHOICES[choice], origin)
@@ -291,20 +290,6 @@ def _draw(config: Config, target: Dataset) -> Tasks:
         test_shots=config.test_shots,
         within_groups=len(target.train.group_names) > 1,
     )
-
-
-def _needed(target: Dataset, tasks: Tasks) -> tuple[tuple[Bank, Bank], Tasks]:
-    """The images that tasks draw, and the tasks over them: nothing else need be looked at."""
-    train, train_split = used(target.train, tasks.train)
-    test, test_split = used(target.test, tasks.test)
-    return (train, test), tasks._replace(train=train_split, test=test_split)
-
-
-def clusters(bank: Bank, tasks: Tasks) -> np.ndarray:
-    """``[t, g]`` the groups that tasks come from, or the classes that they hold."""
-    if (tasks.groups >= 0).all():
-        return tasks.groups[:, None] == np.unique(tasks.groups)
-    return (tasks.classes[:, :, None] == np.arange(bank.num_classes)).any(1)
 
 
 def _check(config: Config) -> None:

@@ -32,7 +32,7 @@ from leepjax import report
 from leepjax._cache import cache_dir, digest
 from leepjax.data import Dataset, with_rotations, without_groups
 from leepjax.data.transform import TURNS
-from leepjax.evaluation import score_tasks
+from leepjax.evaluation import clusters, score_tasks
 from leepjax.meta import (
     ALGORITHMS,
     AdaptationResult,
@@ -196,7 +196,8 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     for shots, drawn in tasks.items():
         kept = ~failed[shots]  # of all learners, so that gains are of the same tasks
         study.log(event="tasks", shots=shots, failed=int(failed[shots].sum()))
-        membership = _clusters(target, drawn)[kept]
+        shared = clusters(drawn.classes, drawn.groups, target.train.num_classes)
+        membership = shared[kept]
         reached = {name: values[kept] for name, values in accuracies[shots].items()}
         gains += report.gain_rows(shots, reached, notes, membership)
         chosen = scores[shots][config.level_score][kept]
@@ -288,13 +289,6 @@ def _source(config: Config, source_data: Dataset, console: Console) -> Source:
 def _rotations(config: Config, source_data: Dataset) -> bool:
     characters = len(source_data.train.group_names) > 1
     return characters if config.rotations == "auto" else config.rotations == "yes"
-
-
-def _clusters(target: Dataset, tasks: Tasks) -> np.ndarray:
-    """``[t, g]`` the groups that tasks come from, or the classes that they hold."""
-    if (tasks.groups >= 0).all():
-        return tasks.groups[:, None] == np.unique(tasks.groups)
-    return (tasks.classes[:, :, None] == np.arange(target.train.num_classes)).any(1)
 
 
 def _check(config: Config) -> None:

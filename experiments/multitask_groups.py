@@ -131,7 +131,7 @@ def run(config: Config, console: Console) -> Path:
 def _run(study: report.Run, config: Config) -> None:
     drawn = _tasks(config)
     source = network(drawn.dataset.train, config.width)
-    training = TrainConfig(config.steps, config.batch_size, config.learning_rate)
+    training = TrainConfig(config.steps, config.batch_size, config.learning_rate, warmup=0.0)
     seeds = range(config.seed, config.seed + config.num_seeds)
     alone, scores = _alone(source, drawn, training, seeds)
     # What is common to a network and the joint training from the same parameters is no foresight.

@@ -32,8 +32,8 @@ from experiments import _select_source_tables as tables
 from experiments._select_source_ways import Table, choices, correlations, summary
 from experiments.transfer_accuracy import devices_of, load_small, metric_names, named, start
 from leepjax import report
-from leepjax.data import Bank, Dataset, check_prepared, load
-from leepjax.evaluation import NULLS, score_tasks
+from leepjax.data import Bank, check_prepared, load
+from leepjax.evaluation import NULLS, clusters, score_tasks
 from leepjax.models import (
     NETWORKS,
     Source,
@@ -45,7 +45,7 @@ from leepjax.models import (
     train_source,
 )
 from leepjax.models.train import untrained
-from leepjax.tasks import Split, Tasks, sample_tasks
+from leepjax.tasks import Tasks, only_used, sample_tasks
 from leepjax.transfer import Recipe, fine_tune, retrain_head
 from leepjax.transfer.lanes import make_lanes
 
@@ -194,7 +194,7 @@ def _run(
         test_shots=config.test_shots,
         within_groups=len(whole.train.group_names) > 1,
     )
-    dataset, tasks = images_of(whole, tasks)
+    dataset, tasks = only_used(whole, tasks)
     budgets = [_recipe(config, epochs) for epochs in config.epochs]
     lane = make_lanes(dataset, tasks, budgets[:1], key)[0]  # what does not fit shows at once
     wide = devices[:1] if devices[0].platform == "cpu" else devices  # see transfer_accuracy
@@ -236,7 +236,7 @@ def _run(
         test=reached("test_accuracy"),
         score_cost=np.array([fact["score"] for fact in facts]) / unit,
         tune_cost=np.stack([fact["tune"] for fact in facts]) / unit,
-        membership=_clusters(dataset.train, tasks),
+        membership=clusters(tasks.classes, tasks.groups, dataset.train.num_classes),
     )
     _write(study, config, table, tasks, dataset.train)
 
@@ -253,19 +253,6 @@ def _write(study: report.Run, config: Config, table: Table, tasks: Tasks, bank: 
     title = f"Choosing a source for {config.target_data}"
     figure = report.Section("Regret against cost", figures=[study.path / "regret.svg"])
     report.write_page(study.path / "page.html", title, [*tables.sections(study.path), figure])
-
-
-def images_of(dataset: Dataset, tasks: Tasks) -> tuple[Dataset, Tasks]:
-    """The images that tasks use, so that no network has to see the others; and the same tasks."""
-
-    def part(bank: Bank, split: Split) -> tuple[Bank, Split]:
-        rows, index = np.unique(split.indices, return_inverse=True)
-        arrays = {name: getattr(bank, name)[rows] for name in ("images", "labels", "groups")}
-        index = index.reshape(split.indices.shape).astype(np.int32)
-        return dataclasses.replace(bank, **arrays), split._replace(indices=index)
-
-    train, test = part(dataset.train, tasks.train), part(dataset.test, tasks.test)
-    return Dataset(train[0], test[0]), tasks._replace(train=train[1], test=test[1])
 
 
 def _source(spec: Spec, config: Config) -> tuple[Source, dict[str, float]]:
@@ -309,13 +296,6 @@ def _recipe(config: Config, epochs: int) -> Recipe:
         validation=config.validation,
         epochs=epochs,
     )
-
-
-def _clusters(bank: Bank, tasks: Tasks) -> np.ndarray:
-    """``[t, g]`` the groups that tasks come from, or the classes that they hold."""
-    if len(np.unique(tasks.groups)) > 1:
-        return tasks.groups[:, None] == np.unique(tasks.groups)
-    return (tasks.classes[:, :, None] == np.arange(bank.num_classes)).any(1)
 
 
 def _check(config: Config) -> list[Spec]:

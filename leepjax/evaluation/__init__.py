@@ -7,6 +7,7 @@ from leepjax.evaluation.compare import needed as needed
 from leepjax.evaluation.compare import williams as williams
 from leepjax.evaluation.correlate import NULLS as NULLS
 from leepjax.evaluation.correlate import Correlation as Correlation
+from leepjax.evaluation.correlate import clusters as clusters
 from leepjax.evaluation.correlate import correlate as correlate
 from leepjax.evaluation.correlation import averaged as averaged
 from leepjax.evaluation.correlation import kendall as kendall

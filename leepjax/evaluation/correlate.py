@@ -38,6 +38,25 @@ class Correlation(NamedTuple):
     without_class: np.ndarray
 
 
+def clusters(classes: np.ndarray, groups: np.ndarray, num_bank_classes: int) -> np.ndarray:
+    """What tasks share, for intervals to cluster on: ``[t, g]`` bool, who has what.
+
+    The groups that tasks come from, where there are several (classes nest in them); otherwise the
+    classes that tasks hold.
+
+    Args:
+      classes: ``[t, k]`` class ids of each task, padded with -1.
+      groups: ``[t]`` group of each task; -1 where drawn across groups.
+      num_bank_classes: number C of classes that tasks were drawn from.
+    """
+    names = np.unique(groups)
+    return groups[:, None] == names if len(names) > 1 else _holds(classes, num_bank_classes)
+
+
+def _holds(classes: np.ndarray, num_bank_classes: int) -> np.ndarray:
+    return (classes[:, :, None] == np.arange(num_bank_classes)).any(1)
+
+
 def correlate(
     scores: dict[str, np.ndarray],
     accuracy: np.ndarray,
@@ -66,20 +85,17 @@ def correlate(
         raise ValueError(f"groups: wanted shape [{len(classes)}], got {list(groups.shape)}")
     if np.max(classes) >= num_bank_classes:
         raise ValueError(f"classes: wanted ids below {num_bank_classes}, got {np.max(classes)}")
-    of_classes = np.zeros((len(classes), num_bank_classes), bool)
-    for task, row in zip(of_classes, classes, strict=True):
-        task[row[row >= 0]] = True
-    of_groups = groups[:, None] == np.unique(groups)
-    clusters = of_groups if of_groups.shape[1] > 1 else of_classes
+    of_classes = _holds(classes, num_bank_classes)
+    shared = clusters(classes, groups, num_bank_classes)
     counts = of_classes.sum(1)
     statistics: dict[str, tuple[Statistic, np.ndarray]] = {
-        "pearson": (pearson, clusters),
-        "spearman": (spearman, clusters),
-        "kendall": (kendall, clusters),
+        "pearson": (pearson, shared),
+        "spearman": (spearman, shared),
+        "kendall": (kendall, shared),
     }
     if len(np.unique(counts)) > 1:
-        statistics["pearson|num_classes"] = partial_pearson(counts), clusters
-    if of_groups.shape[1] > 1:
+        statistics["pearson|num_classes"] = partial_pearson(counts), shared
+    if len(np.unique(groups)) > 1:
         statistics["pearson|group"] = partial_pearson(groups), of_classes
     table = []
     for name, values in scores.items():

@@ -168,7 +168,8 @@ def untrained(name: str, bank: Bank, key: jax.Array) -> Source:
     return make_source(network, preprocess, bank.class_names)
 
 
-def _optimiser(config: TrainConfig) -> optax.GradientTransformation:
+def adamw(config: TrainConfig) -> optax.GradientTransformation:
+    """AdamW that decays kernels only, its rate warmed up and then along a cosine to 0."""
     warmup = int(config.warmup * config.steps)
     rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, config.steps)
 
@@ -200,7 +201,7 @@ def _train(
     at: Sequence[int],
 ) -> dict[int, Source]:
     """The network after each of ``at`` updates; none is made after the last of them."""
-    optimiser = _optimiser(config)
+    optimiser = adamw(config)
     update = make_step(fresh.graphdef, fresh.preprocess, optimiser)
     state = init(fresh.params, fresh.rest, optimiser)
     images, labels = jax.device_put((bank.images, bank.labels))

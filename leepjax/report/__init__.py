@@ -28,7 +28,9 @@ from leepjax.report.study import write_study as write_study
 from leepjax.report.tables import Section as Section
 from leepjax.report.tables import Sheet as Sheet
 from leepjax.report.tables import format_estimate as format_estimate
+from leepjax.report.tables import format_mean as format_mean
 from leepjax.report.tables import format_range as format_range
 from leepjax.report.tables import print_correlations as print_correlations
 from leepjax.report.tables import print_section as print_section
+from leepjax.report.tables import read_estimate as read_estimate
 from leepjax.report.tables import verdict as verdict

@@ -19,7 +19,7 @@ from leepjax.data import Bank
 from leepjax.evaluation import Correlation, Estimate, correlate
 from leepjax.report.figures import scatter
 from leepjax.report.run import Run, read_table
-from leepjax.report.tables import print_correlations, verdict
+from leepjax.report.tables import print_correlations, read_estimate, verdict
 from leepjax.tasks import Tasks
 
 Rows = list[dict[str, Any]]
@@ -132,7 +132,7 @@ def read_correlations(path: Path) -> dict[str, list[Correlation]]:
     settings: dict[str, dict[str, dict[str, Estimate]]] = {}
     for row in read_table(path / "correlation.csv"):
         estimates = settings.setdefault(row["setting"], {}).setdefault(row["score"], {})
-        estimates[row["statistic"]] = Estimate(*(float(row[k]) for k in Estimate._fields))
+        estimates[row["statistic"]] = read_estimate(row)
     rows = read_table(path / "without_class.csv")
 
     def without(setting: str, score: str) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The tables of a study as text, for a terminal and in words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,6 +95,27 @@ def format_estimate(estimate: Estimate, *, interval: bool = True) -> str:
         return f"{text} (no interval)"
     low, high = np.floor(estimate.low * 100) / 100, np.ceil(estimate.high * 100) / 100
     return f"{text} [{_decimal(low)}, {_decimal(high)}]"
+
+
+def format_mean(estimate: Estimate, sign: str = "", *, percent: bool = True) -> str:
+    """``4.2 [0.0, 14.3]``, in hundredths to one decimal; else to two. With ``sign="+"`` signed.
+
+    The interval is rounded outwards.
+    """
+    scale, decimals = (100, 1) if percent else (1, 2)
+    value, low, high = (scale * v for v in estimate)
+    form = f"{sign}.{decimals}f"
+    if not np.isfinite([low, high]).all():
+        return f"{value:{form}} (no interval)"
+    unit = 10**decimals
+    low, high = np.floor(low * unit) / unit + 0.0, np.ceil(high * unit) / unit + 0.0  # never -0.0
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def read_estimate(row: Mapping[str, str], name: str = "") -> Estimate:
+    """From the columns ``name``, ``name_low``, ``name_high``; or ``value``, ``low``, ``high``."""
+    columns = (name, f"{name}_low", f"{name}_high") if name else Estimate._fields
+    return Estimate(*(float(row[column]) for column in columns))
 
 
 def verdict(table: Sequence[Correlation]) -> str:

@@ -4,4 +4,5 @@ from leepjax.tasks.map import map_tasks as map_tasks
 from leepjax.tasks.tasks import Split as Split
 from leepjax.tasks.tasks import Tasks as Tasks
 from leepjax.tasks.tasks import check_rows as check_rows
+from leepjax.tasks.tasks import only_used as only_used
 from leepjax.tasks.tasks import sample_tasks as sample_tasks

@@ -5,6 +5,7 @@ of two numbers: *class subsets* draw the number of classes and take every image 
 *small* tasks have a fixed number of images a class, *imbalanced* ones draw it for each class.
 """
 
+from dataclasses import replace
 from itertools import combinations, pairwise
 from math import comb
 from numbers import Integral
@@ -125,6 +126,20 @@ def sample_tasks(
     train = _split(rng, train_rows, classes, shots)
     test = _split(rng, test_rows, classes, test_shots)
     return Tasks(classes, groups.astype(np.int32), train, test)
+
+
+def only_used(dataset: Dataset, tasks: Tasks) -> tuple[Dataset, Tasks]:
+    """The images that tasks draw, so that no network has to see the others; and the same tasks."""
+    train, of_train = _used(dataset.train, tasks.train)
+    test, of_test = _used(dataset.test, tasks.test)
+    return Dataset(train, test), tasks._replace(train=of_train, test=of_test)
+
+
+def _used(bank: Bank, split: Split) -> tuple[Bank, Split]:
+    rows = np.unique(split.indices[split.where])
+    arrays = {name: getattr(bank, name)[rows] for name in ("images", "labels", "groups")}
+    indices = np.where(split.where, np.searchsorted(rows, split.indices), 0)
+    return replace(bank, **arrays), split._replace(indices=indices.astype(np.int32))
 
 
 def check_rows(name: str, x: np.ndarray, split: Split) -> None:

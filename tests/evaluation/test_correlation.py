@@ -6,6 +6,7 @@ import scipy.stats
 
 from leepjax.evaluation import (
     averaged,
+    clusters,
     jackknife,
     kendall,
     partial_pearson,
@@ -129,3 +130,12 @@ def test_averaged_is_the_mean_over_parts_that_are_defined():
     expected = np.mean(taus), np.mean(taus[1:])
     np.testing.assert_allclose(averaged(kendall, part)(x, Y, counts), expected, atol=1e-12)
     assert np.isnan(averaged(spearman, part)(np.ones(40), Y, counts)).all()
+
+
+def test_tasks_are_clustered_by_their_groups_or_else_by_their_classes():
+    classes, across = np.array([[0, 3], [3, 9], [1, -1]]), np.array([-1, -1, -1])
+    found = clusters(classes, across, 10)
+    assert [list(np.flatnonzero(row)) for row in found] == [[0, 3], [3, 9], [1]]
+    np.testing.assert_array_equal(clusters(classes, across + 1, 10), found)  # one group is none
+    found = clusters(classes, np.array([7, 2, 7]), 10)
+    np.testing.assert_array_equal(found, [[False, True], [True, False], [False, True]])

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments._hyperparameters_candidates import used
 from experiments._hyperparameters_gradient import (
     FAMILIES,
     OBJECTIVES,
@@ -19,8 +18,8 @@ from experiments._hyperparameters_gradient import (
     tempered,
 )
 from experiments._hyperparameters_tables import mean_row, regret, regret_rows
-from experiments.hyperparameters import clusters, main, validation
-from leepjax.data import Bank, load
+from experiments.hyperparameters import main, validation
+from leepjax.data import load
 from leepjax.metrics import leep
 from leepjax.models import TrainConfig, extract, train_source
 from leepjax.tasks import Split, Tasks, sample_tasks
@@ -144,23 +143,6 @@ def test_a_head_is_validated_on_images_that_it_has_not_seen():
         counts = np.bincount(halves.train.labels[t][halves.train.where[t]])
         assert counts.tolist() == [[4, 4, 4], [4, 4, 3]][t]
     np.testing.assert_array_equal(halves.train.labels, halves.train.indices % CLASSES)
-
-
-def test_the_part_of_a_bank_that_tasks_draw_from():
-    images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
-    bank = Bank(images, np.arange(10) % 2, np.zeros(10, int), ("a", "b"), ("all",))
-    split = Split(np.array([[7, 3, 0]]), np.array([[1, 1, 0]]), np.array([[True, True, False]]))
-    part, over = used(bank, split)
-    np.testing.assert_array_equal(part.images.ravel(), [3, 7])
-    np.testing.assert_array_equal(part.images.ravel()[over.indices[0, :2]], [7, 3])
-
-
-def test_tasks_are_clustered_by_their_groups_or_else_by_their_classes():
-    bank = Bank(np.zeros((4, 1, 1, 1), np.uint8), np.arange(4), np.zeros(4, int), (*"abcd",), ("",))
-    drawn = tasks()._replace(classes=np.array([[0, 2], [2, 3]]))
-    np.testing.assert_array_equal(clusters(bank, drawn), [[1, 0, 1, 0], [0, 0, 1, 1]])
-    of_groups = drawn._replace(groups=np.array([7, 2, 7]))
-    np.testing.assert_array_equal(clusters(bank, of_groups), [[0, 1], [1, 0], [0, 1]])
 
 
 FLAGS = [

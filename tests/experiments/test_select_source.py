@@ -16,10 +16,10 @@ from experiments._select_source_ways import (
     regret,
     summary,
 )
-from experiments.select_source import _clusters, images_of, main
+from experiments.select_source import main
 from leepjax.data import load
 from leepjax.models import TrainConfig, extract, train_source
-from leepjax.tasks import Split, Tasks, sample_tasks
+from leepjax.tasks import only_used, sample_tasks
 from leepjax.transfer import Recipe, fine_tune, retrain_head
 from leepjax.transfer.waves import Waves
 
@@ -129,31 +129,6 @@ def test_correlations_leave_out_what_diverged():
     assert np.isnan(rows["source_accuracy", "head"])
 
 
-def test_only_images_of_the_tasks_are_kept_and_tasks_stay_the_same():
-    whole = load("digits")
-    tasks = sample_tasks(jax.random.key(0), whole, num_tasks=3, ways=4, shots=5, test_shots=6)
-    few, same = images_of(whole, tasks)
-    assert len(few.train.images) <= 3 * 20
-    for name in ("train", "test"):
-        split, kept = getattr(tasks, name), getattr(same, name)
-        bank, small = getattr(whole, name), getattr(few, name)
-        np.testing.assert_array_equal(small.images[kept.indices], bank.images[split.indices])
-        np.testing.assert_array_equal(small.labels[kept.indices], bank.labels[split.indices])
-        np.testing.assert_array_equal(kept.labels, split.labels)
-
-
-def test_tasks_are_clustered_by_their_groups_or_else_by_their_classes():
-    bank = load("digits").train
-    split = Split(*np.zeros((3, 2, 1), int))
-    tasks = Tasks(np.array([[0, 3], [3, 9]]), np.array([-1, -1]), split, split)
-    found = _clusters(bank, tasks)
-    assert found.shape == (2, 10)
-    assert [list(np.flatnonzero(row)) for row in found] == [[0, 3], [3, 9]]
-    classes = np.array([[0, 3], [1, 2], [4, 5]])
-    found = _clusters(bank, tasks._replace(classes=classes, groups=np.array([7, 2, 7])))
-    np.testing.assert_array_equal(found, [[False, True], [True, False], [False, True]])
-
-
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LEEPJAX_CACHE", str(tmp_path / "cache"))
@@ -216,7 +191,7 @@ def test_tables_hold_validation_test_and_clusters_each_in_its_place(tmp_path):
     tasks = sample_tasks(key, digits, num_tasks=5, ways=5, shots=10, test_shots=10)
     train, test = (extract(source, bank).features for bank in digits)
     recipe = Recipe(learning_rate=0.03, batch_size=20, validation=0.2, epochs=2)
-    tuned = fine_tune(source, *images_of(digits, tasks), recipe, key=key)
+    tuned = fine_tune(source, *only_used(digits, tasks), recipe, key=key)
     expected = {"validation": tuned.validation_accuracy[:, -1], "test": tuned.test_accuracy[:, -1]}
     expected["head"] = retrain_head(train, test, tasks).accuracy
     of_source = [r for r in rows if r["model"] == "mlp digits 30"]

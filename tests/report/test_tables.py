@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from leepjax.evaluation import Correlation, Estimate
-from leepjax.report import format_estimate, print_correlations, verdict
+from leepjax.report import format_estimate, format_mean, print_correlations, read_estimate, verdict
 
 NAN = float("nan")
 
@@ -52,3 +52,22 @@ def test_table_fits_112_columns_and_marks_nulls(capsys):
     assert out.count("-.50 [-.60, -.40]") == 4
     assert "-.25 to .50" in out
     assert "…" not in out
+
+
+@pytest.mark.parametrize(
+    ("values", "sign", "percent", "text"),
+    [
+        ((0.0419, 0.0, 0.14201), "", True, "4.2 [0.0, 14.3]"),
+        ((0.021, -0.0301, 0.048), "+", True, "+2.1 [-3.1, +4.8]"),
+        ((-0.001, -0.0001, 0.0), "+", False, "-0.00 [-0.01, +0.00]"),
+        ((0.5, np.nan, np.nan), "", True, "50.0 (no interval)"),
+    ],
+)
+def test_means_are_in_points_with_the_interval_rounded_outwards(values, sign, percent, text):
+    assert format_mean(Estimate(*values), sign, percent=percent) == text
+
+
+def test_estimates_are_read_from_their_columns():
+    row = {"gain": "1", "gain_low": "0", "gain_high": "nan", "value": "2", "low": "1", "high": "3"}
+    np.testing.assert_array_equal(read_estimate(row, "gain"), [1, 0, np.nan])
+    assert read_estimate(row) == (2, 1, 3)

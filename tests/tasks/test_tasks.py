@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from leepjax.data import Bank, Dataset
-from leepjax.tasks import map_tasks, sample_tasks
+from leepjax.data import Bank, Dataset, load
+from leepjax.tasks import Split, Tasks, map_tasks, only_used, sample_tasks
 
 CLASSES, GROUPS, PER_CLASS = 12, 3, 20
 
@@ -111,3 +111,26 @@ def test_map_keeps_the_order_of_tasks_and_trims_buckets(monkeypatch):
     )
     np.testing.assert_array_equal(result["size"], tasks.train.where.sum(1))
     assert len(shapes) == 5
+
+
+def test_only_images_of_the_tasks_are_kept_and_tasks_stay_the_same():
+    whole = load("digits")
+    tasks = sample_tasks(jax.random.key(0), whole, num_tasks=3, ways=4, shots=5, test_shots=6)
+    few, same = only_used(whole, tasks)
+    assert len(few.train.images) <= 3 * 20
+    for name in ("train", "test"):
+        split, kept = getattr(tasks, name), getattr(same, name)
+        bank, small = getattr(whole, name), getattr(few, name)
+        np.testing.assert_array_equal(small.images[kept.indices], bank.images[split.indices])
+        np.testing.assert_array_equal(small.labels[kept.indices], bank.labels[split.indices])
+        np.testing.assert_array_equal(kept.labels, split.labels)
+
+
+def test_padding_is_no_image_that_is_used():
+    images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
+    bank = Bank(images, np.arange(10) % 2, np.zeros(10, int), ("a", "b"), ("all",))
+    split = Split(np.array([[7, 3, 0]]), np.array([[1, 1, 0]]), np.array([[True, True, False]]))
+    tasks = Tasks(np.array([[0, 1]]), np.array([-1]), split, split)
+    few, same = only_used(Dataset(bank, bank), tasks)
+    np.testing.assert_array_equal(few.train.images.ravel(), [3, 7])
+    np.testing.assert_array_equal(few.test.images.ravel()[same.test.indices[0, :2]], [7, 3])
