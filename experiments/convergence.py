@@ -27,7 +27,8 @@ from rich.console import Console
 
 from experiments import transfer_accuracy
 from leepjax import report
-from leepjax.evaluation import correlate, in_levels
+from leepjax._journal import Journal
+from leepjax.evaluation import clusters, correlate, in_levels
 from leepjax.report import read_table
 
 LEARNERS = ("fine_tune", "from_scratch")
@@ -49,15 +50,28 @@ def run(config: Config, console: Console) -> Path:
         raise ValueError(
             f"--level-score: wanted one of {', '.join(config.metrics)}, got {config.level_score!r}"
         )
-    runs = [transfer_accuracy.run(_of_learner(config, learner), console) for learner in LEARNERS]
     directory = None if config.output_dir is None else config.output_dir / "convergence"
     with report.open_run(
         "convergence", config, output_dir=directory, overwrite=config.overwrite
     ) as study:
         if not study.finished:
-            _write(study, config, *runs)
+            _write(study, config, *_learned(study, config, console))
     _show(study.final, console)
     return study.final
+
+
+def _learned(study: report.Run, config: Config, console: Console) -> list[Path]:
+    """Runs of both learners; with --overwrite each anew, but once, however often it is stopped."""
+    if not config.overwrite:
+        return [transfer_accuracy.run(_of_learner(config, name), console) for name in LEARNERS]
+    journal = Journal(study.path / "learners.journal", {"learners": LEARNERS})
+    anew = [row["learner"] for row in journal.rows]
+    runs = []
+    for name in LEARNERS:
+        one = dataclasses.replace(_of_learner(config, name), overwrite=name not in anew)
+        runs.append(transfer_accuracy.run(one, console))
+        journal.append([{"learner": name}])
+    return runs
 
 
 def _of_learner(config: Config, learner: str) -> transfer_accuracy.Config:
@@ -86,16 +100,16 @@ def _write(study: report.Run, config: Config, tuned: Path, scratch: Path) -> Non
         names = transfer_accuracy.metric_names(config.metrics)
         scores = {name: np.array([float(row[name]) for row in rows]) for name in names}
         classes[setting], groups = _clusters(rows)
+        known = int(classes[setting].max()) + 1
         tables[setting] = correlate(
             scores,
             ahead[:, 1:].mean(1),
             classes=classes[setting],
             groups=groups,
-            num_bank_classes=int(classes[setting].max()) + 1,
+            num_bank_classes=known,
         )
-        shared = classes[setting] if len(np.unique(groups)) == 1 else groups[:, None]
-        membership = (shared[..., None] == np.unique(shared[shared >= 0])).any(1)
-        levels[setting] = in_levels(scores[config.level_score], ahead, membership, levels=LEVELS)
+        shared = clusters(classes[setting], groups, known)
+        levels[setting] = in_levels(scores[config.level_score], ahead, shared, levels=LEVELS)
     report.write_levels(study, config.level_score, levels)
     report.write_correlations(study, tables, classes)
 

@@ -4,8 +4,10 @@ import csv
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from experiments.convergence import main
+from experiments import transfer_accuracy
+from experiments.convergence import Config, main, run
 from tests.experiments.test_transfer_accuracy import SMALL
 
 FLAGS = [*SMALL, "--num-tasks", "10", "--epochs", "2", "--batch-size", "10"]
@@ -41,6 +43,23 @@ def test_levels_hold_the_difference_of_the_two_runs(tmp_path, capsys):
     main([*FLAGS, "--output-dir", str(tmp_path)])  # nothing runs again
     again = capsys.readouterr().out
     assert again == "".join(x for x in out.splitlines(True) if not x.startswith("Source:"))
+
+
+def test_what_is_to_start_anew_does_so_once_however_often_it_is_stopped(tmp_path, monkeypatch):
+    begun = []
+
+    def stopped_in_the_second(config, console):
+        begun.append((config.learner, config.overwrite))
+        if config.learner == "from_scratch":
+            raise KeyboardInterrupt
+        return tmp_path
+
+    monkeypatch.setattr(transfer_accuracy, "run", stopped_in_the_second)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(Config(output_dir=tmp_path, overwrite=True), Console(quiet=True))
+    first, again = ("fine_tune", True), ("fine_tune", False)
+    assert begun == [first, ("from_scratch", True), again, ("from_scratch", True)]
 
 
 @pytest.mark.parametrize(
