@@ -54,8 +54,9 @@ def run(config: Config, console: Console) -> Path:
     with report.open_run(
         "convergence", config, output_dir=directory, overwrite=config.overwrite
     ) as study:
+        runs = _learned(study, config, console)
         if not study.finished:
-            _write(study, config, *_learned(study, config, console))
+            _write(study, config, *runs)
     _show(study.final, console)
     return study.final
 
