@@ -220,9 +220,9 @@ def transfer(
         return retrain_head(train, test, tasks, key=key, devices=devices, **options)
     learner = fine_tune if config.learner == "fine_tune" else from_scratch
     journal = study.path / f"{setting}.journal"
-    return learner(
-        source, dataset, tasks, recipes(config), key=key, devices=devices, journal=journal
-    )
+    tried = recipes(config)
+    study.log(event="recipes", setting=setting, recipes=[dataclasses.asdict(r) for r in tried])
+    return learner(source, dataset, tasks, tried, key=key, devices=devices, journal=journal)
 
 
 def recipes(config: Config) -> tuple[Recipe, ...]:

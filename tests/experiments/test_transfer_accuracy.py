@@ -79,6 +79,9 @@ def test_networks_are_trained_and_their_curves_kept(learner, results, tmp_path):
     with open(tmp_path / "run" / "curves.csv", newline="") as file:
         curves = list(csv.DictReader(file))
     assert len(curves) == 8 * 3
+    log = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    [tried] = [line["recipes"] for line in log if line["event"] == "recipes"]
+    assert [recipe["learning_rate"] for recipe in tried] == [0.01, 0.1]  # by "recipe" of a row
     for i, row in enumerate(rows):
         of_task = [c for c in curves if c["task"] == str(i)]
         best = max(of_task, key=lambda c: float(c["validation_accuracy"]))
