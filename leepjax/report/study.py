@@ -5,8 +5,8 @@
 ``without_class.csv`` Pearson's r of every score with all tasks that contain one class left out.
 Tasks whose training diverged are in the first table, with the epoch in which they ``failed``, and
 left out of the others. Of a sweep ``recipe`` is the number, from 0, of the setting that a task's
-validation images chose: rates in the order given, of each the weight decays; ``metrics.jsonl`` lists
-them. ``curves.csv``, of learners that train in epochs, has one row for each task and epoch.
+validation images chose, as listed in ``metrics.jsonl``. ``curves.csv``, of learners that train in
+epochs, has one row for each task and epoch.
 """
 
 from collections.abc import Mapping, Sequence
