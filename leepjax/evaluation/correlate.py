@@ -54,7 +54,10 @@ def clusters(classes: np.ndarray, groups: np.ndarray, num_bank_classes: int) -> 
 
 
 def _holds(classes: np.ndarray, num_bank_classes: int) -> np.ndarray:
-    return (classes[:, :, None] == np.arange(num_bank_classes)).any(1)
+    holds = np.zeros((len(classes), num_bank_classes), bool)
+    for task, row in zip(holds, classes, strict=True):
+        task[row[row >= 0]] = True
+    return holds
 
 
 def correlate(

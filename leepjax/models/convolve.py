@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 _PART_BYTES = 2**20  # of images at once in the gradient of a kernel: half of a usual L2 cache
-_MAX_PARTS = 16  # each is compiled
+_MAX_PARTS = 16  # and a rest of up to three images: each is compiled
 
 _Convolution = Callable[..., jax.Array]
 
@@ -51,16 +51,20 @@ def convolve(
 ) -> jax.Array:
     """``jax.lax.conv_general_dilated`` of what ``nnx.Conv`` passes to it, the same to rounding.
 
-    Other backends than a CPU, and convolutions with groups, dilation or other than two dimensions,
-    get just that. Differentiable in reverse, as often as wanted; not by ``jax.jvp`` alone.
+    Other backends than a CPU get just that; so do, after the barrier, convolutions with groups,
+    dilation, other than two dimensions, another type of result or an empty one. Differentiable in
+    reverse, as often as wanted; not by ``jax.jvp`` alone.
     """
     convolution = partial(jax.lax.conv_general_dilated, **options)
+    plain = partial(convolution, window_strides=window_strides, padding=padding)
     if jax.default_backend() != "cpu":
-        return convolution(x, kernel, window_strides, padding)
+        return plain(x, kernel)
     x = jax.lax.optimization_barrier(x)
+    result = jax.eval_shape(plain, x, kernel)
     dilations = (*options.get("lhs_dilation", ()), *options.get("rhs_dilation", ()))
-    if kernel.ndim != 4 or options.get("feature_group_count", 1) != 1 or {*dilations} - {1}:
-        return convolution(x, kernel, window_strides, padding)
+    of_images = kernel.ndim == 4 and options.get("feature_group_count", 1) == 1
+    if not of_images or {*dilations} - {1} or result.dtype != x.dtype or not result.size * x.size:
+        return plain(x, kernel)
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], window_strides, padding)
     strides, padding = tuple(window_strides), tuple(map(tuple, padding))
@@ -73,7 +77,6 @@ def convolve(
     def backward(saved, gradient):
         x, kernel = saved
         gradient = jax.lax.optimization_barrier(gradient)
-        plain = partial(convolution, window_strides=strides, padding=padding)
         if strides == (1, 1):
             # The gradient convolved with the kernel turned around, inputs and outputs exchanged.
             turned = kernel[::-1, ::-1].swapaxes(2, 3)
@@ -117,11 +120,11 @@ def _kernel_gradient(
     images = len(x)
     if kernel.shape[:2] == (1, 1):  # a product, which minds neither
         return of_part(x, gradient)
-    fitting = _PART_BYTES * images // max(x.nbytes, 1)
-    part = max(fitting, images // _MAX_PARTS) // 4 * 4 or 4
+    fitting = _PART_BYTES * images // x.nbytes
+    fewest = -(-images // (4 * _MAX_PARTS))
+    part = 4 * max(fitting // 4, fewest)
     fours = images - images % 4
     cuts = [*range(0, fours, part), fours, images]
-    return sum(
-        (of_part(x[a:b], gradient[a:b]) for a, b in pairwise(cuts) if a < b),
-        start=jnp.zeros_like(kernel),
-    )
+    wide = jnp.promote_types(kernel.dtype, jnp.float32)
+    parts = [of_part(x[a:b], gradient[a:b]).astype(wide) for a, b in pairwise(cuts) if a < b]
+    return sum(parts[1:], start=parts[0]).astype(kernel.dtype)

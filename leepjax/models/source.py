@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -53,8 +54,9 @@ class Source:
     def digest(self) -> str:
         """Content key of computation, parameters, running averages, preprocessing and names."""
         # The jaxpr says what is computed; a graphdef's text differs between processes. Functions
-        # in it print their address, which differs too.
-        jaxpr = jax.make_jaxpr(partial(apply, self.graphdef))(self.params, self.rest, self._input())
+        # in it print their address, which differs too. As written, not as made fast on a backend.
+        plain = partial(_run, self.graphdef, in_place=lambda network: None)
+        jaxpr = jax.make_jaxpr(plain)(self.params, self.rest, self._input())
         computation = re.sub(r" at 0x[0-9a-f]+", "", str(jaxpr))
         arrays = tree_digest((self.params, self.rest))
         return digest(computation, arrays, self.preprocess, self.class_names)
@@ -112,6 +114,10 @@ def apply(
 ) -> tuple[Outputs, dict[str, Any]]:
     """Run a network; pure, for ordinary ``jit``, ``grad``, ``vmap`` and ``scan``.
 
+    On a CPU convolutions take the forms of ``models.convolve``, which are differentiated in
+    reverse, also under ``jax.jvp`` of ``jax.grad``, but not by ``jax.jvp`` or ``jax.jacfwd`` alone.
+    A ``jax.jit`` of training steps is fastest there with its ``keep_barriers``.
+
     Args:
       graphdef: static structure.
       params: nested dict of arrays.
@@ -122,9 +128,21 @@ def apply(
     Returns:
       The outputs, and ``rest`` after the call: itself unless ``train``.
     """
+    return _run(graphdef, params, rest, x, train=train, in_place=hasten)
+
+
+def _run(
+    graphdef: Any,
+    params: dict[str, Any],
+    rest: dict[str, Any],
+    x: jax.Array,
+    *,
+    in_place: Callable[[nnx.Module], None],
+    train: bool = False,
+) -> tuple[Outputs, dict[str, Any]]:
     # Merging plain dicts makes Variables of this trace; merging nnx.State would share the caller's.
     network = nnx.merge(graphdef, params, rest)
-    hasten(network)
+    in_place(network)
     if not train:
         return Outputs(*network(x, train=False)), rest
     outputs = Outputs(*network(x, train=True))

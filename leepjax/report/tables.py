@@ -108,7 +108,8 @@ def format_mean(estimate: Estimate, sign: str = "", *, percent: bool = True) -> 
     if not np.isfinite([low, high]).all():
         return f"{value:{form}} (no interval)"
     unit = 10**decimals
-    low, high = np.floor(low * unit) / unit + 0.0, np.ceil(high * unit) / unit + 0.0  # never -0.0
+    low, high = np.round(low * unit, 9), np.round(high * unit, 9)  # .07 is 7, not above it
+    low, high = np.floor(low) / unit + 0.0, np.ceil(high) / unit + 0.0  # never -0.0
     return f"{value:{form}} [{low:{form}}, {high:{form}}]"
 
 

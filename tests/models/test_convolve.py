@@ -1,4 +1,6 @@
-"""What makes training fast on a CPU changes nothing, and is there."""
+"""What makes networks fast on a CPU changes nothing, and is there."""
+
+import re
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,9 @@ from leepjax.models.batch_norm import BatchNorm
 from leepjax.models.source import apply
 from leepjax.models.train import make_step
 
+NHWC = ("NHWC", "HWIO", "NHWC")
+ON_CPU = pytest.mark.skipif(jax.default_backend() != "cpu", reason="these are forms for a CPU")
+
 # Images, height and width, channels in and out, kernel, strides, padding.
 CASES = {
     "16 channels": (6, (8, 8), 16, 16, (3, 3), (1, 1), ((1, 1), (1, 1))),
@@ -26,6 +31,8 @@ CASES = {
     "of one pixel": (7, (6, 6), 16, 8, (1, 1), (1, 1), ((0, 0), (0, 0))),
     "by name": (4, (8, 8), 3, 8, (3, 3), (2, 2), "SAME"),
     "no images": (0, (8, 8), 3, 8, (3, 3), (1, 1), "VALID"),
+    "no outputs": (2, (2, 8), 3, 8, (3, 3), (1, 1), "VALID"),
+    "many images": (70, (3, 4), 2, 4, (3, 3), (1, 1), ((1, 1), (1, 1))),
 }
 
 
@@ -39,7 +46,7 @@ def test_convolves_and_differentiates_as_lax(case, part_bytes, monkeypatch):
 
     def run(function):
         def value(x, kernel):
-            y = function(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            y = function(x, kernel, strides, padding, dimension_numbers=NHWC)
             return jnp.sum(jnp.sin(y)), y
 
         def of_gradients(x, kernel):
@@ -52,6 +59,63 @@ def test_convolves_and_differentiates_as_lax(case, part_bytes, monkeypatch):
     for ours, theirs in zip(run(convolve.convolve), run(jax.lax.conv_general_dilated), strict=True):
         scale = np.abs(theirs).max(initial=1e-6)
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5 * scale)
+
+
+def convolutions(function, *arguments):
+    """Shapes of the results of all convolutions that a function asks for."""
+    jaxpr = str(jax.make_jaxpr(function)(*arguments))
+    return [eval(shape) for shape in re.findall(r":f32\[([\d,]+)\] = conv_general", jaxpr)]
+
+
+@ON_CPU
+def test_outputs_are_computed_together_and_kernel_gradients_in_parts(monkeypatch):
+    x, kernel = jnp.zeros((70, 8, 8, 16)), jnp.zeros((3, 3, 16, 16))
+
+    def run(x, kernel):
+        return convolve.convolve(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=NHWC).sum()
+
+    assert convolutions(run, x, kernel) == [(70, 8, 4, 32)]
+    together = [(70, 8, 4, 32)] * 2  # of the result, and of the gradient by x
+    all_images = [s for s in convolutions(jax.grad(run, (0, 1)), x, kernel) if s not in together]
+    assert len(all_images) == 2  # 68 of them, and a rest of 2
+    monkeypatch.setattr(convolve, "_PART_BYTES", 16 * x[0].nbytes)
+    parts = [s for s in convolutions(jax.grad(run, (0, 1)), x, kernel) if s not in together]
+    assert len(parts) == 6  # 16, 16, 16, 16, 4, 2
+    monkeypatch.setattr(convolve, "_PART_BYTES", 1)
+    parts = [s for s in convolutions(jax.grad(run, (0, 1)), x, kernel) if s not in together]
+    assert len(parts) == 10  # of 8 images, so that there are no more than 16 parts; 4, 2
+
+
+@pytest.mark.parametrize("wide", [jnp.float32, None])
+def test_a_wider_result_and_narrow_numbers_are_differentiated_as_lax_does(wide):
+    x = jax.random.normal(jax.random.key(0), (5, 8, 8, 16), jnp.bfloat16)
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 16, 16), jnp.bfloat16)
+
+    def run(function):
+        def value(x, kernel):
+            options = {"dimension_numbers": NHWC, "preferred_element_type": wide}
+            return function(x, kernel, (1, 1), ((1, 1), (1, 1)), **options).astype(float).mean()
+
+        return jax.jit(jax.grad(value, (0, 1)))(x, kernel)
+
+    try:
+        wanted = run(jax.lax.conv_general_dilated)
+    except TypeError:  # jax 0.7 cannot differentiate its own
+        pytest.skip("this version of jax has no such gradient")
+    for ours, theirs in zip(run(convolve.convolve), wanted, strict=True):
+        assert ours.dtype == theirs.dtype == jnp.bfloat16
+        ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-2 * np.abs(theirs).max())
+
+
+def test_a_source_is_the_same_on_every_backend(monkeypatch):
+    def key():
+        network = make_network("conv4", 2, size=8, channels=1, rngs=nnx.Rngs(0))
+        return make_source(network, Preprocess(8, 1, (0.5,), (0.5,)), ("a", "b")).digest
+
+    here = key()
+    monkeypatch.setattr(convolve.jax, "default_backend", lambda: "gpu")
+    assert key() == here
 
 
 @pytest.mark.parametrize(
@@ -101,7 +165,7 @@ def test_a_constant_channel_has_finite_gradients():
     assert np.isfinite(jax.jit(jax.grad(loss))(jnp.full((4, 2, 2, 1), 3.0))).all()
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="barriers are kept on a CPU only")
+@ON_CPU
 def test_training_keeps_what_convolutions_read():
     network = make_network("conv4", 2, size=8, channels=1, rngs=nnx.Rngs(0))
     source = make_source(network, Preprocess(8, 1, (0.5,), (0.5,)), ("a", "b"))
