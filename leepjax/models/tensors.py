@@ -52,7 +52,7 @@ def fill(
       hint: what to do, for the message.
 
     Raises:
-      ValueError: tensors that are missing, unexpected or misshapen, all in one message
+      ValueError: tensors that are missing, unexpected, misshapen or no floats, all in one message
         (``num_batches_tracked`` is ignored).
     """
     graphdef, params, rest = nnx.split(network, nnx.Param, ...)
@@ -73,6 +73,11 @@ def fill(
             f"{name} {list(tensors[name].shape)} (wanted {list(shape)})"
             for name, shape in shapes.items()
             if name in tensors and tensors[name].shape != shape
+        },
+        "of whole numbers, as quantised networks have": {
+            f"{name} ({tensors[name].dtype})"
+            for name in shapes.keys() & tensors.keys()
+            if not jnp.issubdtype(tensors[name].dtype, jnp.floating)
         },
     }
     if any(problems.values()):

@@ -206,3 +206,9 @@ def test_no_file(tmp_path):
         load_resnet(tmp_path / "absent.safetensors", 20)
     with pytest.raises(ValueError, match="there is none at"):
         load_resnet(tmp_path, 20)
+
+
+def test_whole_numbers_are_no_weights(random_weights):
+    path = _altered(random_weights, **{"linear.weight": np.zeros((10, 64), np.int8)})
+    with pytest.raises(ValueError, match=r"quantised networks have: linear\.weight \(int8\)"):
+        load_resnet(path, 20)
