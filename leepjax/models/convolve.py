@@ -28,6 +28,7 @@ from flax import nnx
 _PART_BYTES = 2**20  # of images at once in the gradient of a kernel: half of a usual L2 cache
 _MAX_PARTS = 16  # and a rest of up to three images: each is compiled
 
+_NHWC = ("NHWC", "HWIO", "NHWC")
 _Convolution = Callable[..., jax.Array]
 
 
@@ -41,9 +42,7 @@ def hasten(network: nnx.Module) -> None:
 
 def keep_barriers() -> dict[str, str] | None:
     """``compiler_options`` for a ``jax.jit`` of training steps; None on other backends."""
-    if jax.default_backend() != "cpu":
-        return None
-    return {"xla_disable_hlo_passes": "cse_barrier_expander"}
+    return {"xla_disable_hlo_passes": "cse_barrier_expander"} if _on_cpu() else None
 
 
 def convolve(
@@ -55,9 +54,11 @@ def convolve(
     dilation, other than two dimensions, another type of result or an empty one. Differentiable in
     reverse, as often as wanted; not by ``jax.jvp`` alone.
     """
-    convolution = partial(jax.lax.conv_general_dilated, **options)
-    plain = partial(convolution, window_strides=window_strides, padding=padding)
-    if jax.default_backend() != "cpu":
+    plain = partial(
+        jax.lax.conv_general_dilated, window_strides=window_strides, padding=padding, **options
+    )
+    # jax 0.7 cannot batch the gradients of its own in shard_map; those below it can.
+    if not _on_cpu() and jax.__version_info__ >= (0, 8):
         return plain(x, kernel)
     x = jax.lax.optimization_barrier(x)
     result = jax.eval_shape(plain, x, kernel)
@@ -68,28 +69,26 @@ def convolve(
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], window_strides, padding)
     strides, padding = tuple(window_strides), tuple(map(tuple, padding))
+    convolution = partial(jax.lax.conv_general_dilated, precision=options.get("precision"))
 
     def forward(x, kernel):
         if strides == (1, 1):
             return _outputs_together(convolution, x, kernel, padding)
-        return convolution(x, kernel, strides, padding)
+        return convolution(x, kernel, strides, padding, dimension_numbers=_NHWC)
 
     def backward(saved, gradient):
         x, kernel = saved
         gradient = jax.lax.optimization_barrier(gradient)
-        if strides == (1, 1):
-            # The gradient convolved with the kernel turned around, inputs and outputs exchanged.
-            turned = kernel[::-1, ::-1].swapaxes(2, 3)
-            sizes = zip(kernel.shape[:2], padding, strict=True)
-            beyond = tuple((size - 1 - low, size - 1 - high) for size, (low, high) in sizes)
-            of_x = _outputs_together(convolution, gradient, turned, beyond)
-        else:
-            of_x = jax.linear_transpose(lambda x: plain(x, kernel), x)(gradient)[0]
-        return of_x, _kernel_gradient(plain, x, kernel, gradient)
+        of_x = _image_gradient(convolution, x.shape, kernel, gradient, strides, padding)
+        return of_x, _kernel_gradient(convolution, x, kernel, gradient, strides, padding)
 
     convolved = jax.custom_vjp(forward)
     convolved.defvjp(lambda x, kernel: (forward(x, kernel), (x, kernel)), backward)
     return convolved(x, kernel)
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
 
 
 def _outputs_together(
@@ -98,27 +97,60 @@ def _outputs_together(
     """A convolution of stride 1, m neighbouring outputs of a row at a time."""
     _, kernel_width, inputs, outputs = kernel.shape
     width = x.shape[2] + sum(padding[1]) - kernel_width + 1
-    m = (64 if inputs < 8 else 32) // outputs if inputs <= 16 else 1
+    m = (64 if inputs < 8 else 32) // outputs if inputs <= 16 and _on_cpu() else 1
     while m > 1 and width % m:
         m -= 1
     if m <= 1:
-        return convolution(x, kernel, (1, 1), padding)
+        return convolution(x, kernel, (1, 1), padding, dimension_numbers=_NHWC)
     # The window of output i begins i pixels later.
     shifted = [jnp.pad(kernel, ((0, 0), (i, m - 1 - i), (0, 0), (0, 0))) for i in range(m)]
-    y = convolution(x, jnp.concatenate(shifted, 3), (1, m), padding)
+    wide = jnp.concatenate(shifted, 3)
+    y = convolution(x, wide, (1, m), padding, dimension_numbers=_NHWC)
     return y.reshape(*y.shape[:2], width, outputs)
 
 
-def _kernel_gradient(
-    convolution: _Convolution, x: jax.Array, kernel: jax.Array, gradient: jax.Array
+def _image_gradient(
+    convolution: _Convolution,
+    shape: tuple[int, ...],
+    kernel: jax.Array,
+    gradient: jax.Array,
+    strides: tuple[int, ...],
+    padding: Any,
 ) -> jax.Array:
-    """The gradient by the kernel: the sum over parts of the images."""
+    """The gradient, spread out by the strides, convolved with the kernel turned around."""
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    spread = [s * (size - 1) + 1 for s, size in zip(strides, gradient.shape[1:3], strict=True)]
+    beyond = [
+        (kernel.shape[i] - 1 - padding[i][0], shape[1 + i] + padding[i][0] - spread[i])
+        for i in range(2)
+    ]
+    if strides == (1, 1):
+        return _outputs_together(convolution, gradient, turned, beyond)
+    options = {"lhs_dilation": strides, "dimension_numbers": _NHWC}
+    return convolution(gradient, turned, (1, 1), beyond, **options)
+
+
+def _kernel_gradient(
+    convolution: _Convolution,
+    x: jax.Array,
+    kernel: jax.Array,
+    gradient: jax.Array,
+    strides: tuple[int, ...],
+    padding: Any,
+) -> jax.Array:
+    """The images, as channels, convolved with the gradient, spread out; in parts, summed."""
+    spread = [s * (size - 1) + 1 for s, size in zip(strides, gradient.shape[1:3], strict=True)]
+    beyond = [
+        (low, kernel.shape[i] - 1 + spread[i] - x.shape[1 + i] - low)
+        for i, (low, _) in enumerate(padding)
+    ]
 
     def of_part(x, gradient):
-        return jax.linear_transpose(lambda kernel: convolution(x, kernel), kernel)(gradient)[0]
+        options = {"rhs_dilation": strides, "dimension_numbers": ("CHWN", "IHWO", "HWNC")}
+        return convolution(x, gradient, (1, 1), beyond, **options)
 
     images = len(x)
-    if kernel.shape[:2] == (1, 1):  # a product, which minds neither
+    if kernel.shape[:2] == (1, 1) or not _on_cpu():  # a product, which minds neither
         return of_part(x, gradient)
     fitting = _PART_BYTES * images // x.nbytes
     fewest = -(-images // (4 * _MAX_PARTS))

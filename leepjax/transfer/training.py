@@ -122,7 +122,7 @@ def make_program(
             return jax.tree.map(lambda a: a[None], value)
 
         def over_devices(*args):
-            if mesh.size == 1:  # jax 0.7 cannot batch a convolution's gradient in shard_map
+            if mesh.size == 1:
                 return block(*args)
             specs = (P(),) * shared + (P("data"),) * (len(args) - shared)
             mapped = jax.shard_map(

@@ -84,7 +84,7 @@ from leepjax.transfer import fine_tune
 assert jax.device_count() == 4
 for strategy in ("loop", "vmap"):
     one, four = (
-        fine_tune(network("mlp"), DIGITS, draw(), QUICK, key=KEY, strategy=strategy, devices=d)
+        fine_tune(network("conv"), DIGITS, draw(), QUICK, key=KEY, strategy=strategy, devices=d)
         for d in (jax.devices()[:1], jax.devices())
     )
     np.testing.assert_allclose(one.train_loss, four.train_loss, rtol=1e-4)
