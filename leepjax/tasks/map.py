@@ -72,7 +72,19 @@ def map_tasks(
 def _sharded(fn: Callable[[Any, Tasks], Any], mesh: Mesh) -> Callable[[Any, Tasks], Any]:
     """``fn`` on every device's part of the tasks, without communication."""
     specs = {"in_specs": (P(), P("data")), "out_specs": P("data"), "check_vma": False}
-    return jax.jit(jax.shard_map(fn, mesh=mesh, **specs))
+    options = one_after_another() if mesh.devices.flat[0].platform == "cpu" else None
+    return jax.jit(jax.shard_map(fn, mesh=mesh, **specs), compiler_options=options)
+
+
+def one_after_another() -> dict[str, str] | None:
+    """``compiler_options`` for programs with several batches of LAPACK's functions, on a CPU.
+
+    In jaxlib 0.10 each such batch holds a thread while it waits for others of the same pool: as
+    many at once as there are threads wait for ever. By this schedule there is one at a time.
+    """
+    affected = (0, 10) <= jax.__version_info__[:2] < (0, 12)
+    schedule = "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
+    return {"xla_cpu_scheduler_type": schedule} if affected else None
 
 
 def _take(tree: Any, rows: np.ndarray) -> Any:

@@ -1,5 +1,8 @@
 """Tasks: what is drawn is what was asked for, and the same key draws the same."""
 
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -134,3 +137,29 @@ def test_padding_is_no_image_that_is_used():
     few, same = only_used(Dataset(bank, bank), tasks)
     np.testing.assert_array_equal(few.train.images.ravel(), [3, 7])
     np.testing.assert_array_equal(few.test.images.ravel()[same.test.indices[0, :2]], [7, 3])
+
+
+BATCHES = """
+import jax, jax.numpy as jnp, numpy as np
+from leepjax.tasks import Split, Tasks, map_tasks
+
+def solve(shared, tasks):
+    def one(classes):
+        sums = []
+        for i in range(8):
+            root = jnp.linalg.cholesky(shared + (i + classes.sum()) * jnp.eye(128))
+            sums.append(jax.scipy.linalg.solve_triangular(root, shared[:, :4], lower=True).sum())
+        return sum(sums)
+    return jax.vmap(one)(tasks.classes.astype(jnp.float32))
+
+x = np.random.default_rng(0).normal(size=(128, 128)).astype(np.float32)
+split = Split(*np.zeros((3, 12, 1), np.int32))._replace(where=np.ones((12, 1), bool))
+tasks = Tasks(np.zeros((12, 2), np.int32), np.zeros(12, np.int32), split, split)
+for _ in range(60):
+    map_tasks(solve, x @ x.T + 128 * np.eye(128, dtype=np.float32), tasks, desc="batches")
+"""
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="of LAPACK on a CPU")
+def test_batches_of_lapack_do_not_wait_for_each_other():
+    subprocess.run([sys.executable, "-c", BATCHES], check=True, timeout=100)
