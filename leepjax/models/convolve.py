@@ -109,6 +109,11 @@ def _outputs_together(
     return y.reshape(*y.shape[:2], width, outputs)
 
 
+def _spread(gradient: jax.Array, strides: tuple[int, ...]) -> list[int]:
+    """Height and width of a gradient with strides - 1 zeros between its pixels."""
+    return [s * (size - 1) + 1 for s, size in zip(strides, gradient.shape[1:3], strict=True)]
+
+
 def _image_gradient(
     convolution: _Convolution,
     shape: tuple[int, ...],
@@ -119,7 +124,7 @@ def _image_gradient(
 ) -> jax.Array:
     """The gradient, spread out by the strides, convolved with the kernel turned around."""
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    spread = [s * (size - 1) + 1 for s, size in zip(strides, gradient.shape[1:3], strict=True)]
+    spread = _spread(gradient, strides)
     beyond = [
         (kernel.shape[i] - 1 - padding[i][0], shape[1 + i] + padding[i][0] - spread[i])
         for i in range(2)
@@ -139,7 +144,7 @@ def _kernel_gradient(
     padding: Any,
 ) -> jax.Array:
     """The images, as channels, convolved with the gradient, spread out; in parts, summed."""
-    spread = [s * (size - 1) + 1 for s, size in zip(strides, gradient.shape[1:3], strict=True)]
+    spread = _spread(gradient, strides)
     beyond = [
         (low, kernel.shape[i] - 1 + spread[i] - x.shape[1 + i] - low)
         for i, (low, _) in enumerate(padding)

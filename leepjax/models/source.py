@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -53,9 +52,13 @@ class Source:
     @cached_property
     def digest(self) -> str:
         """Content key of computation, parameters, running averages, preprocessing and names."""
+
         # The jaxpr says what is computed; a graphdef's text differs between processes. Functions
         # in it print their address, which differs too. As written, not as made fast on a backend.
-        plain = partial(_run, self.graphdef, in_place=lambda network: None)
+        def plain(params: Any, rest: Any, x: jax.Array) -> Any:
+            network = nnx.merge(self.graphdef, params, rest)
+            return Outputs(*network(x, train=False)), rest
+
         jaxpr = jax.make_jaxpr(plain)(self.params, self.rest, self._input())
         computation = re.sub(r" at 0x[0-9a-f]+", "", str(jaxpr))
         arrays = tree_digest((self.params, self.rest))
@@ -128,21 +131,9 @@ def apply(
     Returns:
       The outputs, and ``rest`` after the call: itself unless ``train``.
     """
-    return _run(graphdef, params, rest, x, train=train, in_place=hasten)
-
-
-def _run(
-    graphdef: Any,
-    params: dict[str, Any],
-    rest: dict[str, Any],
-    x: jax.Array,
-    *,
-    in_place: Callable[[nnx.Module], None],
-    train: bool = False,
-) -> tuple[Outputs, dict[str, Any]]:
     # Merging plain dicts makes Variables of this trace; merging nnx.State would share the caller's.
     network = nnx.merge(graphdef, params, rest)
-    in_place(network)
+    hasten(network)
     if not train:
         return Outputs(*network(x, train=False)), rest
     outputs = Outputs(*network(x, train=True))
