@@ -14,15 +14,36 @@ from leepjax.metrics import METRICS
 from .oracles import ORACLES, WITHOUT_ORACLE
 
 N, D, C, S = 30, 5, 4, 6
+TALL, WIDE = {"n": N, "d": D}, {"n": 9, "d": 12}  # the shapes of nearly all cases
 FLOATS = ("probs", "logits", "features", "targets")
 # A share of right answers: near ties a sample more or less.
 ACCURACIES = {"knn", "linear_probe"}
+# No gradient: counts, ranks, votes, and fits by iteration.
+NO_GRADIENT = {
+    "nce", "neg_label_entropy", "nleep", "parc", "lda_score", "energy", "sfda",
+    "pactran_gaussian", "knn", "linear_probe",
+}  # fmt: skip
 
 
-def over(metrics):
-    """Parametrise a test over registry entries."""
-    metrics = list(metrics)
-    return pytest.mark.parametrize("metric", metrics, ids=[m.name for m in metrics])
+# One of each way into a kernel: probabilities, hard labels, moments, features themselves.
+REPRESENTATIVES = ("leep", "nce", "h_score", "knn")
+
+
+def over(metrics, quick=None):
+    """Parametrise a test over registry entries; those not named in `quick`, if given, are slow.
+
+    So is tested in full what every metric shares, such as the checks of its inputs: a metric more
+    is a program more to compile, and says nothing more of the shared code.
+    """
+    return pytest.mark.parametrize(
+        "metric",
+        [
+            pytest.param(
+                m, id=m.name, marks=[pytest.mark.slow] * (quick is not None and m.name not in quick)
+            )
+            for m in metrics
+        ],
+    )
 
 
 def taking(name):
@@ -36,6 +57,11 @@ each_with_oracle = over(m for m in METRICS.values() if m.name not in WITHOUT_ORA
 each_weighted = over(m for m in METRICS.values() if m.weights)
 each_differentiable = over(m for m in METRICS.values() if m.differentiable)
 each_random = over(m for m in METRICS.values() if m.key)
+
+
+def named(*names):
+    """The registry entries of these names."""
+    return [METRICS[name] for name in names if name in METRICS]
 
 
 def softmax(logits):
@@ -87,7 +113,7 @@ def hard_cases():
         return case
 
     def wide(offset):
-        case = make_case(n=40, d=100)
+        case = make_case(**WIDE)
         case["features"] += offset
         return case
 
@@ -102,7 +128,6 @@ def hard_cases():
         "condition-1e4-offset": lambda: conditioned(1e4, 100),
         "skewed": lambda: conditioned(1e1, 0, skewed),
         "absent-class": lambda: conditioned(1e1, 0, absent),
-        "wide": lambda: wide(0),
         "wide-offset": lambda: wide(100),
     }
 
@@ -127,6 +152,12 @@ def optional(metric):
     return ("where", "weights") if metric.weights else ("where",)
 
 
+def counted(case):
+    """The same case with every sample included, at weight one: optional arrays that say nothing."""
+    n = len(case["where"])
+    return case | {"where": np.ones(n, bool), "weights": np.ones(n, case["weights"].dtype)}
+
+
 def class_options(metric, num_classes=C, num_source_classes=S):
     """The static class counts that the metric asks for."""
     options = {"num_classes": num_classes, "num_source_classes": num_source_classes}
@@ -141,6 +172,12 @@ def jit_vmap(fn):
     return jax.jit(jax.vmap(fn))
 
 
+def stack(cases):
+    """A batch of cases for :func:`jit_vmap`; three everywhere, so that there is one program."""
+    assert len(cases) == 3
+    return {name: np.stack([case[name] for case in cases]) for name in cases[0]}
+
+
 @functools.lru_cache(maxsize=None, typed=True)  # typed: 4.0 is not 4
 def _program(metric, use, transform, **options):
     """The transformed call, one for all cases: what was compiled once is compiled no more."""
@@ -153,17 +190,25 @@ def _program(metric, use, transform, **options):
     return transform(call), (*metric.inputs, *use)
 
 
+def differentiable_arguments(metric):
+    """Names of the arrays that a differentiable metric has derivatives in."""
+    weights = ["weights"] if metric.weights else []
+    return [name for name in metric.inputs if name in FLOATS] + weights
+
+
 @functools.lru_cache(maxsize=None, typed=True)
-def _gradient_program(metric, name, use, **options):
-    program, names = _program(metric, use, eager, **options)
-    return jax.jit(jax.grad(lambda array, rest: program(rest | {name: array}))), names
+def _gradient_program(metric, **options):
+    program, names = _program(metric, optional(metric), eager, **options)
+    return jax.jit(jax.grad(lambda floats, rest: program(rest | floats))), names
 
 
-def gradient_of(metric, name, case, use=(), **options):
-    """The derivative of :func:`evaluate` in the array `name`."""
+def gradients_of(metric, case, **options):
+    """Derivatives of :func:`evaluate`, with all its optional arrays: a dict of arrays by name."""
     options = class_options(metric) | options
-    program, names = _gradient_program(metric, name, tuple(use), **options)
-    return program(jnp.asarray(case[name]), {n: case[n] for n in names if n != name})
+    program, names = _gradient_program(metric, **options)
+    wanted = differentiable_arguments(metric)
+    floats = {name: jnp.asarray(case[name]) for name in wanted}
+    return program(floats, {name: case[name] for name in names if name not in wanted})
 
 
 def evaluate(metric, case, use=(), transform=eager, **options):
@@ -180,6 +225,11 @@ def oracle_of(metric, case, use=(), **options):
     arrays = [case[name] for name in metric.inputs]
     weights = {"weights": case["weights"]} if "weights" in use else {}
     return ORACLES[metric.name](*arrays, **weights, **(class_options(metric) | options))
+
+
+def close(value, expected):
+    """Equality in float64, up to the order of summation."""
+    np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-11)
 
 
 def assert_agrees(value, oracle, tolerance=1e-4):
