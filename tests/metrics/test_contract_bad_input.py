@@ -12,7 +12,6 @@ from leepjax.metrics import METRICS
 from .support import (
     REPRESENTATIVES,
     C,
-    N,
     S,
     cast,
     counted,
