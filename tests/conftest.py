@@ -12,7 +12,7 @@ import pytest
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from leepjax._cache import cache_dir  # noqa: E402
+from leepjax._cache import cache_dir
 
 # The suite is many small programs: keep all of them compiled, for the next run.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir("xla")))
