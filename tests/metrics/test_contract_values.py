@@ -9,6 +9,7 @@ import inspect
 import re
 import subprocess
 import sys
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -200,8 +201,8 @@ def test_labels_of_any_integer_dtype(metric):
     case = cast(make_case(), np.float32)
     # 300 does not fit into a byte, and wraps to 44.
     options = class_options(metric, num_classes=300, num_source_classes=300)
-    for dtype in ("uint8", "int8"):
-        narrow = case | {name: case[name].astype(dtype) for name in ("labels", "source_labels")}
+    for asarray, dtype in product((np.asarray, jnp.asarray), ("uint8", "int8")):
+        narrow = case | {name: asarray(case[name], dtype) for name in ("labels", "source_labels")}
         value = evaluate(metric, narrow, **options)
         np.testing.assert_allclose(value, evaluate(metric, case), rtol=1e-5, atol=1e-5)
 
