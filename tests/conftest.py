@@ -26,7 +26,7 @@ def pytest_xdist_auto_num_workers(config):
     """``-n auto``: a worker for each core, as far as memory goes."""
     del config
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(cores or 1, int(memory() / WORKER)))
+    return int(max(1, min(cores or 1, memory() // WORKER)))
 
 
 def memory(root=Path("/")):
