@@ -112,11 +112,6 @@ def hard_cases():
         case["features"] = conditioned_features(case["labels"], 48, condition, offset)
         return case
 
-    def wide(offset):
-        case = make_case(**WIDE)
-        case["features"] += offset
-        return case
-
     rng = np.random.default_rng(3)
     skewed = rng.permutation(np.repeat(np.arange(C), [440, 50, 9, 1]))
     absent = rng.permutation(np.resize([0, 1, 3], 500))
@@ -128,7 +123,6 @@ def hard_cases():
         "condition-1e4-offset": lambda: conditioned(1e4, 100),
         "skewed": lambda: conditioned(1e1, 0, skewed),
         "absent-class": lambda: conditioned(1e1, 0, absent),
-        "wide-offset": lambda: wide(100),
     }
 
 

@@ -177,6 +177,17 @@ def test_float32_agrees_where_it_has_a_hard_time(metric, build):
         assert_metric_agrees(metric, value, each_case, optional(metric))
 
 
+# Quick are those that do something else where there are fewer samples than dimensions.
+@over(taking("features"), ("transrate", "linear_probe", "logme"))
+@pytest.mark.parametrize("offset", [0, 100])
+def test_float32_agrees_with_many_more_dimensions_than_samples(metric, offset):
+    case = make_case(n=40, d=100)
+    case["features"] += offset
+    case = cast(case, np.float32)
+    value = evaluate(metric, case, optional(metric))
+    assert_metric_agrees(metric, value, case, optional(metric))
+
+
 @each
 def test_float32_agrees_with_the_float64_oracle(metric):
     case = cast(make_case(), np.float32)
