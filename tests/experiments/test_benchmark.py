@@ -16,6 +16,7 @@ from experiments.benchmark import SIZES, Config, contenders, main, make_data
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_row_for_each_score_in_both_tables(tmp_path):
     """In a process of its own: the program starts itself again on so many cores."""
     command = [sys.executable, "-m", "experiments.benchmark", "metrics", "--no-peers", "--memory"]
@@ -42,6 +43,7 @@ def test_a_row_for_each_score_in_both_tables(tmp_path):
     assert "% of a copy" in ran.stdout
 
 
+@pytest.mark.slow
 def test_a_row_for_each_way_to_fine_tune(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(_benchmark_fine_tune, "SHOTS", 5)  # a step an epoch
     monkeypatch.setenv("LEEPJAX_BENCHMARK_THREADS", "1")  # do not start again

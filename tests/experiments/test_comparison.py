@@ -54,7 +54,8 @@ def run(tmp_path, monkeypatch):
 
 
 def test_a_comparison_that_was_killed_goes_on(run, ran, monkeypatch, capsys):
-    settings = [setting("first"), setting("second", regime="subsets")]
+    few = {"regime": "subsets", "ways": (2, 3)}
+    settings = [setting("first"), setting("second", **few)]
     counted = transfer_accuracy._run
 
     def killed(study, config, *rest):
@@ -66,7 +67,7 @@ def test_a_comparison_that_was_killed_goes_on(run, ran, monkeypatch, capsys):
     with pytest.raises(KeyboardInterrupt):
         run(settings)
     monkeypatch.setattr(transfer_accuracy, "_run", counted)
-    other = [setting("first"), setting("second", regime="subsets", num_tasks=9)]
+    other = [setting("first"), setting("second", **few, num_tasks=9)]
     with pytest.raises(SystemExit, match=r"holds a run of another configuration .*second"):
         run(other)
     capsys.readouterr()
@@ -117,7 +118,8 @@ def test_settings_that_cannot_run_are_listed_and_the_others_run(run, ran, tmp_pa
 
 
 def test_some_settings_now_and_the_others_later(run, ran):
-    settings = [setting("first"), setting("second", regime="subsets")]
+    few = {"regime": "subsets", "ways": (2, 3)}
+    settings = [setting("first"), setting("second", **few)]
     path = run(settings, "--only", "second")
     assert ran == ["subsets"]
     states = {row["setting"]: row["state"] for row in read_table(path / "settings.csv")}
@@ -146,7 +148,8 @@ def test_the_plan_of_leep2020_says_what_is_missing(tmp_path, capsys):
 
 
 def test_the_plan_knows_what_is_finished_and_what_can_run(run, capsys):
-    settings = [setting("first"), setting("second", regime="subsets")]
+    few = {"regime": "subsets", "ways": (2, 3)}
+    settings = [setting("first"), setting("second", **few)]
     run(settings, "--only", "first")
     capsys.readouterr()
     run(settings, "--dry-run")

@@ -151,20 +151,21 @@ FLAGS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """The cache that runs share: a source is trained once."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
 def table(path):
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize(
-    "choices",
-    [
-        ("subsets",),
-        pytest.param(("checkpoints", "layers", "augmentations"), marks=pytest.mark.slow),
-    ],
-)
-def test_a_run_and_the_same_command_again(choices, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("LEEPJAX_CACHE", str(tmp_path / "cache"))
+@pytest.mark.slow  # many sources; quick is the choice among checkpoints, below
+@pytest.mark.parametrize("choices", [("subsets",), ("layers", "augmentations")])
+def test_a_run_and_the_same_command_again(choices, cache, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LEEPJAX_CACHE", cache)
     arguments = [*FLAGS, "--choices", *choices, "--output-dir", str(tmp_path / "run")]
     main(arguments)
     out = capsys.readouterr().out
@@ -194,9 +195,19 @@ def test_a_run_and_the_same_command_again(choices, tmp_path, monkeypatch, capsys
     assert shown == "".join(x for x in out.splitlines(True) if not x.startswith("Sources of"))
 
 
-def test_heads_are_tested_on_test_images_and_intervals_are_for_other_classes(tmp_path, monkeypatch):
-    monkeypatch.setenv("LEEPJAX_CACHE", str(tmp_path / "cache"))
-    main([*FLAGS, "--choices", "checkpoints", "--output-dir", str(tmp_path / "run")])
+def test_heads_are_tested_on_test_images_and_intervals_are_for_other_classes(
+    cache, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("LEEPJAX_CACHE", cache)
+    arguments = [*FLAGS, "--choices", "checkpoints", "--output-dir", str(tmp_path / "run")]
+    main(arguments)
+    out = capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.hyperparameters.load_small", None)  # nothing is computed again
+        main(arguments)
+    assert capsys.readouterr().out == "".join(
+        line for line in out.splitlines(True) if not line.startswith("Sources of")
+    )
     rows = table(tmp_path / "run" / "results.csv")
     last = [row for row in rows if row["candidate"] == "step 8"]
     digits, key = load("digits"), jax.random.key(0)
