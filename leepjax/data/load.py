@@ -47,10 +47,12 @@ def load(name: str, *, data_dir: str | Path | None = None) -> Dataset:
         if split:
             raise ValueError(f"name: digits has no splits to choose from, got {name!r}.")
         return _digits()
-    from leepjax.data import prepared  # TFDS and matplotlib are slow to import
-
     if base == "glyphs":
-        return prepared.glyphs(split)
+        from leepjax.data.glyphs import glyphs  # matplotlib is slow to import, TFDS too
+
+        return glyphs(split)
+    from leepjax.data import prepared
+
     return prepared.official(base, split, root)
 
 
