@@ -283,6 +283,18 @@ def test_an_interruption_leaves_whole_files_only(char, where, kept, few, monkeyp
     np.testing.assert_array_equal(data.train.images[90:180], images_of(FEW[1], "train"))
 
 
+def test_a_disk_that_is_full_leaves_nothing_half_written(few, monkeypatch):
+    def half(file, array):
+        file.write(array.tobytes()[: array.size // 2])
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset.np, "save", half)
+        with pytest.raises(OSError, match="No space"):
+            load("glyphs")
+    assert [file.suffix for file in few.iterdir()] == [".json"]
+
+
 def test_a_cache_that_cannot_be_written_to(few):
     few.parent.touch()  # a file where the cache would be
     with pytest.raises(ValueError, match=r"LEEPJAX_CACHE: wanted a folder"):
