@@ -39,11 +39,12 @@ from rich.console import Console
 
 from leepjax import report
 from leepjax._cache import cache_dir
-from leepjax.data import Dataset, load, shrink
+from leepjax.data import Bank, Dataset, load, shrink
 from leepjax.evaluation import score_tasks
 from leepjax.metrics import metrics_of
 from leepjax.models import (
     NETWORKS,
+    Outputs,
     Source,
     TrainConfig,
     accuracy,
@@ -51,12 +52,11 @@ from leepjax.models import (
     load_resnet,
     train_source,
 )
-from leepjax.tasks import Tasks, sample_tasks
+from leepjax.tasks import Split, Tasks, sample_tasks
 from leepjax.transfer import (
     RECIPES,
     Recipe,
     TrainingResult,
-    TransferResult,
     fine_tune,
     from_scratch,
     retrain_head,
@@ -184,7 +184,10 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     # Cores that are devices only train networks: for the rest one device uses all of them, and
     # XLA's CPU backend can deadlock where devices that share its threads solve triangular systems.
     wide = devices[:1] if devices[0].platform == "cpu" else devices
-    train = extract(source, dataset.train, devices=wide)
+    train = extract_drawn(source, dataset.train, [t.train for t in settings.values()], wide)
+    test = None
+    if config.learner == "retrain_head":
+        test = extract_drawn(source, dataset.test, [t.test for t in settings.values()], wide)
     findings = {}
     for setting, tasks in settings.items():
         scores = score_tasks(
@@ -195,15 +198,34 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
             key=jax.random.key(config.seed),
             devices=wide,
         )
-        sharing = wide if config.learner == "retrain_head" else devices
-        result = transfer(study, setting, config, source, dataset, tasks, sharing)
+        if test is not None:
+            key = jax.random.key(config.seed)
+            options = {"protocol": config.protocol, "l2": config.l2, "key": key, "devices": wide}
+            result = retrain_head(train.features, test.features, tasks, **options)
+        else:
+            result = train_networks(study, setting, config, source, dataset, tasks, devices)
         findings[setting] = tasks, scores, result
     report.write_study(study, dataset.train, findings)
     title = f"{config.source_model} to {config.target_data}: {config.regime}, {config.learner}"
     report.write_study_page(study.path, title)
 
 
-def transfer(
+def extract_drawn(
+    source: Source, bank: Bank, splits: Sequence[Split], devices: Sequence[Any]
+) -> Outputs:
+    """Outputs for a bank; where tasks draw less than half of its images, zeros for the others."""
+    rows = np.unique(np.concatenate([split.indices[split.where] for split in splits]))
+    if 2 * len(rows) >= len(bank.images):  # the whole serves other tasks too
+        return extract(source, bank, devices=devices)
+    arrays = {name: getattr(bank, name)[rows] for name in ("images", "labels", "groups")}
+    drawn = extract(source, dataclasses.replace(bank, **arrays), devices=devices)
+    whole = Outputs(*(np.zeros((len(bank.images), x.shape[1]), x.dtype) for x in drawn))
+    for array, values in zip(whole, drawn, strict=True):
+        array[rows] = values
+    return whole
+
+
+def train_networks(
     study: report.Run,
     setting: str,
     config: Config,
@@ -211,17 +233,13 @@ def transfer(
     dataset: Dataset,
     tasks: Tasks,
     devices: Sequence[Any],
-) -> TransferResult | TrainingResult:
-    """What the learner reaches on each task."""
-    key = jax.random.key(config.seed)
-    if config.learner == "retrain_head":
-        train, test = (extract(source, bank, devices=devices).features for bank in dataset)
-        options = {"protocol": config.protocol, "l2": config.l2}
-        return retrain_head(train, test, tasks, key=key, devices=devices, **options)
+) -> TrainingResult:
+    """What fine-tuned networks, or networks from scratch, reach on each task."""
     learner = fine_tune if config.learner == "fine_tune" else from_scratch
     journal = study.path / f"{setting}.journal"
     tried = recipes(config)
     study.log(event="recipes", setting=setting, recipes=[dataclasses.asdict(r) for r in tried])
+    key = jax.random.key(config.seed)
     return learner(source, dataset, tasks, tried, key=key, devices=devices, journal=journal)
 
 

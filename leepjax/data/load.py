@@ -16,8 +16,8 @@ def load(name: str, *, data_dir: str | Path | None = None) -> Dataset:
 
     ============================  ==============================================================
     ``glyphs``                    about 1,300 characters in the DejaVu faces, 16 scripts (28x28x1,
-                                  90 + 30 images each, tested on faces never trained on), drawn
-                                  into the cache on first use; groups are scripts
+                                  90 + 30 images each, tested on faces never trained on); each
+                                  script is drawn into the cache on first use; groups are scripts
     ``glyphs:latin+greek``        these scripts only
     ``glyphs:-latin-greek``       all scripts but these
     ``digits``                    scikit-learn's digits (8x8x1), 70 : 30 by class, fixed seed
@@ -29,7 +29,7 @@ def load(name: str, *, data_dir: str | Path | None = None) -> Dataset:
     ============================  ==============================================================
 
     Classes and groups without an image are left out, and labels and groups are numbered anew
-    from 0. Decoded images are cached (``LEEPJAX_CACHE``) and memory-mapped.
+    from 0. Images are cached (``LEEPJAX_CACHE``), and memory-mapped where they are in one file.
 
     Args:
       name: the table's first column.
@@ -47,10 +47,12 @@ def load(name: str, *, data_dir: str | Path | None = None) -> Dataset:
         if split:
             raise ValueError(f"name: digits has no splits to choose from, got {name!r}.")
         return _digits()
-    from leepjax.data import prepared  # TFDS and matplotlib are slow to import
-
     if base == "glyphs":
-        return prepared.glyphs(split)
+        from leepjax.data.glyphs import glyphs  # matplotlib is slow to import, TFDS too
+
+        return glyphs(split)
+    from leepjax.data import prepared
+
     return prepared.official(base, split, root)
 
 

@@ -1,4 +1,4 @@
-"""Prepared TFDS sets, and Glyphs, as banks."""
+"""Prepared TFDS sets as banks."""
 
 import difflib
 import re
@@ -8,49 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from leepjax._cache import cache_dir
 from leepjax.data.bank import Bank, Dataset
-from leepjax.data.glyphs import SCRIPTS, prepare
 from leepjax.data.records import Records, damaged, group_key, names_of, read
 
 TEST_SHARE = 0.3  # of each class, where a set has no test split of its own
-
-
-def glyphs(selection: str) -> Dataset:
-    """Glyphs of the selected scripts (all without a selection), drawn first if need be.
-
-    They are drawn into the cache, not the TFDS data directory: that is often shared and read-only.
-    """
-    scripts = _selected(selection, tuple(SCRIPTS))
-    root = cache_dir("tfds")
-    prepare(root)
-    builder = find("glyphs", root)
-    parts = [read(builder, split) for split in ("train", "test")]
-    if selection:
-        wanted = [list(SCRIPTS).index(script) for script in scripts]
-        masks = [np.isin(part.groups, wanted) for part in parts]
-        parts = [
-            Records(*(array[mask] for array in part))
-            for part, mask in zip(parts, masks, strict=True)
-        ]
-    return _dataset(builder, *parts)
-
-
-def _selected(selection: str, scripts: tuple[str, ...]) -> tuple[str, ...]:
-    """Scripts of ``A+B`` (these) or ``-A-B`` (all but these), in the order of ``scripts``."""
-    named = selection.removeprefix("-").split("-" if selection.startswith("-") else "+")
-    unknown = [script for script in named if selection and script not in scripts]
-    if unknown:
-        raise ValueError(
-            f"name: glyphs has no script {unknown[0]!r} (in 'glyphs:{selection}'); wanted A+B or "
-            f"-A-B of {', '.join(scripts)}."
-        )
-    if not selection:
-        return scripts
-    kept = tuple(s for s in scripts if (s in named) != selection.startswith("-"))
-    if not kept:
-        raise ValueError(f"name: 'glyphs:{selection}' leaves no script. Leave out fewer.")
-    return kept
 
 
 def official(name: str, split: str, root: Path) -> Dataset:

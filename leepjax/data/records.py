@@ -1,8 +1,6 @@
 """TFDS records decoded without TensorFlow, and cached as plain arrays."""
 
-import contextlib
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +11,9 @@ from PIL import Image
 
 from leepjax._cache import cache_dir, digest
 from leepjax._progress import progress
+from leepjax.data.whole import whole
 
-GROUP_KEYS = {"glyphs": "script", "omniglot": "alphabet"}  # feature that names an image's group
+GROUP_KEYS = {"omniglot": "alphabet"}  # feature that names an image's group
 CHUNK = 1000  # records read at once
 
 
@@ -63,7 +62,7 @@ def read(builder: Any, split: str) -> Records:
     images, ids = Path(f"{stem}-images.npy"), Path(f"{stem}-ids.npy")
     if not images.exists():  # written last
         images.parent.mkdir(parents=True, exist_ok=True)
-        with _whole(images) as image_file, _whole(ids) as id_file:
+        with whole(images) as image_file, whole(ids) as id_file:
             _write(builder, split, shape, image_file, id_file)
     labels, groups = np.load(ids)
     return Records(np.load(images, mmap_mode="r"), labels, groups)
@@ -134,17 +133,6 @@ def _image_shape(builder: Any) -> tuple[int, int, int]:
             "uint8 images of one size with 1 or 3 channels. Choose another set."
         )
     return (*shape[:2], 1) if name == "omniglot" else shape
-
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A temporary file that takes ``path``'s name only if nothing went wrong."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def damaged(name: str, folder: Any, error: Exception) -> str:

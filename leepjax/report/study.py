@@ -155,8 +155,9 @@ def draw_study(path: Path) -> None:
         rows = _trained(results, setting)
         scores = {c.score: np.array([float(row[c.score]) for row in rows]) for c in table}
         accuracy = np.array([float(row["accuracy"]) for row in rows])
-        for suffix in ("png", "svg"):
-            scatter(path / f"{setting}.{suffix}", verdict(table), scores, accuracy, table)
+        figure = scatter(path / f"{setting}.png", verdict(table), scores, accuracy, table)
+        figure.set_layout_engine("none")  # laying out takes longest: once is enough
+        figure.savefig(path / f"{setting}.svg", dpi=150)
 
 
 def show_study(path: Path, console: Console) -> None:

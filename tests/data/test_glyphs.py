@@ -1,17 +1,27 @@
 """Glyphs: what is drawn, from which faces, and that it is the same every time."""
 
-import os
 import unicodedata
 from collections import Counter
 
 import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
 
 from leepjax.data import load
-from leepjax.data.glyphs import SCRIPTS, builder, prepare
-from leepjax.data.glyphs.builder import IMAGES, Glyphs, divide_faces, images_of
+from leepjax.data.glyphs import SCRIPTS, dataset
+from leepjax.data.glyphs import images as images_module
 from leepjax.data.glyphs.catalogue import Character, candidates, catalogue, distinct_faces
-from leepjax.data.glyphs.drawing import FACES, FIELD, draw, faces_with, fields, glyph
+from leepjax.data.glyphs.drawing import (
+    FACES,
+    FIELD,
+    draw,
+    faces_with,
+    fields,
+    glyph,
+    ink,
+    signed_distance,
+)
+from leepjax.data.glyphs.images import IMAGES, divide_faces, images_of
 
 COUNTS = {
     "latin": 43,
@@ -48,8 +58,8 @@ FEW = tuple(
 def few(tmp_path, monkeypatch):
     """The folder of Glyphs, in which it has six characters."""
     monkeypatch.setenv("LEEPJAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(builder, "catalogue", lambda: FEW)
-    return tmp_path / "cache" / "tfds"
+    monkeypatch.setattr(dataset, "catalogue", lambda: FEW)
+    return tmp_path / "cache" / "glyphs"
 
 
 def test_catalogue():
@@ -98,6 +108,20 @@ def test_fields_are_distances_to_the_outline():
     assert glyph(" ", "Sans").size == 0
 
 
+@pytest.mark.parametrize(("char", "face"), [("I", "Sans"), ("—", "Serif"), ("ᐁ", "Sans-Bold")])
+def test_the_box_around_the_ink_is_enough_for_the_distances(char, face):
+    small = ink(glyph(char, face))
+    margins = [((128 - side) // 2, 128 - side - (128 - side) // 2) for side in small.shape]
+    whole = np.pad(small, margins).astype(float)
+    inside = whole >= 0.5
+    distance = np.where(
+        inside, distance_transform_edt(inside) - 0.5, 0.5 - distance_transform_edt(~inside)
+    )
+    distance = np.where(np.abs(distance) < 1, whole - 0.5, distance)
+    wanted = distance.reshape(FIELD, 2, FIELD, 2).mean((1, 3)) / 2
+    np.testing.assert_allclose(signed_distance(small), wanted, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("m", range(2, 13))
 def test_a_third_of_the_faces_is_for_testing(m):
     parts = divide_faces(Character("A", "latin", FACES[:m]))
@@ -117,20 +141,21 @@ def test_no_face_is_shared_between_training_and_testing():
 
 
 @pytest.mark.parametrize("character", FEW, ids=lambda c: c.name)
-def test_images(character):
+def test_images(character, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(images_module, "fields", lambda *of: drawn.append(of) or fields(*of))
     for split, n in IMAGES.items():
-        images, faces = images_of(character, split)
+        images = images_of(character, split)
+        assert drawn.pop() == (character.char, divide_faces(character)[split])
         assert images.shape == (n, 28, 28, 1)
         assert images.dtype == np.uint8
-        assert set(faces) == set(divide_faces(character)[split])
-        assert max(Counter(faces).values()) - min(Counter(faces).values()) <= 1
         assert len(np.unique(images.reshape(n, -1), axis=0)) == n
         # Ink is bright, lies in the middle, and none is blank: the border is noise on black.
         inner, border = images[:, 7:21, 7:21].mean((1, 2, 3)), images[:, [0, -1]].mean((1, 2, 3))
         assert (inner > 25).all()
         assert (inner > border).mean() > 0.95
         assert images.max((1, 2, 3)).min() > 120
-        np.testing.assert_array_equal(images_of(character, split)[0], images)
+        np.testing.assert_array_equal(images_of(character, split), images)
 
 
 def test_noise_apart_an_image_is_its_character():
@@ -152,7 +177,7 @@ def test_generated_twice_the_bytes_are_the_same(few, tmp_path, monkeypatch):
 
 def test_images_do_not_depend_on_the_other_characters(few, tmp_path, monkeypatch):
     data = load("glyphs")
-    monkeypatch.setattr(builder, "catalogue", lambda: FEW[::-2])
+    monkeypatch.setattr(dataset, "catalogue", lambda: FEW[::-2])
     monkeypatch.setenv("LEEPJAX_CACHE", str(tmp_path / "another"))
     fewer = load("glyphs")
     for bank, part in zip(data, fewer, strict=True):
@@ -170,7 +195,7 @@ def test_banks(few):
         np.testing.assert_array_equal(bank.labels, np.repeat(np.arange(len(FEW)), n))
         scripts = np.array(bank.group_names)[bank.groups]
         assert all(FEW[label].script == s for label, s in zip(bank.labels, scripts, strict=True))
-    np.testing.assert_array_equal(data.train.images[:90], images_of(FEW[0], "train")[0])
+    np.testing.assert_array_equal(data.train.images[:90], images_of(FEW[0], "train"))
 
 
 @pytest.mark.parametrize(
@@ -210,24 +235,64 @@ def test_unknown_scripts(selection, message, few):
     assert not few.exists()  # said before anything is drawn
 
 
-def test_drawn_once(few, monkeypatch):
-    load("glyphs")
-    monkeypatch.setattr(builder, "images_of", None)  # drawing again would fail
-    load("glyphs")
+def test_what_is_asked_for_is_drawn_once(few, monkeypatch):
+    def of_greek(character, split):
+        assert character.script == "greek"
+        return images_of(character, split)
+
+    def drawn():
+        return {tuple(file.name.split("-")[:2]) for file in few.glob("*.npy")}
+
+    first = load("glyphs:latin")
+    assert drawn() == {("latin", "train"), ("latin", "test")}
+    monkeypatch.setattr(dataset, "catalogue", None)  # finding it again would fail
+    monkeypatch.setattr(dataset, "images_of", of_greek)
+    both = load("glyphs:latin+greek")
+    assert drawn() == {(s, part) for s in ("latin", "greek") for part in ("train", "test")}
+    monkeypatch.setattr(dataset, "images_of", None)
+    again = load("glyphs:latin")
+    assert isinstance(again.train.images, np.memmap)
+    assert [bank.digest for bank in again] == [bank.digest for bank in first]
+    assert [bank.digest for bank in load("glyphs:latin+greek")] == [bank.digest for bank in both]
 
 
-def test_an_interruption_leaves_nothing_behind(few, monkeypatch):
+def test_other_libraries_draw_anew(few, monkeypatch):
+    load("glyphs:latin")
+    monkeypatch.setattr(dataset.matplotlib, "__version__", "0.0")
+    load("glyphs:latin")
+    assert len(list(few.glob("*.npy"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("char", "where", "kept"), [("g", "train", set()), ("A", "test", {"train"})]
+)
+def test_an_interruption_leaves_whole_files_only(char, where, kept, few, monkeypatch):
     def interrupted(character, split):
-        if split == "test":
+        if (character.char, split) == (char, where):
             raise KeyboardInterrupt
         return images_of(character, split)
 
     with monkeypatch.context() as patch:
-        patch.setattr(builder, "images_of", interrupted)
+        patch.setattr(dataset, "images_of", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            prepare(few)
-    assert not [path for path in few.rglob("*") if path.is_file()]
-    assert len(load("glyphs").test.images) == 30 * len(FEW)
+            load("glyphs")
+    assert {file.suffix for file in few.iterdir()} <= {".json", ".npy"}
+    assert {file.name.split("-")[1] for file in few.glob("*.npy")} == kept
+    data = load("glyphs")
+    assert [len(bank.images) for bank in data] == [n * len(FEW) for n in IMAGES.values()]
+    np.testing.assert_array_equal(data.train.images[90:180], images_of(FEW[1], "train"))
+
+
+def test_a_disk_that_is_full_leaves_nothing_half_written(few, monkeypatch):
+    def half(file, array):
+        file.write(array.tobytes()[: array.size // 2])
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset.np, "save", half)
+        with pytest.raises(OSError, match="No space"):
+            load("glyphs")
+    assert [file.suffix for file in few.iterdir()] == [".json"]
 
 
 def test_a_cache_that_cannot_be_written_to(few):
@@ -237,20 +302,12 @@ def test_a_cache_that_cannot_be_written_to(few):
 
 
 def test_one_progress_bar_and_nothing_else(few, capfd):
-    prepare(few)
+    load("glyphs")
     out, err = capfd.readouterr()
     assert not out
     lines = [line for line in err.replace("\r", "\n").splitlines() if line.strip()]
     assert lines
     assert all(line.startswith("Drawing Glyphs (once)") for line in lines)
-
-
-def test_faces_are_recorded(few):
-    prepare(few)
-    source = Glyphs(data_dir=os.fspath(few), file_format="array_record").as_data_source("test")
-    record = source[30]
-    assert (record["label"], record["script"]) == (1, 0)
-    assert FACES[record["face"]] in divide_faces(FEW[1])["test"]
 
 
 @pytest.mark.slow

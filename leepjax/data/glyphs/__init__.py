@@ -1,7 +1,6 @@
 """Glyphs: an Omniglot with structure, drawn from the fonts inside matplotlib."""
 
-from leepjax.data.glyphs.builder import Glyphs
 from leepjax.data.glyphs.catalogue import SCRIPTS
-from leepjax.data.glyphs.prepare import prepare
+from leepjax.data.glyphs.dataset import glyphs
 
-__all__ = ["SCRIPTS", "Glyphs", "prepare"]
+__all__ = ["SCRIPTS", "glyphs"]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from leepjax.data.glyphs.drawing import EM, FIELD, FINE, faces_with, glyph, ink
+from leepjax.data.glyphs.drawing import EM, FIELD, FINE, centred, faces_with, glyph, ink
 
 # Code points of each script. A character that looks like an earlier one is dropped, so the order
 # decides who keeps it: Latin O stays, Greek and Cyrillic O go.
@@ -61,9 +61,15 @@ def catalogue() -> tuple[Character, ...]:
     correlates below :data:`SAME_CHARACTER` with every character kept before, in whichever
     script, and that at least two faces draw differently (a training and a test face).
     """
-    found = [Character(char, script, faces_with(char)) for char, script in candidates()]
-    found = [c for c in found if c.faces and _amount_of_ink(c.char, c.faces[0]) > MIN_INK]
-    looks = np.stack([_look(c.char, c.faces[0]) for c in found])
+    found, looks = [], []
+    for char, script in candidates():
+        faces = faces_with(char)
+        if faces:
+            plainest = glyph(char, faces[0])
+            if _amount_of_ink(plainest) > MIN_INK:
+                found.append(Character(char, script, faces))
+                looks.append(_look(plainest))
+    looks = np.stack(looks)
     alike = looks @ looks.T >= SAME_CHARACTER
     kept: list[int] = []
     characters: list[Character] = []
@@ -88,7 +94,7 @@ def candidates() -> Iterator[tuple[str, str]]:
 
 def distinct_faces(char: str, faces: tuple[str, ...]) -> tuple[str, ...]:
     """``faces`` without those that draw ``char`` as an earlier one does."""
-    looks = np.stack([_look(char, face) for face in faces])
+    looks = np.stack([_look(glyph(char, face)) for face in faces])
     alike = looks @ looks.T >= SAME_FACE
     kept: list[int] = []
     for i in range(len(faces)):
@@ -97,16 +103,19 @@ def distinct_faces(char: str, faces: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(faces[i] for i in kept)
 
 
-def _amount_of_ink(char: str, face: str) -> float:
+def _amount_of_ink(coverage: np.ndarray) -> float:
     """Pixels that are more than half covered, at 28 pixels per em."""
-    return (glyph(char, face) > 127).sum() * (28 / EM) ** 2
+    return (coverage > 127).sum() * (28 / EM) ** 2
 
 
-def _look(char: str, face: str) -> np.ndarray:
+def _look(coverage: np.ndarray) -> np.ndarray:
     """Blurred ink on a 32x32 grid, centred to mean 0 and norm 1: ``[1024]`` float32."""
-    blurred = (_BLUR @ ink(glyph(char, face)) @ _BLUR.T).ravel()
-    centred = blurred - blurred.mean()
-    return centred / np.linalg.norm(centred)
+    small = ink(coverage)
+    # Products of 84 pixels, not of 128: so small that BLAS leaves them to one thread.
+    rows, columns = centred(small)
+    blurred = (_BLUR[:, rows] @ small @ _BLUR[:, columns].T).ravel()
+    blurred -= blurred.mean()
+    return blurred / np.linalg.norm(blurred)
 
 
 def _blur_matrix() -> np.ndarray:
