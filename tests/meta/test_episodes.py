@@ -19,7 +19,7 @@ def drawing(shape):
 
 
 def draw(shape, key=KEY, among=None):
-    return drawing(shape)(key, episode_bank(bank(), shape), among)
+    return jax.device_get(drawing(shape)(key, episode_bank(bank(), shape), among))
 
 
 def classes_of(images, data):
