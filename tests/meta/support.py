@@ -1,6 +1,7 @@
 """A tiny network and a tiny bank that the tests of meta-learners share."""
 
 import dataclasses
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +10,40 @@ from flax import nnx
 
 from leepjax.data import Bank, Dataset
 from leepjax.meta import Episodes, Meta
-from leepjax.models import Conv4, Preprocess, make_source
+from leepjax.models import Preprocess, make_source
+from leepjax.models.batch_norm import BatchNorm
 
 SIZE, WAYS = 12, 3
 NAMES = tuple("abcdefgh")
 
 
-def source(width=4):
-    network = Conv4(len(NAMES), width=width, rngs=nnx.Rngs(0))
-    return make_source(network, Preprocess(SIZE, 1, (0.5,), (0.5,)), NAMES)
+def normal(key, shape, dtype, *_, **__):
+    """An initialiser by NumPy: JAX's compile a program for every shape."""
+    return jnp.asarray(np.random.default_rng(np.prod(shape)).normal(0, 0.3, shape), dtype)
+
+
+class Small(nnx.Module):
+    """Two of Conv4's layers, the third among them, whose channels CAVIA scales."""
+
+    def __init__(self, width, rngs):
+        options = {"kernel_init": normal, "rngs": rngs}
+        for name, inputs in (("1", 1), ("3", width)):
+            conv = nnx.Conv(inputs, width, (3, 3), 2, padding=1, use_bias=False, **options)
+            setattr(self, "conv" + name, conv)
+            setattr(self, "bn" + name, BatchNorm(width, momentum=0.9, epsilon=1e-5, rngs=rngs))
+        self.head = nnx.Linear(width, len(NAMES), **options)
+
+    def __call__(self, x, *, train=False):
+        for conv, bn in ((self.conv1, self.bn1), (self.conv3, self.bn3)):
+            x = nnx.relu(bn(conv(x), use_running_average=not train))
+        features = x.mean((1, 2))
+        return features, self.head(features)
+
+
+@cache
+def source(width=4, network=Small):
+    module = network(width=width, rngs=nnx.Rngs(0))
+    return make_source(module, Preprocess(SIZE, 1, (0.5,), (0.5,)), NAMES)
 
 
 def bank(per_class=8, seed=0, groups=2):

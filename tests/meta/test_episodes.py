@@ -1,7 +1,7 @@
 """Episodes hold what they say: classes, images, turns, groups; and refuse what cannot be drawn."""
 
 import dataclasses
-from functools import partial
+from functools import cache
 
 import jax
 import numpy as np
@@ -13,11 +13,13 @@ from tests.meta.support import NAMES, bank
 KEY = jax.random.key(3)
 
 
-def draw(shape, number=40, key=KEY, data=None, **options):
-    data = data or bank()
-    return jax.jit(partial(episodes, shape=shape, number=number, **options))(
-        key, episode_bank(data, shape)
-    )
+@cache
+def drawing(shape):
+    return jax.jit(lambda key, data, among: episodes(key, data, shape, 40, among))
+
+
+def draw(shape, key=KEY, among=None):
+    return jax.device_get(drawing(shape)(key, episode_bank(bank(), shape), among))
 
 
 def classes_of(images, data):
@@ -33,7 +35,7 @@ def classes_of(images, data):
 def test_images_are_of_their_classes_and_support_and_query_apart(rotations):
     data = bank()
     shape = EpisodeShape(ways=3, shots=2, queries=4, rotations=rotations)
-    drawn = draw(shape, data=data)
+    drawn = draw(shape)
     copies = 4 if rotations else 1
     for i in range(40):
         classes = np.asarray(drawn.classes[i])
@@ -79,7 +81,7 @@ def test_images_are_moved_by_so_many_pixels_and_black_comes_in():
 
 def test_classes_of_one_group_or_of_any():
     for within, share in ((1.0, 1.0), (0.0, None)):
-        drawn = draw(EpisodeShape(ways=3, shots=1, queries=1, within=within), number=60)
+        drawn = draw(EpisodeShape(ways=3, shots=1, queries=1, within=within))
         same = (np.asarray(drawn.classes) % 2 == np.asarray(drawn.classes[:, :1]) % 2).all(1)
         assert same.mean() == share if share else 0 < same.mean() < 0.6
 

@@ -11,8 +11,18 @@ from flax import nnx
 from leepjax.meta import ALGORITHMS, Meta, make_learner, meta_gradient
 from leepjax.meta.learner import cross_entropy
 from leepjax.meta.network import body, convolution_by_product, feature_function, linear
-from leepjax.models import make_source
-from tests.meta.support import WAYS, double, double_source, flat, moved, some_episodes, source
+from leepjax.models import Conv4, make_source
+from tests.meta.support import (
+    NAMES,
+    WAYS,
+    double,
+    double_source,
+    flat,
+    moved,
+    normal,
+    some_episodes,
+    source,
+)
 
 # Two inner steps at a gentle rate: a rough landscape would amplify rounding.
 OPTIONS = {
@@ -44,22 +54,23 @@ def made(x64):
 def test_a_batch_of_tasks_is_a_loop_and_the_gradient_is_the_difference(name, made):
     learner, meta = made(name)
     episodes = some_episodes()
-    grads, info = gradient(learner, meta, episodes)
-    together, info_together = gradient(learner, meta, episodes, vmap=True)
+    shots = (3,) if name == "maml" else (1, 3)  # a second loss would double the largest program
+    run = jax.jit(partial(meta_gradient, learner, shots=shots, progress=0.5, vmap=False))
+    grads, info = run(meta, episodes)
+    together, info_together = gradient(learner, meta, episodes, vmap=True, shots=shots)
     scale = np.abs(flat(grads)).max()
     np.testing.assert_allclose(flat(together), flat(grads), rtol=0, atol=1e-7 * scale)
     np.testing.assert_allclose(info_together.loss, info.loss, rtol=1e-9)
-    alone = jax.tree.map(lambda a: a[1:], episodes)
-    np.testing.assert_allclose(gradient(learner, meta, alone)[1].loss, info.loss[1:], rtol=1e-9)
+    # The second task alone, in a batch of its copies: the same program.
+    alone = jax.tree.map(lambda a: jnp.stack([a[1], a[1]]), episodes)
+    np.testing.assert_allclose(run(meta, alone)[1].loss, info.loss[jnp.array([1, 1])], rtol=1e-9)
 
     if name in ("fomaml", "reptile"):
         return  # not the gradient of their loss: tests of their own below
     direction = moved(Meta(jax.tree.map(jnp.zeros_like, meta.params), ()), seed=3, size=1.0).params
 
-    @jax.jit
     def loss(size):
         at = jax.tree.map(lambda a, d: a + size * d, meta.params, direction)
-        run = partial(meta_gradient, learner, shots=(1, 3), progress=0.5, vmap=False)
         return run(meta._replace(params=at), episodes)[1].loss.mean()
 
     step = 1e-7  # far enough from rounding, too short to cross the kinks of ReLU
@@ -145,25 +156,39 @@ def test_products_are_convolutions():
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((2, 9, 7, 3)), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((3, 3, 3, 5)), jnp.float32)
-    for strides in ((1, 1), (2, 2)):
-        for padding in ("SAME", "VALID", ((1, 1), (1, 1)), ((0, 2), (1, 0))):
-            options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
-            wanted = jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
-            got = convolution_by_product(x, kernel, strides, padding, **options)
-            np.testing.assert_allclose(got, wanted, atol=1e-4)
+    paddings = "SAME", "VALID", ((1, 1), (1, 1)), ((0, 2), (1, 0))
+    options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+
+    @partial(jax.jit, static_argnums=0)  # all cases in one program
+    def every(convolution, x, kernel):
+        return [
+            convolution(x, kernel, strides, padding, **options)
+            for strides in ((1, 1), (2, 2))
+            for padding in paddings
+        ]
+
+    wanted = every(jax.lax.conv_general_dilated, x, kernel)
+    for got, value in zip(every(convolution_by_product, x, kernel), wanted, strict=True):
+        np.testing.assert_allclose(got, value, atol=1e-4)
 
 
 def test_a_network_in_a_loop_is_the_network():
     src = source()
     x = src.preprocess(some_episodes(1).support[0])
     for mode in ("batch", "frozen"):
-        inside, outside = (feature_function(src, mode, in_loop=flag) for flag in (True, False))
+        inside, outside = (
+            jax.jit(feature_function(src, mode, in_loop=flag)) for flag in (True, False)
+        )
         args = body(src.params), src.rest, x
         np.testing.assert_allclose(inside(*args), outside(*args), atol=1e-5)
 
 
-def compiled(name, steps, tasks, vmap=False, width=8, **options):
-    learner = make_learner(name, source(width), WAYS, steps=steps, **options)
+def conv4():
+    return source(8, partial(Conv4, len(NAMES)))
+
+
+def compiled(name, steps, tasks, vmap=False, **options):
+    learner = make_learner(name, conv4(), WAYS, steps=steps, **options)
     meta, episodes = learner.init(jax.random.key(0)), some_episodes(tasks)
     run = partial(meta_gradient, learner, shots=(3,), vmap=vmap)
     return jax.jit(run).lower(meta, episodes).compile()
@@ -179,7 +204,7 @@ def test_memory_grows_neither_with_tasks_nor_with_the_activations_of_inner_steps
     assert scratch("maml", steps=2, tasks=16) < 1.2 * few
     assert scratch("maml", steps=2, tasks=16, vmap=True) > 3 * few  # what it is held against
     # A step more keeps its parameters, not its activations; also where each is judged.
-    size = 4 * len(flat(make_learner("maml", source(width=8), WAYS).init(jax.random.key(0)).params))
+    size = 4 * len(flat(make_learner("maml", conv4(), WAYS).init(jax.random.key(0)).params))
     assert scratch("maml", steps=10, tasks=2) - few < 8 * 1.5 * size
     judged = [scratch("maml", steps=steps, tasks=2, multi_step=True) for steps in (2, 10)]
     assert judged[1] - judged[0] < 8 * 1.5 * size
@@ -197,10 +222,11 @@ class Grouped(nnx.Module):
     """A network with a convolution in groups, and one that is dilated."""
 
     def __init__(self, rngs):
-        self.conv1 = nnx.Conv(1, 4, (3, 3), rngs=rngs)
-        self.conv2 = nnx.Conv(4, 8, (3, 3), feature_group_count=2, rngs=rngs)
-        self.conv3 = nnx.Conv(8, 6, (3, 3), kernel_dilation=2, rngs=rngs)
-        self.head = nnx.Linear(6, 3, rngs=rngs)
+        conv = partial(nnx.Conv, kernel_size=(3, 3), kernel_init=normal, rngs=rngs)
+        self.conv1 = conv(1, 4)
+        self.conv2 = conv(4, 8, feature_group_count=2)
+        self.conv3 = conv(8, 6, kernel_dilation=2)
+        self.head = nnx.Linear(6, 3, kernel_init=normal, rngs=rngs)
 
     def __call__(self, x, *, train=False):
         for layer in (self.conv1, self.conv2, self.conv3):
@@ -211,6 +237,8 @@ class Grouped(nnx.Module):
 def test_convolutions_with_groups_or_dilation_stay_what_they_are():
     src = make_source(Grouped(nnx.Rngs(0)), source().preprocess, tuple("abc"))
     x = src.preprocess(some_episodes(1).support[0])
-    inside, outside = (feature_function(src, "frozen", in_loop=flag) for flag in (True, False))
+    inside, outside = (
+        jax.jit(feature_function(src, "frozen", in_loop=flag)) for flag in (True, False)
+    )
     args = body(src.params), src.rest, x
     np.testing.assert_allclose(inside(*args), outside(*args), atol=1e-5)

@@ -1,6 +1,7 @@
 """Meta-training: learns, goes on where it was stopped, stops where it diverges, refuses."""
 
 import dataclasses
+from functools import cache, partial
 
 import jax
 import numpy as np
@@ -38,6 +39,12 @@ def train(learner=None, training=QUICK, **options):
     return meta_train(learner or protonet(), bank(), training, key=KEY, **options)
 
 
+@cache
+def plain():
+    """What training ends with where nothing interferes."""
+    return train()
+
+
 @pytest.mark.parametrize("name", ["protonet", "mtl"])
 def test_training_makes_unseen_tasks_easier(name):
     learner = make_learner(name, source(), WAYS)
@@ -59,7 +66,7 @@ class Killed(Exception):
 
 
 def test_stopped_in_the_middle_it_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
-    whole, course = train(checkpoint=tmp_path / "whole")
+    whole, course = plain()
     run = training_module._runner
 
     def dies_after_two(*arguments):
@@ -118,7 +125,7 @@ def test_what_is_not_finite_stops_at_the_last_good_checkpoint(field, tmp_path, m
         train(checkpoint=tmp_path)
     monkeypatch.setattr(training_module, "meta_step", step)
     resumed, _ = train(checkpoint=tmp_path)  # from step 10, with the cause gone
-    np.testing.assert_array_equal(flat(resumed), flat(train()[0]))
+    np.testing.assert_array_equal(flat(resumed), flat(plain()[0]))
 
 
 def test_a_rate_that_is_too_high_is_named():
@@ -129,7 +136,7 @@ def test_a_rate_that_is_too_high_is_named():
 
 def test_steps_in_one_scan_are_the_steps_one_by_one(monkeypatch):
     """What runs on accelerators, on this backend."""
-    course = train()[1]
+    course = plain()[1]
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     np.testing.assert_allclose(train()[1].loss, course.loss, rtol=1e-3)
 
@@ -189,15 +196,20 @@ def test_adapting_to_many_tasks_is_adapting_to_each(name):
     meta, data = learner.init(KEY), dataset()
     tasks = sample_tasks(KEY, data, num_tasks=3, ways=WAYS, shots=2, test_shots=4)
     result = adapt_tasks(learner, meta, data, tasks)
+    n = WAYS * 2
+
+    @jax.jit
+    def predicted(images, labels):
+        x = learner.embed(meta, images)
+        return learner.predict(meta, learner.adapt(meta, x[:n], labels), x[n:]).argmax(1)
+
     for i in range(3):
         images = [
             bank.images[split.indices[i]]
             for bank, split in zip(data, (tasks.train, tasks.test), strict=True)
         ]
-        x = learner.embed(meta, np.concatenate(images))
-        n = len(images[0])
-        adapted = learner.adapt(meta, x[:n], tasks.train.labels[i])
-        right = learner.predict(meta, adapted, x[n:]).argmax(1) == tasks.test.labels[i]
+        guess = predicted(np.concatenate(images), tasks.train.labels[i])
+        right = np.asarray(guess) == tasks.test.labels[i]
         np.testing.assert_allclose(result.accuracy[i], right.mean(), atol=1e-6)
     assert (result.failed == 0).all()
 
@@ -215,8 +227,9 @@ def test_each_step_draws_anew_and_marks_the_class_that_does_worst(monkeypatch):
     learner, drawn = protonet(), episode_bank(bank(), SHAPE)
     meta = learner.init(KEY)
     state = training_module.init_state(meta.params, recipe, bank().num_classes)
-    batch = episodes(jax.random.fold_in(KEY, 0), drawn, SHAPE, 3)
-    _, info = meta_gradient(learner, meta, batch, shots=(2,))
+    draw = jax.jit(lambda step: episodes(jax.random.fold_in(KEY, step), drawn, SHAPE, 3))
+    batch = draw(0)
+    _, info = jax.jit(partial(meta_gradient, learner, shots=(2,)))(meta, batch)
     right = np.asarray(info.right)
     shares = [
         [right[i, np.asarray(batch.query_labels[i]) == way].mean() for way in range(WAYS)]
@@ -224,20 +237,19 @@ def test_each_step_draws_anew_and_marks_the_class_that_does_worst(monkeypatch):
     ]
     worst = {int(batch.classes[i, np.argmin(share)]) for i, share in enumerate(shares)}
     assert any(len(set(share)) > 1 for share in shares)
-    after, _ = training_module.meta_step(learner, recipe, state, meta.fixed, drawn, KEY)
+    step = partial(training_module.meta_step, learner, recipe)
+    after, _ = jax.jit(step)(state, meta.fixed, drawn, KEY)
     marked = set(np.flatnonzero(after.failed).tolist())
     assert (
         marked <= {c for c, s in zip(worst, shares, strict=False)} | worst
     )  # a class drawn again later in the batch may be cleared
     assert marked
-    later = episodes(jax.random.fold_in(KEY, 1), drawn, SHAPE, 3)
+    later = draw(1)
     assert (np.asarray(later.classes) != np.asarray(batch.classes)).any()
-    seen, update = [], training_module.meta_update
 
-    def spy(*arguments, **options):
-        seen.append(arguments[4].classes)
-        return update(*arguments, **options)
+    def drawn_batch(learner, training, state, fixed, batch, **options):
+        return batch
 
-    monkeypatch.setattr(training_module, "meta_update", spy)
-    training_module.meta_step(learner, recipe, after, meta.fixed, drawn, KEY)
-    np.testing.assert_array_equal(seen[0], later.classes)
+    monkeypatch.setattr(training_module, "meta_update", drawn_batch)
+    seen = jax.jit(partial(step))(after, meta.fixed, drawn, KEY)
+    np.testing.assert_array_equal(seen.classes, later.classes)
