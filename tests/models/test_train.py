@@ -51,10 +51,10 @@ def test_it_learns_digits(digits, cache, name, steps):
 
 
 def test_a_second_call_does_not_train(digits, count_trainings):
-    first = train_source("conv4", digits, SHORT)
+    first = train_source("mlp", digits, SHORT)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        second = train_source("conv4", digits, SHORT)
+        second = train_source("mlp", digits, SHORT)
     assert len(count_trainings) == 1
     _assert_equal(first, second)
     assert first.digest == second.digest
