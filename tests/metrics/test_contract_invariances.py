@@ -102,7 +102,9 @@ def test_each_optional_array_alone(metric, garbage, x64):
         close(evaluate(metric, filled, ["where"], transform), evaluate(metric, kept))
     if metric.weights:
         included = case | {"where": np.ones(N, bool)}
-        close(evaluate(metric, case, ["weights"]), evaluate(metric, included, ["where", "weights"]))
+        close(
+            evaluate(metric, case, ["weights"]), evaluate(metric, included, ["where", "weights"])
+        )
 
 
 @each
@@ -127,9 +129,7 @@ def test_integer_weight_is_repetition(metric, shape, x64):
     weights = np.random.default_rng(1).multinomial(shape["n"], weighty / weighty.sum())
     repeated = select(case, np.repeat(np.arange(shape["n"]), weights))
     weighted = case | {"weights": weights * 1.0}
-    close(
-        evaluate(metric, weighted, optional(metric)), evaluate(metric, repeated, optional(metric))
-    )
+    close(evaluate(metric, weighted, optional(metric)), evaluate(metric, repeated, optional(metric)))
 
 
 @each_weighted

@@ -291,11 +291,7 @@ def test_degenerate_input(metric, change):
 @over(taking("features"))
 @pytest.mark.parametrize(
     ("n", "d"),
-    [
-        (5, 1),
-        pytest.param(5, 3, marks=pytest.mark.slow),
-        pytest.param(7, 1, marks=pytest.mark.slow),
-    ],
+    [(5, 1), pytest.param(5, 3, marks=pytest.mark.slow), pytest.param(7, 1, marks=pytest.mark.slow)],
 )
 def test_inputs_smaller_than_any_fixed_size(metric, n, d):
     case = cast(make_case(n=n, d=d, c=2), np.float32)
