@@ -48,23 +48,29 @@ def test_equals_all_at_once(outputs, x64):
 
 def test_merged_parts_equal_one_stream(x64):
     case = make_case()
-    parts = list(batches(case, 2))
-    start = begin(case)
-    a, b = (
-        streaming.update(start, part["labels"], features=part["features"], probs=part["probs"])
-        for part in parts
-    )
-    again = streaming.second_pass(streaming.merge(a, b))
-    a, b = (streaming.update(again, part["labels"], probs=part["probs"]) for part in parts)
-    got = streaming.finalize(streaming.merge(a, b))
-    check(got, case)
+    names = ("features", "probs", "where")
+
+    def of_parts(start, names):
+        """One stream of the first third, another of the rest; the same programs as above."""
+        first, *rest = batches(case)
+        states = []
+        for parts in ([first], rest):
+            state = start
+            for part in parts:
+                arrays = {name: part[name] for name in names}
+                state = streaming.update(state, part["labels"], **arrays)
+            states.append(state)
+        return streaming.merge(*states)
+
+    state = of_parts(begin(case, by_class=True), names)
+    check(streaming.finalize(of_parts(streaming.second_pass(state), names[1:])), case, ("where",))
 
 
-def test_a_batch_that_is_masked_throughout_adds_nothing():
+def test_a_batch_that_is_masked_throughout_adds_nothing(x64):
     case = make_case()
     names = ("features", "probs", "where")
     nothing = case | {"where": np.zeros(N, bool), "features": case["features"] * np.nan}
-    state = feed(begin(case), case, names)
+    state = feed(begin(case, by_class=True), case, names)
     jax.tree.map(np.testing.assert_array_equal, feed(state, nothing, names), state)
     second = feed(streaming.second_pass(state), case, names[1:])
     jax.tree.map(np.testing.assert_array_equal, feed(second, nothing, names[1:]), second)

@@ -105,12 +105,11 @@ def test_halves_say_what_the_bootstrap_says(case):
     halves = uncertainty.subsample(KEY, metrics.h_score, *arrays, **options)
     error = uncertainty.influence(metrics.h_score, *arrays, **options).standard_error
     assert float(halves.std()) == pytest.approx(float(error), rel=0.2)
-    few = {k: v[:200] for k, v in case.items()}
-    halves = uncertainty.subsample(
-        KEY, metrics.knn, few["features"], few["labels"], num_classes=3, num_replicates=50
-    )
+    # Metrics without weights too.
+    few = case["features"][:200]
+    halves = uncertainty.subsample(KEY, metrics.energy, few, num_replicates=50)
     assert halves.shape == (50,)
-    assert 0 < halves.std() < 0.1
+    assert halves.std() > 0
 
 
 def test_null_of_a_model_with_many_source_classes(case):
