@@ -66,7 +66,7 @@ def test_features_that_do_not_vary_predict_the_most_frequent_class_of_the_others
 def test_few_samples():
     eye = np.eye(3, dtype=np.float32)
     assert linear_probe(eye[:1], np.array([1]), num_classes=2) == 0  # nothing to learn from
-    assert linear_probe(eye, np.ones(3, int), num_classes=2) == 1  # one class
+    assert linear_probe(eye, np.ones(3, int), num_classes=3) == 1  # one class
     assert linear_probe(eye, np.arange(3), num_classes=3) == 0  # a class of one is never right
 
 

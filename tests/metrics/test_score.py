@@ -9,7 +9,8 @@ import pytest
 
 from leepjax.metrics import METRICS, metrics_of, score
 
-from .support import C, N, S, cast, evaluate, jit_vmap, make_case
+from .oracles import WITHOUT_ORACLE
+from .support import C, N, S, cast, evaluate, jit_vmap, make_case, oracle_of, stack
 
 FROM_LABELS = {"neg_label_entropy"}
 FROM_FEATURES = {
@@ -38,12 +39,16 @@ def case():
 
 
 def check(values, case, use=()):
-    """Each value is that of the metric's own function."""
+    """Each value is that of the metric's own function, which is its oracle's."""
     for name, value in values.items():
         assert value.shape == ()
-        np.testing.assert_allclose(
-            value, evaluate(METRICS[name], case, use), rtol=1e-5, atol=1e-6, err_msg=name
-        )
+        metric = METRICS[name]
+        if name in WITHOUT_ORACLE:
+            np.testing.assert_allclose(value, evaluate(metric, case, use), rtol=1e-8, err_msg=name)
+        else:
+            np.testing.assert_allclose(
+                value, oracle_of(metric, case, use), rtol=1e-8, atol=1e-10, err_msg=name
+            )
 
 
 def test_signature():
@@ -65,10 +70,37 @@ def test_signature():
     ],
 )
 def test_all_metrics_whose_inputs_are_given(case, given, names):
-    values = score(case["labels"], num_classes=C, **{name: case[name] for name in given})
+    arrays = {name: case[name] for name in given}
+    values = jax.eval_shape(lambda: score(case["labels"], num_classes=C, **arrays))
     assert set(values) == names
-    check(values, case, ("where",) if "where" in given else ())
-    assert list(values) == [name for name in METRICS if name in values]
+    # In the order of the registry: what eval_shape returns is sorted.
+    assert metrics_of("labels", *given) == tuple(name for name in METRICS if name in names)
+
+
+@pytest.fixture(scope="module")
+def everything():
+    """Of features, logits and a mask in float64: all that `score` computes, in one program."""
+
+    def run(case):
+        names = ("features", "logits", "where")
+        return score(case["labels"], num_classes=C, **{name: case[name] for name in names})
+
+    return run
+
+
+def test_values(everything, x64):
+    case = make_case()
+    values = everything(case)
+    assert list(values) == [n for n in METRICS if n in FROM_LABELS | FROM_FEATURES | FROM_LOGITS]
+    check(values, case, ("where",))
+    # Masked-out garbage is ignored, and so is the size of logits.
+    garbage = {name: case[name].copy() for name in ("features", "logits", "labels")}
+    for name, array in garbage.items():
+        array[~case["where"]] = -1 if name == "labels" else np.nan
+    garbage["logits"] += 500
+    changed = everything(case | garbage)
+    for name in values:
+        np.testing.assert_allclose(changed[name], values[name], rtol=1e-8, err_msg=name)
 
 
 def test_metrics_that_draw_need_a_key(case):
@@ -87,17 +119,18 @@ def test_metrics_that_draw_need_a_key(case):
         score(metrics="parc", key="a", **arrays)
 
 
-def test_given_source_labels_and_probs_are_not_derived_again(case):
+def test_given_source_labels_and_probs_are_not_derived_again(x64):
     rng = np.random.default_rng(1)
-    other = case | {"source_labels": rng.integers(0, S, N)}
+    other = make_case() | {"source_labels": rng.integers(0, S, N)}
     arrays = {name: other[name] for name in ("probs", "source_labels")}
     # Logits of another model beside them change nothing.
-    for extra in ({}, {"logits": rng.normal(size=(N, S)).astype(np.float32)}):
-        check(score(other["labels"], num_classes=C, **arrays, **extra), other | extra)
+    arrays |= {"logits": rng.normal(size=(N, S)), "metrics": ["leep", "nce"]}
+    check(score(other["labels"], num_classes=C, **arrays), other)
 
 
 @pytest.mark.parametrize("names", [["nce"], ("h_score", "leep"), []])
-def test_chosen_metrics(case, names):
+def test_chosen_metrics(names, x64):
+    case = make_case()
     values = score(
         case["labels"],
         num_classes=C,
@@ -118,41 +151,46 @@ def test_metrics_without_inputs_and_unknown_ones_are_refused(case, names, messag
         score(case["labels"], num_classes=C, features=case["features"], metrics=names)
 
 
-@pytest.mark.parametrize("transform", [jax.jit, jit_vmap])
-def test_transformations(transform, x64):
-    cases = [make_case(seed) for seed in range(2)]
-    batched = transform is not jax.jit
-    arrays = cases[0] if not batched else {k: np.stack([c[k] for c in cases]) for k in cases[0]}
-
-    def run(arrays):
-        names = ("features", "logits", "where")
-        return score(arrays["labels"], num_classes=C, **{name: arrays[name] for name in names})
-
-    values = transform(run)(arrays)
+@pytest.mark.slow  # a second program of all metrics; a contract of each alone is quick
+def test_transformations(everything, x64):
+    cases = [make_case(seed) for seed in range(3)]
+    values = jit_vmap(everything)(stack(cases))
     assert set(values) == FROM_LABELS | FROM_FEATURES | FROM_LOGITS
-    for i in range(2 if batched else 1):
-        one = run(cases[i])
+    for i, case in enumerate(cases):
+        one = everything(case)
         for name, value in values.items():
-            got = value[i] if batched else value
-            np.testing.assert_allclose(got, one[name], rtol=1e-5, atol=1e-6, err_msg=name)
+            np.testing.assert_allclose(value[i], one[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_logits_of_any_size(case):
-    logits = case["logits"] + np.float32(500)
-    values = score(case["labels"], num_classes=C, logits=logits)
-    expected = score(case["labels"], num_classes=C, logits=case["logits"])
-    for name in values:
-        np.testing.assert_allclose(values[name], expected[name], rtol=1e-3, err_msg=name)
+def test_a_few_metrics_in_a_batch(x64):
+    names = ("leep_calibrated", "h_score", "knn")
+
+    def run(case):
+        arrays = {name: case[name] for name in ("features", "logits", "where")}
+        return score(case["labels"], num_classes=C, metrics=names, **arrays)
+
+    cases = [make_case(seed) for seed in range(3)]
+    values = jit_vmap(run)(stack(cases))
+    for i, case in enumerate(cases):
+        check({name: value[i] for name, value in values.items()}, case, ("where",))
+
+
+def test_predictions_of_one_source(x64):
+    case = make_case()
+    array, labels = case["probs"].copy(), case["labels"].copy()
+    array[~case["where"]], labels[~case["where"]] = np.nan, -1
+    values = score(labels, num_classes=C, where=case["where"], probs=array)
+    assert set(values) == FROM_LABELS | FROM_PROBS
+    check(values, case, ("where",))
 
 
 @pytest.mark.parametrize("name", ["features", "probs", "logits"])
-def test_masked_out_garbage_is_ignored_and_masked_in_refused(case, name):
-    array, labels = case[name].copy(), case["labels"].copy()
-    array[~case["where"]], labels[~case["where"]] = np.nan, -1
-    values = score(labels, num_classes=C, where=case["where"], **{name: array})
-    check(values, case, ("where",))
+def test_masked_in_garbage_is_refused(case, name):
+    array = case[name].copy()
+    array[~case["where"]] = np.nan
+    names = ["h_score" if name == "features" else "nce", "neg_label_entropy"]
     with pytest.raises(ValueError, match=name):
-        score(case["labels"], num_classes=C, **{name: array})
+        score(case["labels"], num_classes=C, metrics=names, **{name: array})
 
 
 def test_predictions_of_another_length_are_refused(case):

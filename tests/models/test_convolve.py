@@ -36,25 +36,86 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("part_bytes", [1, convolve._PART_BYTES])
-@pytest.mark.parametrize("case", CASES)
-def test_convolves_and_differentiates_as_lax(case, part_bytes, monkeypatch):
-    monkeypatch.setattr(convolve, "_PART_BYTES", part_bytes)
+def numbers(case):
     images, shape, inputs, outputs, kernel_size, strides, padding = CASES[case]
-    x = jax.random.normal(jax.random.key(0), (images, *shape, inputs))
-    kernel = jax.random.normal(jax.random.key(1), (*kernel_size, inputs, outputs))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(images, *shape, inputs)).astype(np.float32)
+    kernel = rng.normal(size=(*kernel_size, inputs, outputs)).astype(np.float32)
+    return x, kernel, strides, padding
+
+
+def by_definition(x, kernel, strides, padding):
+    """The result y, and the gradients of the sum of sin(y) by images and kernel, in float64."""
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+    x, kernel = np.pad(x.astype(float), ((0, 0), *padding, (0, 0))), kernel.astype(float)
+    size = [(x.shape[1 + i] - kernel.shape[i]) // strides[i] + 1 for i in range(2)]
+
+    def seen(a, b):  # by the place (a, b) of the kernel
+        rows, columns = (
+            slice(start, start + step * (many - 1) + 1 if many else start, step)
+            for start, step, many in zip((a, b), strides, size, strict=True)
+        )
+        return (slice(None), rows, columns)
+
+    places = list(np.ndindex(kernel.shape[:2]))
+    y = np.zeros((len(x), *size, kernel.shape[3]))
+    for place in places:
+        y += x[seen(*place)] @ kernel[place]
+    of_x, of_kernel = np.zeros_like(x), np.zeros_like(kernel)
+    for place in places:
+        of_x[seen(*place)] += np.cos(y) @ kernel[place].T
+        of_kernel[place] = np.einsum("nhwi,nhwo->io", x[seen(*place)], np.cos(y))
+    inside = (slice(low, of_x.shape[1 + i] - high) for i, (low, high) in enumerate(padding))
+    return of_x[(slice(None), *inside)], of_kernel, y
+
+
+def value(function, x, kernel, strides, padding):
+    y = function(x, kernel, strides, padding, dimension_numbers=NHWC)
+    return jnp.sum(jnp.sin(y)), y
+
+
+IN_PARTS = {"strided", "many images"}  # of 4 and 8 images; the others are in the same parts anyhow
+
+
+@pytest.mark.parametrize(
+    ("case", "part_bytes"),
+    [(case, convolve._PART_BYTES) for case in CASES] + [(case, 1) for case in sorted(IN_PARTS)],
+)
+def test_convolves_and_differentiates_as_defined(case, part_bytes, monkeypatch):
+    monkeypatch.setattr(convolve, "_PART_BYTES", part_bytes)
+    x, kernel, strides, padding = numbers(case)
+
+    @jax.jit
+    def run(x, kernel):
+        of = jax.grad(value, (1, 2), has_aux=True)
+        return of(convolve.convolve, x, kernel, strides, padding)
+
+    (of_x, of_kernel), y = run(x, kernel)
+    for ours, wanted in zip((of_x, of_kernel, y), by_definition(*numbers(case)), strict=True):
+        assert ours.shape == wanted.shape
+        scale = np.abs(wanted).max(initial=1e-6)
+        np.testing.assert_allclose(ours, wanted, rtol=0, atol=2e-5 * scale)
+
+
+def also_slow(cases, quick):
+    return [pytest.param(c, marks=[pytest.mark.slow] * (c not in quick)) for c in cases]
+
+
+# Twice is ten times as much to compile as once: one case of each stride is quick.
+@pytest.mark.parametrize("part_bytes", also_slow([1, convolve._PART_BYTES], [1]))
+@pytest.mark.parametrize("case", also_slow(CASES, ["16 channels", "strided"]))
+def test_differentiates_twice_as_lax(case, part_bytes, monkeypatch):
+    monkeypatch.setattr(convolve, "_PART_BYTES", part_bytes)
+    x, kernel, strides, padding = numbers(case)
 
     def run(function):
-        def value(x, kernel):
-            y = function(x, kernel, strides, padding, dimension_numbers=NHWC)
-            return jnp.sum(jnp.sin(y)), y
-
         def of_gradients(x, kernel):
-            gradients, y = jax.grad(value, (0, 1), has_aux=True)(x, kernel)
-            return optax.tree.norm(gradients, squared=True), (*gradients, y)
+            of = jax.grad(value, (1, 2), has_aux=True)
+            gradients, _ = of(function, x, kernel, strides, padding)
+            return optax.tree.norm(gradients, squared=True)
 
-        second, first = jax.jit(jax.grad(of_gradients, (0, 1), has_aux=True))(x, kernel)
-        return *first, *second
+        return jax.jit(jax.grad(of_gradients, (0, 1)))(x, kernel)
 
     for ours, theirs in zip(run(convolve.convolve), run(jax.lax.conv_general_dilated), strict=True):
         scale = np.abs(theirs).max(initial=1e-6)
@@ -129,11 +190,16 @@ def test_a_source_is_the_same_on_every_backend(monkeypatch):
 )
 def test_other_convolutions_stay_what_they_are(options):
     module = nnx.Conv(4, 8, **({"kernel_size": (3, 3)} | options), rngs=nnx.Rngs(0))
-    x = jax.random.normal(jax.random.key(0), (2, *(9, 9)[: len(module.kernel_size)], 4))
-    wanted = jax.grad(lambda x: jnp.sum(module(x) ** 2))(x)
+    shape = (2, *(9, 9)[: len(module.kernel_size)], 4)
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+    def gradient():  # a new function: the module is part of the program
+        return jax.jit(jax.grad(lambda x: jnp.sum(module(x) ** 2)))(x)
+
+    wanted = gradient()
     convolve.hasten(module)
     assert module.conv_general_dilated is convolve.convolve
-    np.testing.assert_allclose(jax.grad(lambda x: jnp.sum(module(x) ** 2))(x), wanted, rtol=1e-5)
+    np.testing.assert_allclose(gradient(), wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_a_convolution_of_its_own_is_kept():
@@ -170,7 +236,7 @@ def test_a_constant_channel_has_finite_gradients():
 
 
 @ON_CPU
-def test_training_keeps_what_convolutions_read():
+def test_training_keeps_what_convolutions_read(optimised):
     network = make_network("conv4", 2, size=8, channels=1, rngs=nnx.Rngs(0))
     source = make_source(network, Preprocess(8, 1, (0.5,), (0.5,)), ("a", "b"))
     optimiser = optax.sgd(0.1)
@@ -181,6 +247,7 @@ def test_training_keeps_what_convolutions_read():
     assert compiled.count(" opt-barrier(") >= 4  # one for each convolution
 
 
+@pytest.mark.slow  # a network's; of one convolution they are among the quick tests
 def test_gradients_of_gradients_pass_the_barriers():
     network = make_network("conv4", 2, size=8, channels=1, rngs=nnx.Rngs(0))
     source = make_source(network, Preprocess(8, 1, (0.5,), (0.5,)), ("a", "b"))

@@ -146,7 +146,7 @@ from leepjax.data.bank import Bank
 from leepjax.models import Preprocess, extract, make_network, make_source
 
 assert len(jax.devices()) == 8
-network = make_network("conv4", 10, size=8, channels=1, rngs=nnx.Rngs(jax.random.key(0)))
+network = make_network(sys.argv[2], 10, size=8, channels=1, rngs=nnx.Rngs(jax.random.key(0)))
 source = make_source(network, Preprocess(8, 1, (0.5,), (0.5,)), tuple("0123456789"))
 images = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), dtype=np.uint8)
 zeros = np.zeros(50, np.int32)
@@ -156,21 +156,23 @@ np.savez(sys.argv[1], digest=source.digest, images=images, **outputs._asdict())
 """
 
 
-def test_eight_devices_give_what_one_gives(untrained, bank, tmp_path):
+@pytest.mark.parametrize("name", ["mlp", pytest.param("conv4", marks=pytest.mark.slow)])
+def test_eight_devices_give_what_one_gives(name, untrained, bank, tmp_path):
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as here
         "LEEPJAX_CACHE": str(tmp_path / "eight"),
     }
-    command = [sys.executable, "-c", _EIGHT_DEVICES, str(tmp_path / "eight.npz")]
+    command = [sys.executable, "-c", _EIGHT_DEVICES, str(tmp_path / "eight.npz"), name]
     subprocess.run(command, env=environment, check=True, timeout=120)
     eight = np.load(tmp_path / "eight.npz")
     zeros = np.zeros(50, np.int32)
     one = extract(
-        untrained("conv4"),
+        untrained(name),
         dataclasses.replace(bank, images=eight["images"], labels=zeros, groups=zeros),
     )
     np.testing.assert_allclose(eight["features"], one.features, atol=1e-5)
     np.testing.assert_allclose(eight["logits"], one.logits, atol=1e-5)
     # The key of a source is the same in another process.
-    assert str(eight["digest"]) == untrained("conv4").digest
+    assert str(eight["digest"]) == untrained(name).digest

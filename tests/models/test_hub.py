@@ -213,7 +213,11 @@ def test_classes_have_their_names_in_the_order_of_the_logits(kind, names):
 
 @pytest.mark.parametrize(
     "kind",
-    ["resnet18-timm", "vit-timm", pytest.param("convnext-transformers", marks=pytest.mark.slow)],
+    [  # the training is the same, and compiled for each
+        "resnet18-timm",
+        pytest.param("vit-timm", marks=pytest.mark.slow),
+        pytest.param("convnext-transformers", marks=pytest.mark.slow),
+    ],
 )
 def test_a_pretrained_network_is_fine_tuned(kind, tmp_path):
     write(tmp_path, kind)
