@@ -1,4 +1,4 @@
-"""What is particular to energy; the rest is in test_contract.py."""
+"""What is particular to energy; the rest is in test_contract_*.py."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""What is particular to PACTran-Dirichlet and -Gamma; the rest is in test_contract.py."""
+"""What is particular to PACTran-Dirichlet and -Gamma; the rest is in test_contract_*.py."""
 
 import jax
 import jax.numpy as jnp

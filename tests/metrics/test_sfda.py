@@ -1,4 +1,4 @@
-"""What is particular to SFDA; the rest is in test_contract.py."""
+"""What is particular to SFDA; the rest is in test_contract_*.py."""
 
 import numpy as np
 import pytest
