@@ -73,19 +73,23 @@ def test_value_where_the_fit_has_one_optimum(shape, x64):
 
 
 @pytest.mark.parametrize("n", [30, 300])
-def test_rounding_does_not_move_the_value(n):
+def test_rounding_does_not_move_the_value(n, request):
     """Names of classes, order of samples, precision: whatever makes sums round otherwise."""
+    values = []
     for seed in range(10):
         case = make_case(seed, n=n, d=n // 10)
-        arrays = case["features"].astype(np.float32), case["labels"]
-        value = nleep(KEY, *arrays, num_classes=C)
+        features, labels = case["features"].astype(np.float32), case["labels"]
+        values.append(nleep(KEY, features, labels, num_classes=C))
         rng = np.random.default_rng(seed)
         for _ in range(3):
             rows, names = rng.permutation(n), rng.permutation(C)
-            other = nleep(KEY, arrays[0][rows], names[arrays[1][rows]], num_classes=C)
-            np.testing.assert_allclose(other, value, rtol=0, atol=1e-4)
-        with jax.enable_x64(True):
-            double = nleep(KEY, arrays[0].astype(float), arrays[1], num_classes=C)
+            other = nleep(KEY, features[rows], names[labels[rows]], num_classes=C)
+            np.testing.assert_allclose(other, values[-1], rtol=0, atol=1e-4)
+    request.getfixturevalue("x64")
+    for seed, value in enumerate(values):
+        case = make_case(seed, n=n, d=n // 10)
+        features = case["features"].astype(np.float32).astype(float)
+        double = nleep(KEY, features, case["labels"], num_classes=C)
         np.testing.assert_allclose(double, value, rtol=0, atol=1e-4)
 
 
