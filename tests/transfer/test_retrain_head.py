@@ -33,8 +33,10 @@ def tasks_of(**changes):
     return sample_tasks(jax.random.key(0), Dataset(TRAIN_BANK, TEST_BANK), **options)
 
 
-def test_accuracy_is_that_of_scikit_learn_on_standardised_features():
-    tasks = tasks_of(ways=(2, 3))  # a program for each number of classes
+# Four numbers of classes are four solvers; that results keep their order is a test of map_tasks.
+@pytest.mark.parametrize("ways", [2, 3, pytest.param((2, 5), marks=pytest.mark.slow)])
+def test_accuracy_is_that_of_scikit_learn_on_standardised_features(ways):
+    tasks = tasks_of(ways=ways)
     result = retrain_head(TRAIN, TEST, tasks)
     for i in range(12):
         rows, labels = (
@@ -52,7 +54,7 @@ def test_accuracy_is_that_of_scikit_learn_on_standardised_features():
 
 
 def test_sgd_approaches_the_optimum_from_above():
-    tasks = tasks_of(ways=3, shots=25)
+    tasks = tasks_of(ways=3)
     optimum = retrain_head(TRAIN, TEST, tasks)
     sgd = retrain_head(TRAIN, TEST, tasks, protocol="sgd", key=jax.random.key(1))
     assert (sgd.objective > optimum.objective).all()
@@ -63,7 +65,8 @@ def test_sgd_approaches_the_optimum_from_above():
     np.testing.assert_array_equal(sgd.objective, again.objective)
 
 
-@pytest.mark.parametrize("protocol", ["optimum", "sgd"])
+# Of the optimum slow: that a task's neighbours change nothing is a test of the solver, quick.
+@pytest.mark.parametrize("protocol", [pytest.param("optimum", marks=pytest.mark.slow), "sgd"])
 def test_chunks_change_nothing(protocol, monkeypatch):
     tasks, options = tasks_of(ways=3), {"protocol": protocol, "key": jax.random.key(1)}
     whole = retrain_head(TRAIN, TEST, tasks, **options)

@@ -13,6 +13,13 @@ from leepjax.transfer import certify, softmax_regression
 L2 = 1e-3
 
 
+def solve(x, labels, where=None, *, l2=L2, tolerance=5e-6):
+    """6 tasks of 4 classes: every test has these shapes and options, so that one program is all."""
+    where = np.ones(labels.shape, bool) if where is None else where
+    l2, tolerance = jnp.float32(l2), jnp.float32(tolerance)
+    return softmax_regression(x, labels, where, num_classes=4, l2=l2, tolerance=tolerance)
+
+
 def problems(tasks=6, n=80, d=12, c=4, spread=1.0, seed=0):
     rng = np.random.default_rng(seed)
     labels = rng.permuted(np.tile(np.arange(n) % c, (tasks, 1)), axis=1)
@@ -58,7 +65,10 @@ def minimum(x, labels):
 @pytest.mark.parametrize("spread", [0.0, 0.5, 3.0, 100.0])  # noise to separable to collapsed
 def test_objective_is_within_1e_5_of_scikit_learn(spread, c):
     x, labels = problems(spread=spread, c=c)
-    heads, info = softmax_regression(x, labels, np.ones(labels.shape, bool), num_classes=c)
+    if c == 4:
+        heads, info = solve(x, labels)
+    else:  # with the defaults, which are the same
+        heads, info = softmax_regression(x, labels, np.ones(labels.shape, bool), num_classes=c)
     for i in range(len(x)):
         value = objective(heads.kernel[i], heads.bias[i], x[i], labels[i])
         assert abs(value - info.objective[i]) < 1e-6
@@ -66,28 +76,38 @@ def test_objective_is_within_1e_5_of_scikit_learn(spread, c):
     assert (np.asarray(info.gap) <= 5.1e-6).all()
 
 
-def test_a_task_alone_is_the_same_task_in_a_batch_and_padding_changes_nothing():
+def test_a_task_is_the_same_whatever_the_others_are():
     x, labels = problems()
-    ones = np.ones(labels.shape, bool)
-    together, info = softmax_regression(x, labels, ones, num_classes=4)
-    # Both at once, for one program: the third task alone, padded.
-    padded_x = np.concatenate([x[2:3], np.full((1, 30, 12), np.nan, np.float32)], 1)
-    padded = [np.pad(a[2:3], ((0, 0), (0, 30))) for a in (labels, ones)]
-    alone, alone_info = softmax_regression(padded_x, *padded, num_classes=4)
-    np.testing.assert_allclose(together.kernel[2], alone.kernel[0], atol=2e-3)
-    assert abs(info.objective[2] - alone_info.objective[0]) < 1e-6
+    heads, info = solve(x, labels)
+    others, other_labels = problems(spread=0.5, seed=1)
+    others[4], other_labels[4] = x[2], labels[2]
+    among, among_info = solve(others, other_labels)
+    np.testing.assert_allclose(among.kernel[4], heads.kernel[2], atol=2e-3)
+    assert abs(among_info.objective[4] - info.objective[2]) < 1e-6
+
+
+def test_padding_counts_for_nothing():
+    x, labels = problems()
+    padded, where = x.copy(), np.ones(labels.shape, bool)
+    padded[:, 50:], where[:, 50:] = np.nan, False
+    heads, info = solve(padded, labels, where)
+    for i in range(len(x)):
+        value = objective(heads.kernel[i], heads.bias[i], x[i, :50], labels[i, :50])
+        assert abs(value - info.objective[i]) < 1e-6
+        assert value - minimum(x[i, :50], labels[i, :50]) < 1e-5
+    assert (np.asarray(info.gap) <= 5.1e-6).all()
 
 
 def test_certificate_bounds_the_gap():
     x, labels = problems(spread=0.5)
-    ones = np.ones(labels.shape, bool)
-    heads, info = softmax_regression(x, labels, ones, num_classes=4, tolerance=1e-2)
+    heads, info = solve(x, labels, tolerance=1e-2)
     gaps = [
         objective(heads.kernel[i], heads.bias[i], x[i], labels[i]) - minimum(x[i], labels[i])
         for i in range(len(x))
     ]
     assert max(gaps) > 1e-4  # loose enough to say something
     assert (gaps <= np.asarray(info.gap)).all()
+    ones = np.ones(labels.shape, bool)
     again = jax.jit(certify)(heads, x, labels, ones, L2, info.iterations)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2), info, again)
 
@@ -95,8 +115,8 @@ def test_certificate_bounds_the_gap():
 def test_finished_lanes_stand_still():
     easy, hard = problems(spread=0.0, tasks=3), problems(spread=0.5, tasks=3, seed=1)
     x, labels = (np.concatenate(pair) for pair in zip(easy, hard, strict=True))
-    _, info = softmax_regression(x, labels, np.ones(labels.shape, bool), num_classes=4)
-    assert info.iterations[:3].max() < info.iterations[3:].min()
+    _, info = solve(x, labels)
+    assert max(info.iterations[:3]) < min(info.iterations[3:])
 
 
 def test_iterations_are_bounded():
@@ -109,14 +129,16 @@ def test_iterations_are_bounded():
 
 def test_penalty_is_an_array_leaf_and_does_not_compile_again():
     x, labels = problems()
-    ones = np.ones(labels.shape, bool)
-    softmax_regression(x, labels, ones, num_classes=4, l2=jnp.float32(1e-3))
+    solve(x, labels)
     compiled = softmax_regression._cache_size()  # pyright: ignore
-    _, strong = softmax_regression(x, labels, ones, num_classes=4, l2=jnp.float32(1.0))
+    solve(x, labels, l2=1.0)
     assert softmax_regression._cache_size() == compiled  # pyright: ignore
-    sweep = jax.jit(
-        jax.vmap(lambda l2: softmax_regression(x, labels, ones, num_classes=4, l2=l2)[1])
-    )
-    np.testing.assert_allclose(
-        sweep(jnp.array([1e-3, 1.0])).objective[1], strong.objective, atol=1e-6
-    )
+
+
+@pytest.mark.slow  # a second solver, of two penalties at once
+def test_penalties_can_be_mapped_over():
+    x, labels = problems()
+    sweep = jax.vmap(lambda l2: solve(x, labels, l2=l2)[1])(jnp.array([1e-3, 1.0]))
+    for i, l2 in enumerate((1e-3, 1.0)):
+        _, info = solve(x, labels, l2=l2)
+        np.testing.assert_allclose(sweep.objective[i], info.objective, atol=1e-6)
