@@ -45,7 +45,7 @@ def _assert_equal(one, other):
 def test_it_learns_digits(digits, cache, name, steps, optimised):
     source = train_source(name, digits, TrainConfig(steps=steps))
     measured = accuracy(source, digits.test)
-    assert measured > 0.8  # 0.91 here: rounding moves it by a few images
+    assert measured > 0.8  # by chance 0.1; rounding moves it by a few images
     (record,) = (cache / "sources").glob("*/source.json")
     record = json.loads(record.read_text())
     assert record["test_accuracy"] == measured
