@@ -123,7 +123,7 @@ def test_inputs_stay_and_nothing_is_printed(case, capfd):
 # ------------------------------------------------------------------------------ features
 
 
-@pytest.mark.parametrize(("n", "d"), [(7, 1), (5, 3)])
+@pytest.mark.parametrize(("n", "d"), [pytest.param(7, 1, marks=pytest.mark.slow), (5, 3)])
 def test_fewer_samples_and_dimensions_than_any_pca_asks_for(n, d):
     """A fixed number of components raises."""
     case = cast(make_case(n=n, d=d, c=2), np.float32)
