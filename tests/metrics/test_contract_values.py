@@ -206,14 +206,14 @@ def test_half_precision_is_read_and_float32_computed(metric, dtype):
     # Rounded arrays are data like any other; only, rounded probabilities do not sum to one.
     probs = case["probs"].astype(np.float64)
     read = case | {"probs": probs / probs.sum(1, keepdims=True)}
-    assert_metric_agrees(metric, value, read)
+    assert_metric_agrees(metric, value, read, tolerance=2e-5)
 
 
 @over(taking("labels"), REPRESENTATIVES)
 def test_labels_of_any_integer_dtype(metric):
     case = cast(make_case(), np.float32)
-    # 300 does not fit into a byte, and wraps to 44.
-    options = class_options(metric, num_classes=300, num_source_classes=300)
+    # 258 does not fit into a byte, and wraps to 2.
+    options = class_options(metric, num_classes=258, num_source_classes=258)
     for asarray, dtype in product((np.asarray, jnp.asarray), ("uint8", "int8")):
         narrow = case | {name: asarray(case[name], dtype) for name in ("labels", "source_labels")}
         value = evaluate(metric, narrow, **options)
