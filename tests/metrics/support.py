@@ -32,8 +32,8 @@ REPRESENTATIVES = ("leep", "nce", "h_score", "knn")
 def over(metrics, quick=None):
     """Parametrise a test over registry entries; those not named in `quick`, if given, are slow.
 
-    So is tested in full what every metric shares, such as the checks of its inputs: a metric more
-    is a program more to compile, and says nothing more of the shared code.
+    For tests of code that all metrics share, such as the checks of their inputs: each metric is
+    another program to compile, and shows nothing new of that code.
     """
     return pytest.mark.parametrize(
         "metric",

@@ -38,7 +38,7 @@ def oracle(features, labels, clusters, energy):
         clusters = ((x[:, None] - centres) ** 2).sum(2).argmin(1)
     x /= x.std(0)
     theta, moved = np.eye(number)[clusters], np.inf
-    while moved > 1e-4:
+    while moved > 1e-5:
         density = np.empty_like(theta)
         for k in range(number):
             mean = np.average(x, axis=0, weights=theta[:, k])

@@ -10,7 +10,7 @@ from leepjax.data.bank import Bank, Dataset
 from leepjax.models import Preprocess, make_network, make_source
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)  # of these modules alone: others follow them
 def quick_compilation():
     """Compile for the compiler's sake: these networks are small, and run once or twice."""
     jax.config.update("jax_disable_most_optimizations", True)
