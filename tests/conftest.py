@@ -4,6 +4,7 @@ import gc
 import os
 import re
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,15 @@ import pytest
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from leepjax._cache import cache_dir
+# Most of the suite's work is compiling, so XLA compiles for the compiler's sake: in one thread,
+# without optimising, by the older, plainer emitters where it has them. XLA_FLAGS of the caller's
+# are kept as they are: --xla_backend_optimization_level=3 gives the programs that users get.
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
+    QUICK += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", QUICK)
+
+from leepjax._cache import cache_dir  # noqa: E402
 
 # The suite is many small programs: keep all of them compiled, for the next run.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir("xla")))

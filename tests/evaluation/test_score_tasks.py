@@ -89,6 +89,6 @@ jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one[0], e
 np.testing.assert_allclose(one[1].objective, eight[1].objective, atol=1e-5)
 np.testing.assert_allclose(one[1].accuracy, eight[1].accuracy, atol=0.02)
 """
-    flags = "--xla_force_host_platform_device_count=8"
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=300)

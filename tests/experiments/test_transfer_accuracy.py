@@ -43,7 +43,17 @@ def results(tmp_path):
 
 @pytest.mark.slow  # 2 to 10 classes, each count a program, and all the scores that are default
 def test_subsets_as_they_are_by_default(tmp_path):
-    main([*SMALL[:-5], "--regime", "subsets", "--output-dir", str(tmp_path / "run")])
+    main(
+        [
+            *SMALL[:-5],
+            "--num-tasks",
+            "4",
+            "--regime",
+            "subsets",
+            "--output-dir",
+            str(tmp_path / "run"),
+        ]
+    )
     header = (tmp_path / "run" / "results.csv").read_text().splitlines()[0].split(",")
     assert {"h_score", "logme", "linear_probe", "leep_gain"} <= set(header)
 

@@ -26,11 +26,3 @@ def strict_promotion():
     """Metrics run inside projects that forbid implicit rank promotion."""
     with jax.numpy_rank_promotion("raise"):
         yield
-
-
-@pytest.fixture(scope="package", autouse=True)
-def quick_compilation():
-    """Compile for the compiler's sake: these are thousands of small programs, run once or twice."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)

@@ -155,7 +155,11 @@ def test_bad_input_is_refused(metric, bad):
         evaluate(metric, case, use, **options)
 
 
-@pytest.mark.parametrize(("metric", "bad"), list(bad_inputs("static")))
+@pytest.mark.parametrize(
+    ("metric", "bad"),
+    # The check comes before the kernel, and is one for all.
+    [case for case in bad_inputs("static") if case.values[0].name in REPRESENTATIVES],
+)
 def test_bad_shape_or_dtype_is_refused_while_tracing(metric, bad):
     case, use, options = spoil(metric, bad, make_case())
     batch = {name: np.stack([array, array]) for name, array in case.items()}

@@ -5,8 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from leepjax.metrics import METRICS
-
 from .support import (
     REPRESENTATIVES,
     C,
@@ -25,6 +23,7 @@ from .support import (
     gradients_of,
     jit_vmap,
     make_case,
+    named,
     optional,
     over,
     stack,
@@ -35,7 +34,7 @@ from .test_contract_invariances import fill
 # ------------------------------------------------------------------------------ jit and vmap
 
 
-@over(METRICS.values(), REPRESENTATIVES)
+@over(named(*REPRESENTATIVES))  # the road to the kernels is one; all metrics: in a batch, below
 def test_jit_equals_no_jit(metric, x64):
     case = make_case()
     use = optional(metric)
@@ -49,7 +48,7 @@ def test_vmap_equals_a_loop(metric, x64):
     close(evaluate(metric, stack(cases), optional(metric), jit_vmap), loop)
 
 
-@over(METRICS.values(), REPRESENTATIVES)
+@over(named(*REPRESENTATIVES))
 def test_vmap_outside_jit(metric, x64):
     cases, use = stack([make_case(seed) for seed in range(3)]), optional(metric)
     close(evaluate(metric, cases, use, jax.vmap), evaluate(metric, cases, use, jit_vmap))

@@ -43,6 +43,7 @@ from .support import (
     evaluate,
     hard_cases,
     make_case,
+    named,
     optional,
     oracle_of,
     over,
@@ -209,7 +210,7 @@ def test_half_precision_is_read_and_float32_computed(metric, dtype):
     assert_metric_agrees(metric, value, read, tolerance=2e-5)
 
 
-@over(taking("labels"), REPRESENTATIVES)
+@over(named(*REPRESENTATIVES))  # kernels get int32, whatever came
 def test_labels_of_any_integer_dtype(metric):
     case = cast(make_case(), np.float32)
     # 258 does not fit into a byte, and wraps to 2.

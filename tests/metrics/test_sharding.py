@@ -49,7 +49,7 @@ np.testing.assert_allclose(error, alone, rtol=1e-4)
 
 @pytest.mark.slow
 def test_eight_devices_equal_one():
-    flags = "--xla_force_host_platform_device_count=8"
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", SCRIPT], env=environment, check=True, timeout=600)
 

@@ -10,22 +10,6 @@ from leepjax.data.bank import Bank, Dataset
 from leepjax.models import Preprocess, make_network, make_source
 
 
-@pytest.fixture(scope="module", autouse=True)  # of these modules alone: others follow them
-def quick_compilation():
-    """Compile for the compiler's sake: these networks are small, and run once or twice."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture
-def optimised():
-    """Compile as users do: for a long training, or to look at the program."""
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
-
-
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LEEPJAX_CACHE", str(tmp_path / "cache"))

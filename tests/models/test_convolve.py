@@ -236,7 +236,7 @@ def test_a_constant_channel_has_finite_gradients():
 
 
 @ON_CPU
-def test_training_keeps_what_convolutions_read(optimised):
+def test_training_keeps_what_convolutions_read():
     network = make_network("conv4", 2, size=8, channels=1, rngs=nnx.Rngs(0))
     source = make_source(network, Preprocess(8, 1, (0.5,), (0.5,)), ("a", "b"))
     optimiser = optax.sgd(0.1)

@@ -1,5 +1,6 @@
 """The import against a forward pass written from the paper in float64 NumPy."""
 
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -139,7 +140,11 @@ def test_resnet20_has_its_accuracy_on_cifar10(weights_dir):
     from leepjax.data.load import load
 
     source = load_resnet(weights_dir / "cifar10_resnet20.safetensors", 20)
-    assert accuracy(source, load("cifar10").test) == pytest.approx(0.81, abs=0.002)
+    bank = load("cifar10").test
+    few = dataclasses.replace(
+        bank, **{name: getattr(bank, name)[:2000] for name in ("images", "labels", "groups")}
+    )
+    assert accuracy(source, few) == pytest.approx(0.8225, abs=0.002)  # of all: .810
 
 
 def test_other_classes_can_be_named(random_weights):

@@ -133,7 +133,7 @@ for strategy in ("loop", "vmap"):
 
 @pytest.mark.slow
 def test_four_devices_equal_one():
-    flags = "--xla_force_host_platform_device_count=4"
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", DEVICES], env=environment, check=True, timeout=600)
 
