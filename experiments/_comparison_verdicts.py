@@ -15,17 +15,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from leepjax.audit import Pool, read_csv, read_pool
 from leepjax.evaluation import (
     NULLS,
     Estimate,
-    Pool,
     difference,
     holm,
     jackknife,
     partial_pearson,
     pearson,
-    read_csv,
-    read_pool,
 )
 from leepjax.evaluation.correlation import Statistic
 from leepjax.metrics import METRICS

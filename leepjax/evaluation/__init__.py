@@ -22,8 +22,6 @@ from leepjax.evaluation.interval import jackknife as jackknife
 from leepjax.evaluation.interval import members as members
 from leepjax.evaluation.levels import Level as Level
 from leepjax.evaluation.levels import in_levels as in_levels
-from leepjax.evaluation.pool import Pool as Pool
-from leepjax.evaluation.pool import read_pool as read_pool
 from leepjax.evaluation.rank import rank as rank
 from leepjax.evaluation.ranking import Failure as Failure
 from leepjax.evaluation.ranking import Ranking as Ranking
@@ -35,5 +33,3 @@ from leepjax.evaluation.selection import pairwise_accuracy as pairwise_accuracy
 from leepjax.evaluation.selection import recall_at_k as recall_at_k
 from leepjax.evaluation.selection import regret_at_k as regret_at_k
 from leepjax.evaluation.selection import rel_at_k as rel_at_k
-from leepjax.evaluation.table import Table as Table
-from leepjax.evaluation.table import read_csv as read_csv

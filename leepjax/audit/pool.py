@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from leepjax.audit.table import TextTable
 from leepjax.evaluation.interval import Estimate, Membership, members
 from leepjax.evaluation.reliability import noise_ceiling, static_ranking
-from leepjax.evaluation.table import Table
 
 PARTS = ("dataset", "target", "setting")  # columns that divide a table, where there is one
 _NOT_SCORES = (
@@ -50,6 +50,11 @@ class Pool:
         for name in dict.fromkeys(self.part):
             yield name, np.flatnonzero(self.part == name)
 
+    def scored(self, rows: np.ndarray, score: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Score, accuracy and index of those of some rows that have the score."""
+        here = rows[np.isfinite(self.scores[score][rows])]
+        return self.scores[score][here], self.accuracy[here], here
+
     def membership(self, rows: np.ndarray) -> Membership:
         """Clusters of some rows of one part, for its intervals; None where nothing is shared."""
         for kind in self.sharing:
@@ -65,13 +70,13 @@ class Pool:
 
 
 def read_pool(
-    table: Table,
+    table: TextTable,
     *,
     accuracy: str | None = None,
     part: str | None = None,
     cluster: str | None = None,
     scores: Sequence[str] = (),
-    models: Table | None = None,
+    models: TextTable | None = None,
 ) -> Pool:
     """Make sense of a table's columns.
 
@@ -141,7 +146,7 @@ def read_pool(
     )
 
 
-def _accuracy_column(table: Table, wanted: str | None) -> str:
+def _accuracy_column(table: TextTable, wanted: str | None) -> str:
     if wanted is None and "accuracy" in table.columns:
         return "accuracy"
 
@@ -151,7 +156,7 @@ def _accuracy_column(table: Table, wanted: str | None) -> str:
     return table.find(wanted, "accuracies (name it with --accuracy)", likely)
 
 
-def _clusters(table: Table, parts: np.ndarray, cluster: str | None):
+def _clusters(table: TextTable, parts: np.ndarray, cluster: str | None):
     columns = {}
     if cluster is not None:
         columns[cluster] = table.text(cluster)
@@ -179,7 +184,7 @@ def _families(names: np.ndarray) -> np.ndarray:
     return np.array([match.group() if match else "" for match in found], object)
 
 
-def _check_once(table: Table, *columns: np.ndarray) -> None:
+def _check_once(table: TextTable, *columns: np.ndarray) -> None:
     seen: dict[tuple[str, ...], int] = {}
     for line, key in zip(table.lines, zip(*columns, strict=True), strict=True):
         if key in seen:
@@ -190,7 +195,7 @@ def _check_once(table: Table, *columns: np.ndarray) -> None:
         seen[key] = line
 
 
-def _facts(names: np.ndarray, models: Table) -> dict[str, np.ndarray]:
+def _facts(names: np.ndarray, models: TextTable) -> dict[str, np.ndarray]:
     rows = {_key(name): i for i, name in enumerate(models.text("model"))}
     missing = sorted({name for name in names if _key(name) not in rows})
     if missing:

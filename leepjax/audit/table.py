@@ -18,7 +18,7 @@ _MISSING = ("", "nan", "na", "n/a", "-", "—", "none", "null")
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class TextTable:
     """Columns of text, by name, of one length.
 
     Attributes:
@@ -104,7 +104,7 @@ class Table:
         return found[0]
 
 
-def read_csv(path: Path) -> Table:
+def read_csv(path: Path) -> TextTable:
     """Read a CSV file with a header line.
 
     Raises:
@@ -129,7 +129,7 @@ def read_csv(path: Path) -> Table:
             )
     cells = np.array([row for _, row in body], dtype=object).T
     lines = np.array([line for line, _ in body])
-    return Table(dict(zip(header, cells, strict=True)), lines, source)
+    return TextTable(dict(zip(header, cells, strict=True)), lines, source)
 
 
 def _check_header(source: str, header: Sequence[str]) -> None:

@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import t as student
 
+from leepjax.audit.rows import ALL
 from leepjax.evaluation import NULLS, Estimate
 from leepjax.evaluation.correlation import STATISTICS
 from leepjax.report import Section, Sheet, format_estimate, format_range, read_estimate, read_table
 
 Rows = list[dict[str, str]]
-ALL = "mean over targets"
 SHOWN = {
     "pearson": "r [95 %]",
     "weighted_tau:both": "weighted τ [95 %]",
@@ -154,16 +153,6 @@ def _stability(tables: dict[str, Rows]) -> str:
         for row in tables.get("stability", ())
         if int(row["pairs"])
     )
-
-
-def mean_interval(values: np.ndarray) -> dict[str, float]:
-    """Mean of independent values with Student's 95 % interval; NaN of fewer than three."""
-    n = len(values)
-    if n < 3:
-        return {"ahead": np.nan, "low": np.nan, "high": np.nan}
-    half = student.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)
-    mean = float(values.mean())
-    return {"ahead": mean, "low": float(mean - half), "high": float(mean + half)}
 
 
 def _name(score: str) -> str:

@@ -1,12 +1,15 @@
 """Does a printed correlation follow from the columns that were printed beside it?"""
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import t as student
 
-from leepjax.evaluation.correlation import STATISTICS
-from leepjax.evaluation.pool import Pool
-from leepjax.evaluation.table import Table
+from leepjax.audit.pool import Pool
+from leepjax.audit.table import TextTable
+from leepjax.evaluation import NULLS
+from leepjax.evaluation.correlation import STATISTICS, Statistic
 
 ROUNDINGS = 1000  # random values that the printed cells may have been rounded from
 
@@ -50,7 +53,7 @@ class Cell(NamedTuple):
     half_unit: float
 
 
-def read_printed(summary: Table, parts: set[str]) -> list[Cell]:
+def read_printed(summary: TextTable, parts: set[str]) -> list[Cell]:
     """The values of a summary.
 
     Two layouts are read: one row for each part and ``measure``, one column a score; or one row for
@@ -94,7 +97,7 @@ def read_printed(summary: Table, parts: set[str]) -> list[Cell]:
     ]
 
 
-def check_printed(pool: Pool, summary: Table) -> list[Printed]:
+def check_printed(pool: Pool, summary: TextTable) -> list[Printed]:
     """Hold every printed value against the columns of the table, under every convention.
 
     Values of scores that the table does not have are left out.
@@ -108,9 +111,8 @@ def check_printed(pool: Pool, summary: Table) -> list[Printed]:
     for part, score, measure, names, value, half in read_printed(summary, set(rows)):
         if score not in pool.scores:
             continue
-        x, y = pool.scores[score][rows[part]], pool.accuracy[rows[part]]
-        there = np.isfinite(x)
-        x, y, every = x[there], y[there], np.ones((1, there.sum()))
+        x, y, _ = pool.scored(rows[part], score)
+        every = np.ones((1, len(x)))
         recomputed = {name: float(STATISTICS[name](x, y, every)[0]) for name in names}
         near = half * (1 + 1e-9)
         follows = tuple(name for name in names if abs(recomputed[name] - value) <= near)
@@ -147,7 +149,62 @@ def repeated_columns(pool: Pool) -> list[tuple[str, str, str]]:
     return found
 
 
-def _conventions(summary: Table, i: int, measure: str) -> list[str]:
+def printed_rows(pool: Pool, summary: TextTable) -> Iterator[dict[str, Any]]:
+    """Every printed value whose columns are in the table, held against them."""
+    for printed in check_printed(pool, summary):
+        yield {
+            "part": printed.part,
+            "score": printed.score,
+            "measure": printed.measure,
+            "printed": printed.value,
+            **{name: printed.recomputed.get(name, "") for name in STATISTICS},
+            "low": min((low for low, _ in printed.ranges.values()), default=""),
+            "high": max((high for _, high in printed.ranges.values()), default=""),
+            "follows": " ".join(printed.follows),
+            "exact": printed.exact,
+        }
+
+
+def printed_mean_rows(pool: Pool, summary: TextTable) -> list[dict[str, Any]]:
+    """Means over targets of what was printed, beside those of the nulls by the same measure.
+
+    The interval of a difference to the static ranking is Student's over targets.
+    """
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    statistics: dict[str, Statistic] = {}
+    parts = dict(pool.parts())
+    for cell in read_printed(summary, set(parts)):
+        found.setdefault((cell.measure, cell.score), {})[cell.part] = cell.value
+        statistics[cell.measure] = STATISTICS[cell.conventions[-1]]  # of weighted tau: both
+    for measure, statistic in statistics.items():
+        for score in NULLS:
+            if score in pool.scores:
+                columns = ((part, pool.scored(rows, score)) for part, rows in parts.items())
+                found[measure, score] = {
+                    part: float(statistic(x, y, np.ones((1, len(x))))[0])
+                    for part, (x, y, _) in columns
+                }
+    rows = []
+    for (measure, score), values in sorted(found.items()):
+        null = found.get((measure, "static_ranking"), {})
+        shared = [p for p in values if p in null and np.isfinite([values[p], null[p]]).all()]
+        row = {"measure": measure, "score": score, "targets": len(values)}
+        row |= {"mean": float(np.mean(list(values.values())))}
+        rows.append(row | _mean_interval(np.array([null[p] - values[p] for p in shared])))
+    return rows
+
+
+def _mean_interval(ahead: np.ndarray) -> dict[str, float]:
+    """Mean of independent values with Student's 95 % interval; NaN of fewer than three."""
+    n = len(ahead)
+    if n < 3:
+        return {"ahead": np.nan, "low": np.nan, "high": np.nan}
+    half = student.ppf(0.975, n - 1) * ahead.std(ddof=1) / np.sqrt(n)
+    mean = float(ahead.mean())
+    return {"ahead": mean, "low": float(mean - half), "high": float(mean + half)}
+
+
+def _conventions(summary: TextTable, i: int, measure: str) -> list[str]:
     name = measure.lower()
     if "weighted" in name and "tau" in name:
         return [key for key in STATISTICS if key.startswith("weighted_tau")]

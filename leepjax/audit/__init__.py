@@ -1,0 +1,7 @@
+"""Published tables of transferability scores, recomputed: a plain table in, tables of rows out."""
+
+from leepjax.audit.pool import Pool as Pool
+from leepjax.audit.pool import read_pool as read_pool
+from leepjax.audit.rows import recompute as recompute
+from leepjax.audit.table import TextTable as TextTable
+from leepjax.audit.table import read_csv as read_csv

@@ -1,0 +1,1 @@
+"""What ``leepjax`` does from a shell: one file for each command."""

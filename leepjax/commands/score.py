@@ -1,0 +1,55 @@
+"""``leepjax score``: one source model's scores, from arrays on disk."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from leepjax.evaluation import rank
+from leepjax.evaluation.files import read_array, read_source
+from leepjax.metrics import metrics_of
+
+OF_ONE = ("leep", "leep_gain", "nce", "h_score", "regularized_h_score", "logme")
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Scores of one source model's predictions on labelled samples, with standard errors."""
+
+    predictions: Positional[Path]
+    """.npy of one array [n, columns]; or .npz, .safetensors or .parquet that names its arrays
+    features, logits and probs."""
+    labels: Positional[Path | None] = None
+    """.npy of n integers >= 0; default the array labels of the first file."""
+    kind: Literal["probs", "logits", "features"] = "probs"
+    """What the array of an .npy is: probabilities of the source classes, logits, or features."""
+    metrics: tuple[str, ...] = ()
+    """Which; default LEEP, its gain, NCE, H-scores and LogME, those that the arrays suffice for."""
+    halves: int = 0
+    """Half-samples for standard errors of metrics without a gradient; slow."""
+
+
+def score_one(config: Score, console: Console) -> None:
+    """Score, and print one line for each metric."""
+    of_array = config.predictions.suffix == ".npy"
+    arrays = (
+        {config.kind: read_array(config.predictions)}
+        if of_array
+        else read_source(config.predictions)
+    )
+    had = metrics_of(*arrays, "labels")
+    try:
+        ranking = rank(
+            {config.predictions.name: arrays},
+            config.labels,
+            metrics=config.metrics or tuple(name for name in OF_ONE if name in had),
+            nulls=("neg_label_entropy", "knn", "linear_probe"),
+            num_halves=config.halves,
+        )
+    except ValueError as error:
+        of_its_values = of_array and str(error).startswith("sources: none could be scored")
+        hint = f"; it was taken for {config.kind}, see --kind" if of_its_values else ""
+        raise ValueError(f"{error}{hint}") from None
+    console.print(ranking)
