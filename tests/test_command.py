@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 import leepjax
 from leepjax.__main__ import main
+from leepjax.report import read_table
 
 ROOT = Path(leepjax.__file__).parent.parent
 
@@ -91,11 +92,11 @@ def test_errors_are_one_line_and_a_status(tmp_path):
     assert "Traceback" not in found.stderr
 
 
-def test_the_help_is_there_and_names_both():
+def test_the_help_is_there_and_names_all():
     found = run(["-m", "leepjax", "--help"], ROOT)
     assert found.returncode == 0
-    assert "score" in found.stdout
-    assert "rank" in found.stdout
+    for name in ("score", "rank", "audit"):
+        assert name in found.stdout
 
 
 def test_rank_writes_csv_and_json_with_the_failures(tmp_path, capsys):
@@ -193,6 +194,76 @@ def test_rank_runs_pretrained_networks_and_lists_those_it_cannot(tmp_path, capsy
     assert {float(rows[name]["parameters"]) for name in ("mine", f"some/net@{commit}")} == {587}
     assert float(rows["mine"]["seconds"]) > 0
     assert "weights_only=True" in rows["pickled"]["failure"]
+
+
+MODELS = """dataset,model,accuracy,leep,flat
+pets,a1,0.5,1,0.3
+pets,a2,0.7,2,0.3
+pets,b1,0.6,3,0.3
+pets,b2,,4,0.3
+pets,c1,0.8,5,0.3
+cars,a1,0.4,1,0.3
+cars,a2,0.7,,0.3
+"""
+
+
+def audit(folder, text):
+    (folder / "table.csv").write_text(text)
+    main(["audit", str(folder / "table.csv"), "--output-dir", str(folder / "run")])
+
+
+def test_audit_says_what_is_constant_or_failed_and_prints_no_nan(tmp_path, capsys):
+    audit(tmp_path, MODELS)
+    shown = capsys.readouterr().out
+    assert "nan" not in shown.lower()
+    assert "undefined" in shown
+    assert "pets: 4 rows" in shown
+    assert "left out: 1 more without an accuracy" in shown
+    assert "table.csv, audited" in (tmp_path / "run" / "page.html").read_text()
+    audit(tmp_path, MODELS)  # again, from what is there
+    assert capsys.readouterr().out == shown
+
+
+def test_audit_of_the_tasks_of_a_study(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    lines = ["setting,task,group,classes,num_classes,leep,neg_label_entropy,accuracy,gap"]
+    for task in range(20):
+        chosen = np.sort(rng.choice(8, 2 + task % 2, replace=False))
+        leep, accuracy = rng.random(2).round(3)
+        names = " ".join(map(str, chosen))
+        lines.append(f"s,{task},,{names},{len(chosen)},{leep},-{len(chosen)},{accuracy},0")
+    audit(tmp_path, "\n".join(lines))
+    rows = read_table(tmp_path / "run" / "correlations.csv")
+    assert {row["score"] for row in rows} == {"leep", "neg_label_entropy"}
+    assert "pearson|num_classes" in {row["statistic"] for row in rows}
+    assert {row["kind"] for row in read_table(tmp_path / "run" / "without.csv")} == {"classes"}
+    assert "neg_label_entropy *" in capsys.readouterr().out
+
+
+def test_audit_holds_a_summary_against_its_table(tmp_path, capsys):
+    rows = [f"{t},m{i},{i + (i == 2) * t},{i}" for t in (0, 3) for i in range(5)]
+    (tmp_path / "summary.csv").write_text("dataset,measure,leep\n0,pearson,1\n3,pearson,-.9\n")
+    (tmp_path / "table.csv").write_text("\n".join(["dataset,model,accuracy,leep", *rows]))
+    (tmp_path / "facts.csv").write_text("model,parameters\nM0,5\nm1,4\nM-2,6\nm3,7\nm4,8\n")
+    options = ["--summary", "summary.csv", "--models", "facts.csv"]
+    found = run(["-m", "leepjax", "audit", "table.csv", *options], tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert "of 2 values 1 follow from their columns to the last decimal" in found.stdout
+    assert "parameters *" in found.stdout
+    assert len(list((tmp_path / "runs" / "audit").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ((",2,", ",two,"), "error: table.csv, line 3, column 'leep': wanted a number, got 'two'"),
+        (("accuracy", "reached"), "error: table.csv: wanted one column of accuracies"),
+    ],
+)
+def test_bad_tables_are_one_clear_line(tmp_path, change, message):
+    with pytest.raises(SystemExit, match=message):
+        audit(tmp_path, MODELS.replace(*change))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

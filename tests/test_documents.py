@@ -10,20 +10,22 @@ from pathlib import Path
 import pytest
 import tyro
 
-from leepjax.__main__ import Rank, Score
+from leepjax.__main__ import Command
 from leepjax.metrics import METRICS, contrib
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS = [ROOT / "leepjax/__main__.py", *sorted((ROOT / "leepjax/commands").glob("*.py"))]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("[!_]*.py"))
-COMMAND = re.compile(r"(?:python -m experiments\.|leepjax (?:rank|score) )(?:\\\n|[^`\n#])+")
-INLINE = re.compile(r"`(python -m experiments\.[^`]+)`")
+SHELL = r"(?:python -m experiments\.|leepjax (?:rank|score|audit) )"
+COMMAND = re.compile(rf"{SHELL}(?:\\\n|[^`\n#])+")
+INLINE = re.compile(rf"`({SHELL}[^`]+)`")
 
 
 def commands():
-    """Every command line of the documents and of the experiments' docstrings, once."""
+    """Every command line of the documents and of the commands' docstrings, once."""
     found = set()
-    for page in (*PAGES, *EXPERIMENTS):
+    for page in (*PAGES, *COMMANDS, *EXPERIMENTS):
         text = page.read_text()
         if page.suffix == ".py":
             text = text.split('"""')[1]
@@ -47,7 +49,7 @@ def test_there_are_commands():
 def test_command_parses(command):
     words = shlex.split(command.removeprefix("python -m "))
     if words[0] == "leepjax":
-        config, words = Score | Rank, words[1:]
+        config, words = Command, words[1:]
     else:
         config, words = importlib.import_module(words[0]).Config, words[1:]
     try:
@@ -73,7 +75,7 @@ def test_every_metric_is_in_the_reference():
     assert {name for name in public if f"::: leepjax.metrics.contrib.{name}\n" not in more} == set()
 
 
-PACKAGES = ("data", "models", "tasks", "transfer", "meta", "evaluation", "report")
+PACKAGES = ("data", "models", "tasks", "transfer", "meta", "evaluation", "audit", "report")
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -1,13 +1,15 @@
 """The folders are layers: imports run downwards only."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
 
 import leepjax
 
-LAYERS = ["metrics", "data", "models", "tasks", "transfer", "meta", "evaluation", "report"]
+LAYERS = ["metrics", "data", "models", "tasks", "transfer", "meta", "evaluation", "audit", "report"]
+LAYERS += ["commands"]
 ROOT = Path(leepjax.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
@@ -34,7 +36,18 @@ def test_imports_run_downwards(file):
         above = [*above, "transfer"]
     if layer == "metrics":  # metrics know nothing else
         above = [*above, "_cache", "_progress"]
+    if layer == "audit":  # audits know statistics, nothing that computes or trains scores
+        above = [*above, *LAYERS[: LAYERS.index("evaluation")], "_cache", "_progress"]
     assert not imported(file) & set(above)
+
+
+def test_audits_are_computed_by_numpy_and_scipy_alone():
+    for file in (ROOT / "audit").glob("*.py"):
+        nodes = [*ast.walk(ast.parse(file.read_text()))]
+        names = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+        names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+        others = {name.split(".")[0] for name in names} - sys.stdlib_module_names
+        assert others <= {"leepjax", "numpy", "scipy"}
 
 
 def test_public_names_resolve_lazily():

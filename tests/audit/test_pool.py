@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from leepjax.evaluation import Table, noise_ceiling, read_csv, read_pool, static_ranking
+from leepjax.audit import TextTable, read_csv, read_pool
+from leepjax.evaluation import noise_ceiling, static_ranking
 
 MODELS = """dataset,model,accuracy,leep,h_score
 pets,ResNet50,92.5,-0.8,31
@@ -23,7 +24,7 @@ a,3,y,5 11,2,-0.6,0.5,0.1,2
 """
 
 
-def table_of(tmp_path, text: str) -> Table:
+def table_of(tmp_path, text: str) -> TextTable:
     path = tmp_path / "table.csv"
     path.write_text(text, encoding="utf-8")
     return read_csv(path)

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from leepjax.evaluation.printed import check_printed, repeated_columns
 from scipy.stats import weightedtau
 
-from leepjax.evaluation import read_csv, read_pool
+from leepjax.audit import read_csv, read_pool
+from leepjax.audit.printed import check_printed, repeated_columns
 
 SCORE, ACCURACY = [1.5, 3.5, 2.5, 4.5, 0.5, 5.5], [70.0, 74.0, 73.0, 72.0, 71.0, 78.0]
 
