@@ -1,6 +1,7 @@
 """Does a printed correlation follow from the columns that were printed beside it?"""
 
 from collections.abc import Iterator
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,31 +13,6 @@ from leepjax.evaluation import NULLS
 from leepjax.evaluation.correlation import STATISTICS, Statistic
 
 ROUNDINGS = 1000  # random values that the printed cells may have been rounded from
-
-
-class Printed(NamedTuple):
-    """A printed value, and what its columns give.
-
-    Attributes:
-      part: name of the target.
-      score: name of the score.
-      measure: what it was printed as.
-      value: the printed one.
-      recomputed: by convention, from the cells as they are; NaN where undefined.
-      ranges: by convention, lowest and highest over random values that round to the cells.
-      follows: the conventions it follows from: within the last printed decimal, or, where there is
-        none, within their ranges.
-      exact: whether the former.
-    """
-
-    part: str
-    score: str
-    measure: str
-    value: float
-    recomputed: dict[str, float]
-    ranges: dict[str, tuple[float, float]]
-    follows: tuple[str, ...]
-    exact: bool
 
 
 class Cell(NamedTuple):
@@ -97,17 +73,18 @@ def read_printed(summary: TextTable, parts: set[str]) -> list[Cell]:
     ]
 
 
-def check_printed(pool: Pool, summary: TextTable) -> list[Printed]:
-    """Hold every printed value against the columns of the table, under every convention.
+def printed_rows(pool: Pool, summary: TextTable) -> Iterator[dict[str, Any]]:
+    """Every printed value whose columns are in the table, held against them.
 
-    Values of scores that the table does not have are left out.
+    A row has what the cells give by each convention; ``low`` and ``high`` of that over random
+    values that round to the cells; and ``follows``, the conventions that the value follows from:
+    within its last decimal (``exact``), or, where there is none, within the rounding of the cells.
 
     Raises:
       ValueError: as :func:`read_printed`.
     """
     rows = dict(pool.parts())
     rng = np.random.default_rng(0)
-    checked = []
     for part, score, measure, names, value, half in read_printed(summary, set(rows)):
         if score not in pool.scores:
             continue
@@ -115,7 +92,7 @@ def check_printed(pool: Pool, summary: TextTable) -> list[Printed]:
         every = np.ones((1, len(x)))
         recomputed = {name: float(STATISTICS[name](x, y, every)[0]) for name in names}
         near = half * (1 + 1e-9)
-        follows = tuple(name for name in names if abs(recomputed[name] - value) <= near)
+        follows = [name for name in names if abs(recomputed[name] - value) <= near]
         exact, ranges = bool(follows), {}
         if not exact:
             halves = pool.half_units[score], pool.half_units["accuracy"]
@@ -129,39 +106,16 @@ def check_printed(pool: Pool, summary: TextTable) -> list[Printed]:
                     for _ in range(ROUNDINGS)
                 ]
                 ranges[name] = float(np.min(values)), float(np.max(values))
-            follows = tuple(
+            follows = [
                 name for name, (low, high) in ranges.items() if low - near <= value <= high + near
-            )
-        checked.append(Printed(part, score, measure, value, recomputed, ranges, follows, exact))
-    return checked
-
-
-def repeated_columns(pool: Pool) -> list[tuple[str, str, str]]:
-    """Parts in which two scores are the same numbers: part, score, score. One of them is wrong."""
-    found = []
-    for part, rows in pool.parts():
-        names = list(pool.scores)
-        for i, name in enumerate(names):
-            for other in names[i + 1 :]:
-                a, b = pool.scores[name][rows], pool.scores[other][rows]
-                if np.isfinite(a).all() and np.ptp(a) > 0 and np.array_equal(a, b):
-                    found.append((part, name, other))
-    return found
-
-
-def printed_rows(pool: Pool, summary: TextTable) -> Iterator[dict[str, Any]]:
-    """Every printed value whose columns are in the table, held against them."""
-    for printed in check_printed(pool, summary):
+            ]
         yield {
-            "part": printed.part,
-            "score": printed.score,
-            "measure": printed.measure,
-            "printed": printed.value,
-            **{name: printed.recomputed.get(name, "") for name in STATISTICS},
-            "low": min((low for low, _ in printed.ranges.values()), default=""),
-            "high": max((high for _, high in printed.ranges.values()), default=""),
-            "follows": " ".join(printed.follows),
-            "exact": printed.exact,
+            **{"part": part, "score": score, "measure": measure, "printed": value},
+            **{name: recomputed.get(name, "") for name in STATISTICS},
+            "low": min((low for low, _ in ranges.values()), default=""),
+            "high": max((high for _, high in ranges.values()), default=""),
+            "follows": " ".join(follows),
+            "exact": exact,
         }
 
 
@@ -192,6 +146,17 @@ def printed_mean_rows(pool: Pool, summary: TextTable) -> list[dict[str, Any]]:
         row |= {"mean": float(np.mean(list(values.values())))}
         rows.append(row | _mean_interval(np.array([null[p] - values[p] for p in shared])))
     return rows
+
+
+def repeated_columns(pool: Pool) -> list[tuple[str, str, str]]:
+    """Parts in which two scores are the same numbers: part, score, score. One of them is wrong."""
+    found = []
+    for part, rows in pool.parts():
+        for name, other in combinations(pool.scores, 2):
+            a, b = pool.scores[name][rows], pool.scores[other][rows]
+            if np.isfinite(a).all() and np.ptp(a) > 0 and np.array_equal(a, b):
+                found.append((part, name, other))
+    return found
 
 
 def _mean_interval(ahead: np.ndarray) -> dict[str, float]:

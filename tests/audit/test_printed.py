@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import weightedtau
 
 from leepjax.audit import read_csv, read_pool
-from leepjax.audit.printed import check_printed, repeated_columns
+from leepjax.audit.printed import printed_rows, repeated_columns
 
 SCORE, ACCURACY = [1.5, 3.5, 2.5, 4.5, 0.5, 5.5], [70.0, 74.0, 73.0, 72.0, 71.0, 78.0]
 
@@ -18,7 +18,7 @@ def pool_of(tmp_path, scores=SCORE):
 
 def check(tmp_path, summary, **options):
     (tmp_path / "s.csv").write_text(summary)
-    return check_printed(pool_of(tmp_path, **options), read_csv(tmp_path / "s.csv"))
+    return list(printed_rows(pool_of(tmp_path, **options), read_csv(tmp_path / "s.csv")))
 
 
 def test_the_convention_a_value_follows_from_is_named(tmp_path):
@@ -29,11 +29,11 @@ def test_the_convention_a_value_follows_from_is_named(tmp_path):
         f"dataset,measure,leep\npets,weighted_tau,{by_score:.3f}\npets,weighted_tau,-0.3\n"
         f"pets,pearson_corr,{r:.3f}\n",
     )
-    assert tau.follows == ("weighted_tau:score",)
-    assert tau.exact
-    assert wrong.follows == ()
-    assert wrong.recomputed["weighted_tau:score"] == pytest.approx(by_score, abs=1e-12)
-    assert pearson.follows == ("pearson",)
+    assert tau["follows"] == "weighted_tau:score"
+    assert tau["exact"]
+    assert wrong["follows"] == ""
+    assert wrong["weighted_tau:score"] == pytest.approx(by_score, abs=1e-12)
+    assert pearson["follows"] == "pearson"
 
 
 def test_what_rounded_cells_allow_is_not_called_wrong(tmp_path):
@@ -41,18 +41,18 @@ def test_what_rounded_cells_allow_is_not_called_wrong(tmp_path):
     rounded = [1.0, 2.0, 2.0, 3.0, 0.0, 5.0]
     before = [1.0, 2.1, 1.9, 3.0, 0.0, 5.0]
     tau = weightedtau(ACCURACY, before, rank=None)[0]
-    found = check(tmp_path, f"dataset,measure,leep\npets,weighted_tau,{tau:.3f}\n", scores=rounded)
-    assert not found[0].exact or "weighted_tau:accuracy" in found[0].follows
-    assert "weighted_tau:accuracy" in found[0].follows
-    low, high = found[0].ranges["weighted_tau:accuracy"]
-    assert low <= tau <= high + 1e-12
+    summary = f"dataset,measure,leep\npets,weighted_tau,{tau:.3f}\n"
+    (found,) = check(tmp_path, summary, scores=rounded)
+    assert not found["exact"]
+    assert "weighted_tau:accuracy" in found["follows"].split()
+    assert found["low"] <= tau <= found["high"] + 1e-12
 
 
 def test_the_other_layout(tmp_path):
     tau = weightedtau(ACCURACY, SCORE)[0]
     (found,) = check(tmp_path, f"metric,pets\nleep,{tau:.3f}\nsfda,0.2\n")
-    assert (found.part, found.score, found.value) == ("pets", "leep", round(tau, 3))
-    assert "weighted_tau:both" in found.follows
+    assert (found["part"], found["score"], found["printed"]) == ("pets", "leep", round(tau, 3))
+    assert "weighted_tau:both" in found["follows"].split()
 
 
 def test_a_column_that_repeats_another_is_found(tmp_path):
