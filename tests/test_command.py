@@ -240,17 +240,17 @@ def test_audit_of_the_tasks_of_a_study(tmp_path, capsys):
     assert "neg_label_entropy *" in capsys.readouterr().out
 
 
-def test_audit_holds_a_summary_against_its_table(tmp_path, capsys):
+def test_audit_holds_a_summary_against_its_table(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     rows = [f"{t},m{i},{i + (i == 2) * t},{i}" for t in (0, 3) for i in range(5)]
-    (tmp_path / "summary.csv").write_text("dataset,measure,leep\n0,pearson,1\n3,pearson,-.9\n")
-    (tmp_path / "table.csv").write_text("\n".join(["dataset,model,accuracy,leep", *rows]))
-    (tmp_path / "facts.csv").write_text("model,parameters\nM0,5\nm1,4\nM-2,6\nm3,7\nm4,8\n")
-    options = ["--summary", "summary.csv", "--models", "facts.csv"]
-    found = run(["-m", "leepjax", "audit", "table.csv", *options], tmp_path)
-    assert found.returncode == 0, found.stderr
-    assert "of 2 values 1 follow from their columns to the last decimal" in found.stdout
-    assert "parameters *" in found.stdout
-    assert len(list((tmp_path / "runs" / "audit").iterdir())) == 1
+    Path("summary.csv").write_text("dataset,measure,leep\n0,pearson,1\n3,pearson,-.9\n")
+    Path("table.csv").write_text("\n".join(["dataset,model,accuracy,leep", *rows]))
+    Path("facts.csv").write_text("model,parameters\nM0,5\nm1,4\nM-2,6\nm3,7\nm4,8\n")
+    main(["audit", "table.csv", "--summary", "summary.csv", "--models", "facts.csv"])
+    shown = capsys.readouterr().out
+    assert "of 2 values 1 follow from their columns to the last decimal" in shown
+    assert "parameters *" in shown
+    assert len(list(Path("runs/audit").iterdir())) == 1
 
 
 @pytest.mark.parametrize(
