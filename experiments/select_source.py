@@ -33,7 +33,7 @@ from experiments._select_source_ways import Table, choices, correlations, summar
 from experiments.transfer_accuracy import devices_of, load_small, metric_names, named, start
 from leepjax import report
 from leepjax.data import Bank, check_prepared, load
-from leepjax.evaluation import NULLS, clusters, score_tasks
+from leepjax.evaluation import NULLS, clusters
 from leepjax.models import (
     NETWORKS,
     Source,
@@ -45,7 +45,7 @@ from leepjax.models import (
     train_source,
 )
 from leepjax.models.train import untrained
-from leepjax.tasks import Tasks, only_used, sample_tasks
+from leepjax.tasks import Tasks, only_used, sample_tasks, score_tasks
 from leepjax.transfer import Recipe, fine_tune, retrain_head
 from leepjax.transfer.lanes import make_lanes
 

@@ -40,7 +40,6 @@ from rich.console import Console
 from leepjax import report
 from leepjax._cache import cache_dir
 from leepjax.data import Bank, Dataset, load, shrink
-from leepjax.evaluation import score_tasks
 from leepjax.metrics import metrics_of
 from leepjax.models import (
     NETWORKS,
@@ -52,7 +51,7 @@ from leepjax.models import (
     load_resnet,
     train_source,
 )
-from leepjax.tasks import Split, Tasks, sample_tasks
+from leepjax.tasks import Split, Tasks, sample_tasks, score_tasks
 from leepjax.transfer import (
     RECIPES,
     Recipe,

@@ -9,6 +9,7 @@ import numpy as np
 from leepjax.audit.pool import Pool
 from leepjax.audit.printed import printed_mean_rows, printed_rows, repeated_columns
 from leepjax.audit.table import TextTable
+from leepjax.choosing import pairwise_accuracy, recall_at_k, regret_at_k, rel_at_k
 from leepjax.evaluation import (
     NULLS,
     averaged,
@@ -16,11 +17,7 @@ from leepjax.evaluation import (
     holm,
     jackknife,
     needed,
-    pairwise_accuracy,
     partial_pearson,
-    recall_at_k,
-    regret_at_k,
-    rel_at_k,
     stability,
     williams,
 )

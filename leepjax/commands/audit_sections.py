@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from leepjax._text import Sheet, starred
 from leepjax.audit.rows import ALL
 from leepjax.evaluation import NULLS, Estimate
 from leepjax.evaluation.correlation import STATISTICS
-from leepjax.report import Section, Sheet, format_estimate, format_range, read_estimate, read_table
+from leepjax.report import Section, format_estimate, format_range, read_estimate, read_table
 
 Rows = list[dict[str, str]]
 SHOWN = {
@@ -72,7 +73,7 @@ def _correlations(part: str, tables: dict[str, Rows]) -> Sheet:
     lines = []
     for score in dict.fromkeys(row["score"] for row in rows):
         found = {row["statistic"]: read_estimate(row) for row in rows if row["score"] == score}
-        lines.append([_name(score)])
+        lines.append([starred(score, NULLS)])
         for s in shown:
             interval = s in ("pearson", "weighted_tau:both") or "|" in s
             lines[-1].append(format_estimate(found[s], interval=interval) if s in found else "")
@@ -90,7 +91,7 @@ def _selection(rows: Rows) -> Section:
     for score in dict.fromkeys(row["score"] for row in rows):
         of = [row for row in rows if row["score"] == score]
         columns = [[float(row[m]) for row in of if row[m] != "nan"] for m in measures]
-        lines.append([_name(score), *(_cell(np.mean(c) if c else np.nan) for c in columns)])
+        lines.append([starred(score, NULLS), *(_cell(np.mean(c) if c else np.nan) for c in columns)])
     headings = ["score", *(name.replace("_", " ") for name in measures)]
     return Section("Choosing models by a score, means over targets", [Sheet(headings, lines)])
 
@@ -102,7 +103,7 @@ def _differences(rows: Rows) -> Sheet:
             continue
         turned = row["other"] == "static_ranking"
         value, *ends = ((-1 if turned else 1) * float(row[k]) for k in ("value", "low", "high"))
-        name = _name(row["score"] if turned else row["other"])
+        name = starred(row["score"] if turned else row["other"], NULLS)
         ahead = format_estimate(Estimate(value, *sorted(ends)))
         measure = SHOWN[row["statistic"]].removesuffix(" [95 %]")
         needed = float(row["needed"])
@@ -141,7 +142,7 @@ def _printed_means(rows: Rows) -> Section:
         ahead = Estimate(*(float(row[k]) for k in ("ahead", "low", "high")))
         cell = "" if row["score"] == "static_ranking" else format_estimate(ahead)
         mean = _cell(float(row["mean"]))
-        lines.append([_name(row["score"]), row["measure"], row["targets"], mean, cell])
+        lines.append([starred(row["score"], NULLS), row["measure"], row["targets"], mean, cell])
     headings = ["score", "measure", "targets", "mean", "static ranking ahead by [95 %, targets]"]
     return Section("As printed, means over targets, beside nulls", [Sheet(headings, lines)])
 
@@ -153,10 +154,6 @@ def _stability(tables: dict[str, Rows]) -> str:
         for row in tables.get("stability", ())
         if int(row["pairs"])
     )
-
-
-def _name(score: str) -> str:
-    return f"{score} *" if score in NULLS else score
 
 
 def _cell(x: float | np.floating) -> str:

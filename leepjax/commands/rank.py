@@ -12,9 +12,9 @@ from tyro.conf import Positional
 
 from leepjax.audit import read_csv
 from leepjax.data import load
-from leepjax.evaluation import Ranking, rank
-from leepjax.evaluation.files import FACTS
-from leepjax.evaluation.pretrained import pretrained_sources, some_of
+from leepjax.ranking import Ranking, rank
+from leepjax.ranking.files import FACTS
+from leepjax.ranking.networks import pretrained_sources, some_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Literal
 from rich.console import Console
 from tyro.conf import Positional
 
-from leepjax.evaluation import rank
-from leepjax.evaluation.files import read_array, read_source
 from leepjax.metrics import metrics_of
+from leepjax.ranking import rank
+from leepjax.ranking.files import read_array, read_source
 
 OF_ONE = ("leep", "leep_gain", "nce", "h_score", "regularized_h_score", "logme")
 
