@@ -91,7 +91,9 @@ def _selection(rows: Rows) -> Section:
     for score in dict.fromkeys(row["score"] for row in rows):
         of = [row for row in rows if row["score"] == score]
         columns = [[float(row[m]) for row in of if row[m] != "nan"] for m in measures]
-        lines.append([starred(score, NULLS), *(_cell(np.mean(c) if c else np.nan) for c in columns)])
+        lines.append(
+            [starred(score, NULLS), *(_cell(np.mean(c) if c else np.nan) for c in columns)]
+        )
     headings = ["score", *(name.replace("_", " ") for name in measures)]
     return Section("Choosing models by a score, means over targets", [Sheet(headings, lines)])
 
