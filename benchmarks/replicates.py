@@ -1,17 +1,28 @@
 """Seconds for every statistic of 20 scores in 10,000 replicates of 200 rows.
 
-python benchmarks/replicates.py
+python -m benchmarks replicates
 """
 
+import dataclasses
 import time
+from collections.abc import Sequence
 
 import numpy as np
+import tyro
 
 from leepjax.evaluation.correlation import STATISTICS
 
 ROWS, SCORES, REPLICATES = 200, 20, 10_000
 
-if __name__ == "__main__":
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Time every statistic of 20 scores in 10,000 replicates of 200 rows; there are no flags."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Time one statistic after another, and print its seconds."""
+    tyro.cli(Config, args=arguments)
     rng = np.random.default_rng(0)
     scores, accuracy = rng.normal(size=(SCORES, ROWS)), rng.normal(size=ROWS)
     counts = rng.multinomial(ROWS, np.full(ROWS, 1 / ROWS), size=REPLICATES)  # bootstrap samples

@@ -10,20 +10,23 @@ from pathlib import Path
 import pytest
 import tyro
 
+from benchmarks.__main__ import BENCHMARKS
 from leepjax.__main__ import Rank, Score
 from leepjax.metrics import METRICS, contrib
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("[!_]*.py"))
-COMMAND = re.compile(r"(?:python -m experiments\.|leepjax (?:rank|score) )(?:\\\n|[^`\n#])+")
-INLINE = re.compile(r"`(python -m experiments\.[^`]+)`")
+TIMED = [ROOT / f"benchmarks/{name}.py" for name in BENCHMARKS]
+MODULE = r"python -m (?:experiments\.|benchmarks )"
+COMMAND = re.compile(rf"(?:{MODULE}|leepjax (?:rank|score) )(?:\\\n|[^`\n#])+")
+INLINE = re.compile(rf"`({MODULE}[^`]+)`")
 
 
 def commands():
-    """Every command line of the documents and of the experiments' docstrings, once."""
+    """Every command line of the documents and of the docstrings of what runs, once."""
     found = set()
-    for page in (*PAGES, *EXPERIMENTS):
+    for page in (*PAGES, *EXPERIMENTS, *TIMED):
         text = page.read_text()
         if page.suffix == ".py":
             text = text.split('"""')[1]
@@ -45,7 +48,7 @@ def test_there_are_commands():
 
 @pytest.mark.parametrize("command", commands())
 def test_command_parses(command):
-    words = shlex.split(command.removeprefix("python -m "))
+    words = shlex.split(command.removeprefix("python -m ").replace("benchmarks ", "benchmarks."))
     if words[0] == "leepjax":
         config, words = Score | Rank, words[1:]
     else:
@@ -86,9 +89,11 @@ def test_every_public_name_is_in_the_reference(package):
     assert public == set(listed)
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_every_experiment_is_in_the_reference(path):
-    assert f"::: experiments.{path.stem}\n" in (ROOT / "docs/reference/commands.md").read_text()
+@pytest.mark.parametrize("path", [*EXPERIMENTS, *TIMED], ids=lambda path: path.stem)
+def test_every_command_is_in_the_reference(path):
+    assert (
+        f"::: {path.parent.name}.{path.stem}\n" in (ROOT / "docs/reference/commands.md").read_text()
+    )
 
 
 def python_blocks(page):

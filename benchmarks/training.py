@@ -1,14 +1,55 @@
-"""Timings of training beside PyTorch, as rows and as a table."""
+"""Training timed beside PyTorch: what the benchmarks of fine-tuning and meta-learning share."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 from rich.console import Console
 
-from experiments._benchmark_table import duration
-from experiments._timing import interleaved
+from benchmarks.command import Shared, conditions
+from benchmarks.table import duration, print_table, write_markdown
+from benchmarks.timing import interleaved
+from leepjax import report
 
 NOTE = "/ PyTorch: times the rate of its fastest; the first call compiles."
+
+
+class Problem(Protocol):
+    """What all contenders work on; notes stand below the table."""
+
+    UNIT: ClassVar[str]
+    NOTES: ClassVar[tuple[str, ...]]
+
+    @property
+    def title(self) -> str:
+        """What is trained."""
+        ...
+
+    @property
+    def amount(self) -> int:
+        """How many units a call works on."""
+        ...
+
+
+def race(
+    config: Shared,
+    problem: Problem,
+    contenders: Callable[[], Mapping[str, Callable[[], float]]],
+    console: Console,
+) -> Path:
+    """Time all contenders, print the table, write it as CSV and Markdown; return its directory."""
+    with report.open_run(
+        "benchmark", config, output_dir=config.output_dir, overwrite=True
+    ) as study:
+        title = f"{problem.title}; {conditions(config)}"
+        console.print(title, soft_wrap=True)
+        rows = measure(contenders(), problem.UNIT, problem.amount, config.repeats, console)
+        lines, notes = table(rows, problem.UNIT), [*problem.NOTES, NOTE]
+        study.write_table("benchmark", rows)
+        write_markdown(study.path / "benchmark.md", title, lines, notes, names=1)
+    print_table(lines, console, names=1)
+    console.print("\n".join([*notes, str(study.final)]), soft_wrap=True)
+    return study.final
 
 
 def measure(
