@@ -9,6 +9,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+import tyro
+
 BENCHMARKS = {
     "scores": "every score beside its peers and the machine's roof",
     "heads": "heads of many small tasks beside a loop of scikit-learn",
@@ -29,8 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif name not in BENCHMARKS:
         sys.exit(f"error: NAME: wanted one of {', '.join(BENCHMARKS)}, got {name!r}")
     else:
+        benchmark = importlib.import_module(f"benchmarks.{name}")
+        config = tyro.cli(benchmark.Config, args=others, prog=f"python -m benchmarks {name}")
         try:
-            importlib.import_module(f"benchmarks.{name}").main(others)
+            benchmark.main(config)
         except ValueError as error:
             sys.exit(f"error: {error}")
 

@@ -13,7 +13,7 @@ and 8 GB.
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -74,9 +74,8 @@ def compare(name: str, arrays: dict[str, np.ndarray], c: int) -> tuple[float, fl
     return value, float(reference(*map(doubled, inputs), **options)), "oracle"
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(config: Config) -> None:
     """Print one line for each score, then the worst error."""
-    config = tyro.cli(Config, args=arguments)
     arrays = make_data("large").host
     rng = np.random.default_rng(1)
     targets = arrays["features"][:, :3].sum(1) + rng.standard_normal(FULL[0], np.float32)

@@ -8,14 +8,13 @@ batches, so that they end with the same loss, but for rounding.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
-import tyro
 from flax import nnx
 from rich.console import Console
 
@@ -28,6 +27,7 @@ from leepjax.transfer import Recipe, fine_tune
 from leepjax.transfer.lanes import epoch_batches, make_lanes
 
 CLASSES, WAYS, SHOTS, BATCH, SIZE = 10, 5, 50, 25, 32
+NOTE = "Of training; leepjax tests one image of each class besides, after every epoch."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,36 +47,24 @@ class Config(command.Shared):
 class Problem(NamedTuple):
     """What all contenders work on."""
 
-    UNIT = "images"
-    NOTES = ("Of training; leepjax tests one image of each class besides, after every epoch.",)
-
     source: Source
     dataset: Dataset
     tasks: Tasks
     recipe: Recipe
     key: jax.Array
 
-    @property
-    def amount(self) -> int:
-        """How many images are trained on, each as often as there are epochs."""
-        steps = WAYS * SHOTS // self.recipe.batch_size
-        return len(self.tasks.classes) * self.recipe.epochs * steps * self.recipe.batch_size
-
-    @property
-    def title(self) -> str:
-        """What is trained."""
-        return (
-            f"{len(self.tasks.classes)} tasks of {WAYS} x {SHOTS} images of {SIZE} x {SIZE}, "
-            f"ResNet20, {self.recipe.epochs} epoch(s) in batches of {BATCH}"
-        )
-
 
 def run(config: Config, console: Console) -> Path:
     """Time everything, print the table, write it as CSV and Markdown; return its directory."""
     if config.threads > 1:  # cores are devices: each trains a task of its own
         jax.config.update("jax_num_cpu_devices", config.threads)
-    problem = make_problem(config)
-    return race(config, problem, partial(contenders, problem, config, console), console)
+    title = (
+        f"{config.tasks} tasks of {WAYS} x {SHOTS} images of {SIZE} x {SIZE}, "
+        f"ResNet20, {config.epochs} epoch(s) in batches of {BATCH}"
+    )
+    images = config.tasks * config.epochs * (WAYS * SHOTS // BATCH) * BATCH
+    contenders = partial(make_contenders, make_problem(config), config)
+    return race(config, title, "images", images, contenders, NOTE, console)
 
 
 def make_problem(config: Config) -> Problem:
@@ -96,7 +84,7 @@ def make_problem(config: Config) -> Problem:
     return Problem(source, dataset, tasks, Recipe(epochs=config.epochs, batch_size=BATCH), key)
 
 
-def contenders(
+def make_contenders(
     problem: Problem, config: Config, console: Console
 ) -> dict[str, Callable[[], float]]:
     """Calls that fine-tune all tasks and return the mean loss of the last epoch, by name."""
@@ -124,6 +112,6 @@ def _theirs(problem: Problem, console: Console) -> dict[str, Callable[[], float]
     return module.contenders(source, dataset.train.images, batches, WAYS, recipe)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run the benchmark from its command line."""
-    command.start(tyro.cli(Config, args=arguments), run)
+def main(config: Config) -> None:
+    """Run the benchmark, on as many cores as it says."""
+    command.start(config, run)

@@ -12,7 +12,6 @@ apart.
 import dataclasses
 import statistics
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -65,9 +64,8 @@ def loop(x: np.ndarray, labels: np.ndarray, tolerance: float) -> np.ndarray:
     return np.array(values)
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(config: Config) -> None:
     """Time both, and print their medians beside how near they come to the minimum."""
-    config = tyro.cli(Config, args=arguments)
     if config.features:
         with np.load(config.features) as file:
             x, labels = file["x"].astype(np.float32), file["labels"].astype(np.int32)

@@ -8,7 +8,7 @@ first step says that they compute the same.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,7 +16,6 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from flax import nnx
 from rich.console import Console
 
@@ -27,6 +26,7 @@ from leepjax.meta.train import MetaState, init_state, meta_update
 from leepjax.models import Conv4, Preprocess, make_source
 
 WAYS, QUERIES, SIZE, STEPS, RATE, META_STEPS = 5, 15, 28, 5, 0.1, 4
+NOTE = f"A call takes {META_STEPS} meta-steps, and loss is that of the first."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,35 +46,21 @@ class Config(command.Shared):
 class Problem(NamedTuple):
     """What all contenders work on."""
 
-    UNIT = "steps"
-    NOTES = (f"A call takes {META_STEPS} meta-steps, and loss is that of the first.",)
-
     learner: MetaLearner
     training: MetaTraining
     meta: Meta
     batches: list[Episodes]
     preprocess: Preprocess
-    width: int
-
-    @property
-    def amount(self) -> int:
-        """How many meta-steps a call takes."""
-        return len(self.batches)
-
-    @property
-    def title(self) -> str:
-        """What is trained."""
-        tasks, shots = self.training.tasks, self.training.episode.shots
-        return (
-            f"MAML, second order, {STEPS} inner steps; {tasks} tasks a step, {WAYS} ways, {shots} "
-            f"shot(s), {QUERIES} queries; Conv4-{self.width}, {SIZE} x {SIZE}"
-        )
 
 
 def run(config: Config, console: Console) -> Path:
     """Time everything, print the table, write it as CSV and Markdown; return its directory."""
-    problem = make_problem(config)
-    return race(config, problem, partial(contenders, problem, config, console), console)
+    title = (
+        f"MAML, second order, {STEPS} inner steps; {config.tasks} tasks a step, {WAYS} "
+        f"ways, {config.shots} shot(s), {QUERIES} queries; Conv4-{config.width}, {SIZE} x {SIZE}"
+    )
+    contenders = partial(make_contenders, make_problem(config), config)
+    return race(config, title, "steps", META_STEPS, contenders, NOTE, console)
 
 
 def make_problem(config: Config) -> Problem:
@@ -99,10 +85,10 @@ def make_problem(config: Config) -> Problem:
         for _ in range(META_STEPS)
     ]
     meta = learner.init(jax.random.key(config.seed))
-    return Problem(learner, training, meta, batches, source.preprocess, config.width)
+    return Problem(learner, training, meta, batches, source.preprocess)
 
 
-def contenders(
+def make_contenders(
     problem: Problem, config: Config, console: Console
 ) -> dict[str, Callable[[], float]]:
     """Calls that take the steps and return the loss of the first, by name."""
@@ -146,6 +132,6 @@ def _theirs(problem: Problem, console: Console) -> dict[str, Callable[[], float]
     return {name: lambda call=call: call()[0] for name, call in calls.items()}
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run the benchmark from its command line."""
-    command.start(tyro.cli(Config, args=arguments), run)
+def main(config: Config) -> None:
+    """Run the benchmark, on as many cores as it says."""
+    command.start(config, run)

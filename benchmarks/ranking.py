@@ -11,11 +11,9 @@ import dataclasses
 import resource
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 import leepjax
 
@@ -49,9 +47,8 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(config: Config) -> None:
     """Write the sources, rank them, and print what it took."""
-    config = tyro.cli(Config, args=arguments)
     labels = np.random.default_rng(0).integers(0, CLASSES, SAMPLES)
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{i}.npz" for i in range(config.distinct)]

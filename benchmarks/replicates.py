@@ -5,10 +5,8 @@ python -m benchmarks replicates
 
 import dataclasses
 import time
-from collections.abc import Sequence
 
 import numpy as np
-import tyro
 
 from leepjax.evaluation.correlation import STATISTICS
 
@@ -20,9 +18,9 @@ class Config:
     """Time every statistic of 20 scores in 10,000 replicates of 200 rows; there are no flags."""
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(config: Config) -> None:
     """Time one statistic after another, and print its seconds."""
-    tyro.cli(Config, args=arguments)
+    del config
     rng = np.random.default_rng(0)
     scores, accuracy = rng.normal(size=(SCORES, ROWS)), rng.normal(size=ROWS)
     counts = rng.multinomial(ROWS, np.full(ROWS, 1 / ROWS), size=REPLICATES)  # bootstrap samples

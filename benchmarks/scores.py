@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
 from rich.console import Console
 
 from benchmarks import command, memory, peers, roofline
@@ -94,24 +93,22 @@ def _rows(
 ) -> list[dict[str, Any]]:
     ours = timings["leepjax"].seconds if "leepjax" in timings else float("nan")
     roof = machine.seconds(_work(metric, data))
-    rows = []
-    for name, timing in timings.items():
-        seconds = timing.seconds
-        row = {
+    return [
+        {
             "score": metric,
             "by": name,
-            "seconds": seconds,
-            "ratio": seconds / ours,
+            "seconds": timing.seconds,
+            "ratio": timing.seconds / ours,
             "cpu_seconds": timing.cpu_seconds,
-            "roof": roof / seconds,
+            "roof": roof / timing.seconds,
             "value": timing.value,
             "reference": expected,
             "fastest": min(timing.wall),
             "slowest": max(timing.wall),
             "first": timing.first,
         }
-        rows.append(row)
-    return rows
+        for name, timing in timings.items()
+    ]
 
 
 def _work(metric: str, data: Data) -> roofline.Work:
@@ -167,9 +164,8 @@ def _peak(config: Config, metric: str, by: str, module: str | None) -> float:
     return memory.peak_growth(contenders(metric, data, modules)[by]) / data.host[name].nbytes
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run the benchmark from its command line."""
-    config = tyro.cli(Config, args=arguments)
+def main(config: Config) -> None:
+    """Run the benchmark, on as many cores as it says."""
     unknown = sorted(set(config.metrics) - set(TIMED))
     if unknown:
         raise ValueError(f"--metrics: wanted names among {', '.join(TIMED)}, got {unknown}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 from rich.console import Console
 
@@ -14,37 +14,23 @@ from leepjax import report
 NOTE = "/ PyTorch: times the rate of its fastest; the first call compiles."
 
 
-class Problem(Protocol):
-    """What all contenders work on; notes stand below the table."""
-
-    UNIT: ClassVar[str]
-    NOTES: ClassVar[tuple[str, ...]]
-
-    @property
-    def title(self) -> str:
-        """What is trained."""
-        ...
-
-    @property
-    def amount(self) -> int:
-        """How many units a call works on."""
-        ...
-
-
 def race(
     config: Shared,
-    problem: Problem,
-    contenders: Callable[[], Mapping[str, Callable[[], float]]],
+    title: str,
+    unit: str,
+    amount: int,
+    contenders: Callable[[Console], Mapping[str, Callable[[], float]]],
+    note: str,
     console: Console,
 ) -> Path:
-    """Time all contenders, print the table, write it as CSV and Markdown; return its directory."""
+    """Time calls that each work on so many units: print the table, write it as CSV and Markdown."""
     with report.open_run(
         "benchmark", config, output_dir=config.output_dir, overwrite=True
     ) as study:
-        title = f"{problem.title}; {conditions(config)}"
+        title = f"{title}; {conditions(config)}"
         console.print(title, soft_wrap=True)
-        rows = measure(contenders(), problem.UNIT, problem.amount, config.repeats, console)
-        lines, notes = table(rows, problem.UNIT), [*problem.NOTES, NOTE]
+        rows = measure(contenders(console), unit, amount, config.repeats, console)
+        lines, notes = table(rows, unit), [note, NOTE]
         study.write_table("benchmark", rows)
         write_markdown(study.path / "benchmark.md", title, lines, notes, names=1)
     print_table(lines, console, names=1)
