@@ -1,26 +1,27 @@
 """How far float32 scores of 50,000 samples, 2,048 features and 100 classes are from float64.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.accuracy [SCORE ...]
+    OMP_NUM_THREADS=1 python -m benchmarks accuracy              # or some: leep knn
 
 Each score of the benchmark's large data, computed in float32 as users do, beside its reference in
 float64: the tests' oracle (tests/metrics/oracles.py) where that can run at this size; the NumPy
-version of experiments/_numpy_peers.py, which shares nothing with the library either, where the
+version of benchmarks/peers/numpy_scores.py, which shares nothing with the library either, where the
 oracle goes sample by sample over d x d matrices or forms n x n; and elsewhere the oracle at the
 largest size that it takes in a minute or two, which the table names. "error" is |a - b| over
 max(1, |b|); the contract is 1e-4. Moment scores also with a common offset of 100. Takes 15 minutes
 and 8 GB.
 """
 
-import sys
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+import tyro
 
-from experiments import _numpy_peers
-from experiments.benchmark import Config, make_data
+from benchmarks.peers import numpy_scores
+from benchmarks.score_calls import make_data
 from leepjax.metrics import METRICS
 from tests.metrics.oracles import ORACLES
 
@@ -37,17 +38,28 @@ WITH_OFFSET = (*sorted(BY_NUMPY), "gbc", "transrate")
 ACCURACIES = {"knn", "linear_probe"}  # near ties are one sample more or less
 
 
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Hold float32 scores against float64."""
+
+    metrics: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Which; default all that have a reference."""
+
+
 def cut(arrays: dict[str, np.ndarray], n: int, d: int, c: int) -> dict[str, np.ndarray]:
+    """The first samples, features and classes, so many of each."""
     rows = np.flatnonzero(arrays["labels"] < c)[:n]
     part = {name: array[rows] for name, array in arrays.items()}
     return part | {"features": np.ascontiguousarray(part["features"][:, :d])}
 
 
 def doubled(x: np.ndarray) -> np.ndarray:
+    """In float64, but for integers."""
     return x.astype(np.float64) if x.dtype.kind == "f" else x
 
 
 def compare(name: str, arrays: dict[str, np.ndarray], c: int) -> tuple[float, float, str]:
+    """A score in float32, its reference, and whose that is."""
     metric, labels = METRICS[name], arrays["labels"]
     inputs = [arrays[key] for key in metric.inputs]
     options: dict[str, Any] = {"num_classes": c} if "labels" in metric.inputs else {}
@@ -57,17 +69,18 @@ def compare(name: str, arrays: dict[str, np.ndarray], c: int) -> tuple[float, fl
     value = float(metric.fn(*key, *inputs, **options))
     reference: Callable[..., float] = ORACLES[name]
     if name in BY_NUMPY:
-        expected = _numpy_peers.PEERS[name](doubled(inputs[0]), labels, c)
+        expected = numpy_scores.PEERS[name](doubled(inputs[0]), labels, c)
         return value, expected, "NumPy"
     return value, float(reference(*map(doubled, inputs), **options)), "oracle"
 
 
-def main() -> None:
-    arrays = make_data(Config("metrics", size="large")).host
+def main(config: Config) -> None:
+    """Print one line for each score, then the worst error."""
+    arrays = make_data("large").host
     rng = np.random.default_rng(1)
     targets = arrays["features"][:, :3].sum(1) + rng.standard_normal(FULL[0], np.float32)
     arrays |= {"logits": np.log(arrays["probs"]), "targets": targets}
-    chosen = sys.argv[1:] or [name for name in METRICS if name in ORACLES]
+    chosen = config.metrics or [name for name in METRICS if name in ORACLES]
     cases = [(name, 0.0) for name in chosen]
     cases += [(name, 100.0) for name in chosen if name in WITH_OFFSET]
     print("score                 offset  n, d, c               by      float32        error")
@@ -87,7 +100,3 @@ def main() -> None:
             flush=True,
         )
     print(f"worst error but for accuracies: {worst:.1e}")
-
-
-if __name__ == "__main__":
-    main()

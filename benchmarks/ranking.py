@@ -1,13 +1,13 @@
 """Ranking of 20 cached sources of 50,000 samples: seconds, and the peak of memory.
 
-    OMP_NUM_THREADS=2 python benchmarks/ranking.py [--sources 20] [--distinct 20]
+    OMP_NUM_THREADS=2 python -m benchmarks ranking
 
 Each source is an .npz of 512 float32 features and 1,000 probabilities, 300 MB. So many distinct
 ones are written to a temporary folder and read by turns under as many names as there are sources;
 writing them is not counted, compiling is. The target has 100 classes.
 """
 
-import argparse
+import dataclasses
 import resource
 import tempfile
 import time
@@ -18,6 +18,16 @@ import numpy as np
 import leepjax
 
 SAMPLES, FEATURES, SOURCE_CLASSES, CLASSES = 50_000, 512, 1000, 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Rank cached sources of 50,000 samples."""
+
+    sources: int = 20
+    """How many."""
+    distinct: int = 20
+    """How many files they are read from, by turns."""
 
 
 def make(path: Path, labels: np.ndarray, seed: int) -> None:
@@ -37,17 +47,14 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--sources", type=int, default=20)
-    parser.add_argument("--distinct", type=int, default=20)
-    arguments = parser.parse_args()
+def main(config: Config) -> None:
+    """Write the sources, rank them, and print what it took."""
     labels = np.random.default_rng(0).integers(0, CLASSES, SAMPLES)
     with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / f"{i}.npz" for i in range(arguments.distinct)]
+        files = [Path(folder) / f"{i}.npz" for i in range(config.distinct)]
         for i, file in enumerate(files):
             make(file, labels, i)
-        sources = {f"source{i}": files[i % len(files)] for i in range(arguments.sources)}
+        sources = {f"source{i}": files[i % len(files)] for i in range(config.sources)}
         before, start, cpu = peak(), time.perf_counter(), time.process_time()
         ranking = leepjax.rank(sources, labels)
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
@@ -56,7 +63,3 @@ def main() -> None:
         f"{len(sources)} sources: {seconds:.0f} s, {cpu:.0f} s of CPU; peak {peak():.2f} GiB, "
         f"{before:.2f} before ranking"
     )
-
-
-if __name__ == "__main__":
-    main()

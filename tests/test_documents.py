@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import tyro
 
+from benchmarks.__main__ import BENCHMARKS
 from leepjax.__main__ import Command
 from leepjax.metrics import METRICS, contrib
 
@@ -17,15 +18,16 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = [ROOT / "leepjax/__main__.py", *sorted((ROOT / "leepjax/commands").glob("*.py"))]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("[!_]*.py"))
-SHELL = r"(?:python -m experiments\.|leepjax (?:rank|score|audit) )"
+TIMED = [ROOT / f"benchmarks/{name}.py" for name in BENCHMARKS]
+SHELL = r"(?:python -m (?:experiments\.|benchmarks )|leepjax (?:rank|score|audit) )"
 COMMAND = re.compile(rf"{SHELL}(?:\\\n|[^`\n#])+")
 INLINE = re.compile(rf"`({SHELL}[^`]+)`")
 
 
 def commands():
-    """Every command line of the documents and of the commands' docstrings, once."""
+    """Every command line of the documents and of the docstrings of what runs, once."""
     found = set()
-    for page in (*PAGES, *COMMANDS, *EXPERIMENTS):
+    for page in (*PAGES, *COMMANDS, *EXPERIMENTS, *TIMED):
         text = page.read_text()
         if page.suffix == ".py":
             text = text.split('"""')[1]
@@ -47,7 +49,7 @@ def test_there_are_commands():
 
 @pytest.mark.parametrize("command", commands())
 def test_command_parses(command):
-    words = shlex.split(command.removeprefix("python -m "))
+    words = shlex.split(command.removeprefix("python -m ").replace("benchmarks ", "benchmarks."))
     if words[0] == "leepjax":
         config, words = Command, words[1:]
     else:
@@ -91,9 +93,11 @@ def test_every_public_name_is_in_the_reference(package):
     assert public == set(listed)
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_every_experiment_is_in_the_reference(path):
-    assert f"::: experiments.{path.stem}\n" in (ROOT / "docs/reference/commands.md").read_text()
+@pytest.mark.parametrize("path", [*EXPERIMENTS, *TIMED], ids=lambda path: path.stem)
+def test_every_command_is_in_the_reference(path):
+    assert (
+        f"::: {path.parent.name}.{path.stem}\n" in (ROOT / "docs/reference/commands.md").read_text()
+    )
 
 
 def python_blocks(page):

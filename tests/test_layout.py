@@ -92,6 +92,16 @@ def test_importing_it_brings_nothing_heavy(package, heavy):
     assert not heavy & set(done.stdout.split())
 
 
+@pytest.mark.parametrize("folders", ["experiments benchmarks", "benchmarks experiments"])
+def test_experiments_and_benchmarks_stand_apart(folders):
+    folder, other = folders.split()
+    for file in (Path(__file__).parents[1] / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.split(".")[0] == other], file
+
+
 def test_public_names_resolve_lazily():
     for name in leepjax.__all__:
         assert getattr(leepjax, name).__name__ == name

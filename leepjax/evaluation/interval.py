@@ -27,7 +27,7 @@ degrees of freedom V^2 2/f (Satterthwaite 1946); hence, for the weighted tau,
 
     1/f = 1/(g - 1) + max(K, 0)/(2 g),    K unbiased, of the z_(-c)
 
-Its mean over crossed parts of a table covers with g - 1. `benchmarks/coverage.py` prints the
+Its mean over crossed parts of a table covers with g - 1. `experiments/coverage.py` prints the
 coverage of all this beside the usual intervals.
 """
 

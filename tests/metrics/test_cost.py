@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import _memory
+from benchmarks import memory
 from leepjax.metrics import score
 
 from .support import class_options, each, make_case
@@ -67,11 +67,11 @@ def growth(masked):
     def call():
         return score(labels, num_classes=c, features=features, metrics=MOMENTS, **where)
 
-    return _memory.peak_growth(call) / features.nbytes
+    return memory.peak_growth(call) / features.nbytes
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not _memory.measurable(), reason="needs Linux, and scores on the CPU")
+@pytest.mark.skipif(not memory.measurable(), reason="needs Linux, and scores on the CPU")
 @pytest.mark.parametrize("masked", [False, True])
 def test_moment_scores_peak_below_one_and_a_half_times_the_features(masked):
-    assert _memory.in_fresh_process(growth, masked) < 0.5
+    assert memory.in_fresh_process(growth, masked) < 0.5

@@ -26,7 +26,7 @@ from leepjax.transfer.training import Batch, Lane, make_program
 
 torch = pytest.importorskip("torch")
 
-from experiments import _torch_resnet  # noqa: E402  (needs torch)
+from benchmarks.peers import torch_resnet  # noqa: E402  (needs torch)
 
 pytestmark = pytest.mark.real_data
 
@@ -94,15 +94,15 @@ def ours(weights, dataset, tasks, recipe, steps, dtype):
 def theirs(weights, dataset, tasks, recipe, steps, dtype):
     """The same by PyTorch: the losses, and the network."""
     dtype = torch.from_numpy(np.empty(0, dtype)).dtype
-    model = _torch_resnet.transferred(load_file(weights), 5).to(dtype)
+    model = torch_resnet.transferred(load_file(weights), 5).to(dtype)
     preprocess = load_resnet(weights, 20).preprocess
     rows, labels = batches_of(dataset, tasks, recipe)
     batches = []
     for r, y in zip(rows[:steps], labels, strict=False):
         images = torch.tensor(dataset.train.images[r].transpose(0, 3, 1, 2), dtype=dtype)
-        batches.append((_torch_resnet.to_input(images, preprocess), torch.tensor(y).long()))
-    optimiser = _torch_resnet.make_optimiser(model, recipe)
-    return _torch_resnet.fit(model, optimiser, batches, len(rows), recipe).numpy(), model
+        batches.append((torch_resnet.to_input(images, preprocess), torch.tensor(y).long()))
+    optimiser = torch_resnet.make_optimiser(model, recipe)
+    return torch_resnet.fit(model, optimiser, batches, len(rows), recipe).numpy(), model
 
 
 # A weight decay that would show on anything but kernels.

@@ -1,12 +1,17 @@
 """How fast are meta-steps of second-order MAML, against PyTorch?
 
-Images and weights are random: only their shapes count. All contenders start from the same weights
-and see the same episodes; the loss of the first step says that they compute the same.
+    python -m benchmarks meta --shots 5
+
+PyTorch goes by a loop over tasks and by `torch.func`. Images and weights are random: only their
+shapes count. All contenders start from the same weights and see the same episodes; the loss of the
+first step says that they compute the same.
 """
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +19,28 @@ import numpy as np
 from flax import nnx
 from rich.console import Console
 
-from experiments import _peers
+from benchmarks import command, peers
+from benchmarks.training import race
 from leepjax.meta import Episodes, EpisodeShape, Meta, MetaLearner, MetaTraining, make_learner
 from leepjax.meta.train import MetaState, init_state, meta_update
 from leepjax.models import Conv4, Preprocess, make_source
 
 WAYS, QUERIES, SIZE, STEPS, RATE, META_STEPS = 5, 15, 28, 5, 0.1, 4
-NOTES = (f"A call takes {META_STEPS} meta-steps, and loss is that of the first.",)
-UNIT = "steps"
+NOTE = f"A call takes {META_STEPS} meta-steps, and loss is that of the first."
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(command.Shared):
+    """Time meta-steps of MAML beside PyTorch, in one run, on the same threads."""
+
+    tasks: int = 8
+    """In a step."""
+    shots: int = 1
+    """Support images of a class."""
+    width: int = 32
+    """Channels of the Conv4."""
+    strategies: tuple[Literal["loop", "vmap"], ...] = ("loop", "vmap")
+    """Which of leepjax's."""
 
 
 class Problem(NamedTuple):
@@ -32,18 +51,22 @@ class Problem(NamedTuple):
     meta: Meta
     batches: list[Episodes]
     preprocess: Preprocess
-    width: int
-
-    @property
-    def amount(self) -> int:
-        """How many meta-steps a call takes."""
-        return len(self.batches)
 
 
-def make_problem(tasks: int, shots: int, width: int, seed: int) -> Problem:
+def run(config: Config, console: Console) -> Path:
+    """Time everything, print the table, write it as CSV and Markdown; return its directory."""
+    title = (
+        f"MAML, second order, {STEPS} inner steps; {config.tasks} tasks a step, {WAYS} "
+        f"ways, {config.shots} shot(s), {QUERIES} queries; Conv4-{config.width}, {SIZE} x {SIZE}"
+    )
+    contenders = partial(make_contenders, make_problem(config), config)
+    return race(config, title, "steps", META_STEPS, contenders, NOTE, console)
+
+
+def make_problem(config: Config) -> Problem:
     """A Conv4 and a few batches of 5-way episodes with 15 queries a class."""
-    rng = np.random.default_rng(seed)
-    network = Conv4(WAYS, width=width, rngs=nnx.Rngs(seed))
+    rng, tasks, shots = np.random.default_rng(config.seed), config.tasks, config.shots
+    network = Conv4(WAYS, width=config.width, rngs=nnx.Rngs(config.seed))
     source = make_source(network, Preprocess(SIZE, 1, (0.5,), (0.5,)), tuple("abcde"))
     learner = make_learner("maml", source, WAYS, steps=STEPS, rate=RATE)
     training = MetaTraining(
@@ -61,12 +84,12 @@ def make_problem(tasks: int, shots: int, width: int, seed: int) -> Problem:
         Episodes(images(shots), labels(shots), images(QUERIES), labels(QUERIES), classes)
         for _ in range(META_STEPS)
     ]
-    meta = learner.init(jax.random.key(seed))
-    return Problem(learner, training, meta, batches, source.preprocess, width)
+    meta = learner.init(jax.random.key(config.seed))
+    return Problem(learner, training, meta, batches, source.preprocess)
 
 
-def contenders(
-    problem: Problem, strategies: Sequence[str], peers: bool, console: Console
+def make_contenders(
+    problem: Problem, config: Config, console: Console
 ) -> dict[str, Callable[[], float]]:
     """Calls that take the steps and return the loss of the first, by name."""
     on_device = [jax.device_put(batch) for batch in problem.batches]
@@ -85,12 +108,12 @@ def contenders(
 
         return call
 
-    calls = {f"leepjax {strategy}": ours(strategy == "vmap") for strategy in strategies}
-    return calls | (_theirs(problem, console) if peers else {})
+    calls = {f"leepjax {strategy}": ours(strategy == "vmap") for strategy in config.strategies}
+    return calls | (_theirs(problem, console) if config.peers else {})
 
 
 def _theirs(problem: Problem, console: Console) -> dict[str, Callable[[], float]]:
-    module = _peers.available("_torch_meta", console)
+    module = peers.available("torch_maml", console)
     if module is None:
         return {}
     params = problem.meta.params
@@ -109,10 +132,6 @@ def _theirs(problem: Problem, console: Console) -> dict[str, Callable[[], float]
     return {name: lambda call=call: call()[0] for name, call in calls.items()}
 
 
-def title(problem: Problem) -> str:
-    """What is trained."""
-    episode = problem.training.episode
-    return (
-        f"MAML, second order, {STEPS} inner steps; {problem.training.tasks} tasks a step, {WAYS} "
-        f"ways, {episode.shots} shot(s), {QUERIES} queries; Conv4-{problem.width}, {SIZE} x {SIZE}"
-    )
+def main(config: Config) -> None:
+    """Run the benchmark, on as many cores as it says."""
+    command.start(config, run)

@@ -9,7 +9,7 @@ from leepjax.models.conv4 import Conv4
 
 torch = pytest.importorskip("torch", reason='needs PyTorch: pip install -e ".[bench]"')
 
-from experiments import _torch_meta  # noqa: E402  (needs torch)
+from benchmarks.peers import torch_maml  # noqa: E402  (needs torch)
 
 WIDTH, WAYS, STEPS, RATE = 4, 3, 3, 0.4
 
@@ -52,8 +52,8 @@ def flat(tree):
 
 def test_loop_and_vmap_agree(rng):
     params, arrays = make_params(rng), make_arrays(rng)
-    loop = _torch_meta.meta_loss_and_grad(params, arrays, STEPS, RATE, "loop")
-    vmap = _torch_meta.meta_loss_and_grad(params, arrays, STEPS, RATE, "vmap")
+    loop = torch_maml.meta_loss_and_grad(params, arrays, STEPS, RATE, "loop")
+    vmap = torch_maml.meta_loss_and_grad(params, arrays, STEPS, RATE, "vmap")
     assert jax.tree.map(np.shape, loop[1]) == jax.tree.map(np.shape, params)
     assert jax.tree.leaves(loop[1])[0].dtype == np.float64
     np.testing.assert_allclose(vmap[0], loop[0], rtol=0, atol=1e-10)
@@ -64,7 +64,7 @@ def test_loop_and_vmap_agree(rng):
 def test_finite_differences(form, rng):
     """Along random directions in each array: only the second-order gradient can agree."""
     params, arrays = make_params(rng), make_arrays(rng)
-    grads = _torch_meta.meta_loss_and_grad(params, arrays, STEPS, RATE, form)[1]
+    grads = torch_maml.meta_loss_and_grad(params, arrays, STEPS, RATE, form)[1]
     leaves, tree = jax.tree.flatten(params)
     size = 1e-6  # small, so that hardly a ReLU changes sides
     for i, (leaf, grad) in enumerate(zip(leaves, jax.tree.leaves(grads), strict=True)):
@@ -73,7 +73,7 @@ def test_finite_differences(form, rng):
         for sign in (1, -1):
             moved = [*leaves[:i], leaf + sign * size * direction, *leaves[i + 1 :]]
             moved = jax.tree.unflatten(tree, moved)
-            ends.append(_torch_meta.meta_loss_and_grad(moved, arrays, STEPS, RATE, form)[0])
+            ends.append(torch_maml.meta_loss_and_grad(moved, arrays, STEPS, RATE, form)[0])
         slope = (ends[0] - ends[1]) / (2 * size)
         np.testing.assert_allclose((grad * direction).sum(), slope, rtol=1e-5, atol=1e-8)
 
@@ -83,14 +83,14 @@ def test_one_step_by_hand(form, rng):
     """``backward`` and a subtraction, the network anew out of modules."""
     params, arrays = make_params(rng), make_arrays(rng, tasks=1)
     model = modules(params)
-    x, labels, query, query_labels = (a[0] for a in _torch_meta.to_episode(arrays))
+    x, labels, query, query_labels = (a[0] for a in torch_maml.to_episode(arrays))
     torch.nn.functional.cross_entropy(model(x), labels).backward()
     with torch.no_grad():
         for p in model.parameters():
             p -= RATE * p.grad
     expected = torch.nn.functional.cross_entropy(model(query), query_labels).item()
     before, after = (
-        _torch_meta.meta_loss_and_grad(params, arrays, steps, RATE, form)[0] for steps in (0, 1)
+        torch_maml.meta_loss_and_grad(params, arrays, steps, RATE, form)[0] for steps in (0, 1)
     )
     np.testing.assert_allclose(after, expected, rtol=1e-12)
     assert abs(after - before) > 0.01  # the step shows
@@ -98,7 +98,7 @@ def test_one_step_by_hand(form, rng):
 
 def modules(params):
     """The network in training mode, as an ``nn.Sequential``."""
-    layers, arrays = [], _torch_meta.to_flat(params)
+    layers, arrays = [], torch_maml.to_flat(params)
     for layer, stride in enumerate((2, 2, 2, 1), start=1):
         kernel = arrays[f"conv{layer}.kernel"]
         conv = torch.nn.Conv2d(kernel.shape[1], WIDTH, 3, stride, padding=1, bias=False)
@@ -125,7 +125,7 @@ def test_network_is_conv4(norm, rng, x64):
         moments.mean, moments.var = (nnx.BatchStat(np.zeros(WIDTH)) for _ in range(2))
     expected = network(x, train=True)[1]
     images = torch.tensor(x.transpose(0, 3, 1, 2))
-    actual = _torch_meta.logits(_torch_meta.to_flat(params), images, getattr(_torch_meta, norm))
+    actual = torch_maml.logits(torch_maml.to_flat(params), images, getattr(torch_maml, norm))
     assert expected.dtype == np.float64
     np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-10)
 
@@ -133,13 +133,13 @@ def test_network_is_conv4(norm, rng, x64):
 def test_contenders_learn_and_start_anew(rng):
     """Both see the same losses, the first before any step; a second call gives the same."""
     params, arrays = make_params(rng, np.float32), make_arrays(rng, dtype=np.float32)
-    calls = _torch_meta.contenders(params, [arrays] * 4, STEPS, 0.1, 1e-2, num_steps=4)
+    calls = torch_maml.contenders(params, [arrays] * 4, STEPS, 0.1, 1e-2, num_steps=4)
     assert list(calls) == ["PyTorch loop", "PyTorch vmap"]
     loop, vmap = (call() for call in calls.values())
-    first = _torch_meta.meta_loss_and_grad(params, arrays, STEPS, 0.1, "loop")[0]
+    first = torch_maml.meta_loss_and_grad(params, arrays, STEPS, 0.1, "loop")[0]
     assert loop[0] == pytest.approx(first, rel=1e-6)
     assert loop[-1] < loop[0]
     np.testing.assert_allclose(vmap, loop, rtol=1e-3)
     assert calls["PyTorch loop"]() == loop
     with pytest.raises(ValueError, match="wanted 5"):
-        _torch_meta.contenders(params, [arrays] * 4, STEPS, 0.1, 1e-2, num_steps=5)
+        torch_maml.contenders(params, [arrays] * 4, STEPS, 0.1, 1e-2, num_steps=5)

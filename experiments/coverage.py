@@ -1,6 +1,6 @@
 """How often the intervals of a correlation contain the truth where tasks share classes.
 
-    python benchmarks/coverage.py              # or some: every_statistic crossed
+    python -m experiments.coverage              # or some: every_statistic crossed
 
 Each of C classes has an effect on the score and one on the accuracy, normal, with correlation rho;
 a task's score and accuracy are the means over its k classes plus noise of its own (standard
@@ -18,11 +18,14 @@ clusters of several rows; and for means over targets of correlations over models
 the mean of the statistic over all samples of that size, but for Pearson's, the population's.
 """
 
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
+import tyro
 from scipy.stats import bootstrap
 
 from leepjax.evaluation import averaged, difference, jackknife, members, pearson
@@ -41,7 +44,18 @@ DESIGNS = [  # classes, classes a task, tasks, rho, noise
 ]
 
 
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Simulate how often intervals of a correlation contain the truth."""
+
+    sections: tyro.conf.Positional[
+        tuple[Literal["shared_classes", "nested_groups", "every_statistic", "crossed"], ...]
+    ] = ()
+    """Which designs; default all."""
+
+
 def class_sets(rng: np.random.Generator, classes: int, size: int, number: int) -> np.ndarray:
+    """``[number, size]``: the classes of each task, drawn without repeating a set where few."""
     if classes <= 12:
         every = np.array(list(combinations(range(classes), size)))
         return every[rng.permutation(len(every))[:number]]
@@ -49,6 +63,7 @@ def class_sets(rng: np.random.Generator, classes: int, size: int, number: int) -
 
 
 def shared_classes(rng: np.random.Generator) -> None:
+    """Tasks that share classes, beside what takes them for independent."""
     print("classes  k  tasks  rho  noise |   leepjax      tasks        BCa   (coverage, width)")
     for classes, size, number, rho, noise in DESIGNS:
         truth = (rho + NOISE_CORRELATION * noise**2) / (1 + noise**2)
@@ -177,12 +192,18 @@ def effects(rng: np.random.Generator, rho: float, number: int) -> np.ndarray:
 
 
 def coverage(intervals: Sequence[Sequence[float]], truth: float, decimals: int = 2) -> str:
+    """How many of the intervals contain the truth, and their mean width."""
     low, high = np.array(intervals).T
     return f"{np.mean((low <= truth) & (truth <= high)):.{decimals}f}, {np.mean(high - low):.2f}"
 
 
-if __name__ == "__main__":
-    sections = (shared_classes, nested_groups, every_statistic, crossed)
-    for section in sections:
-        if section.__name__ in sys.argv[1:] or not sys.argv[1:]:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the sections that the command line names."""
+    config = tyro.cli(Config, args=sys.argv[1:] if arguments is None else arguments)
+    for section in (shared_classes, nested_groups, every_statistic, crossed):
+        if section.__name__ in config.sections or not config.sections:
             section(np.random.default_rng(0))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,20 +1,22 @@
 """Many small heads at once against a loop of scikit-learn, to the same objective, in one run.
 
-    OMP_NUM_THREADS=2 python benchmarks/head_retraining.py [FEATURES.npz]
+    OMP_NUM_THREADS=2 python -m benchmarks heads
 
 200 tasks of 5 classes x 50 images with 64 correlated, non-negative features (as a ResNet's global
-average pooling gives them), standardised; or other features (``x [t, n, d]`` standardised by task,
-``labels [t, n]``). Objective: mean cross-entropy + 1e-3/2 ||W||^2. scikit-learn's tolerance is the
-loosest of its steps that brings every task within 1e-5 of the minimum, which is what ours promises.
-Runs alternate; medians, their ratio, and compile time apart.
+average pooling gives them), standardised; or other features. Objective: mean cross-entropy + 1e-3/2
+||W||^2. scikit-learn's tolerance is the loosest of its steps that brings every task within 1e-5 of
+the minimum, which is what ours promises. Runs alternate; medians, their ratio, and compile time
+apart.
 """
 
+import dataclasses
 import statistics
-import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
+import tyro
 from sklearn.linear_model import LogisticRegression
 
 from leepjax.transfer import softmax_regression
@@ -22,7 +24,16 @@ from leepjax.transfer import softmax_regression
 TASKS, CLASSES, SHOTS, D, L2 = 200, 5, 50, 64, 1e-3
 
 
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Time the heads of many small tasks beside a loop of scikit-learn."""
+
+    features: tyro.conf.Positional[Path | None] = None
+    """.npz of other features: x [t, n, d] standardised by task, labels [t, n]."""
+
+
 def problems() -> tuple[np.ndarray, np.ndarray]:
+    """Features ``[t, n, d]`` and labels ``[t, n]`` of the tasks."""
     rng = np.random.default_rng(0)
     labels = np.tile(np.repeat(np.arange(CLASSES), SHOTS), (TASKS, 1)).astype(np.int32)
     mixing = rng.normal(size=(D, D)) / 8 * np.geomspace(1, 0.1, D)
@@ -34,6 +45,7 @@ def problems() -> tuple[np.ndarray, np.ndarray]:
 
 
 def objective(kernel: np.ndarray, bias: np.ndarray, x: np.ndarray, labels: np.ndarray) -> float:
+    """The objective of one task, in float64."""
     logits = x.astype(np.float64) @ kernel.astype(np.float64) + bias.astype(np.float64)
     logits -= logits.max(1, keepdims=True)
     log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
@@ -52,9 +64,10 @@ def loop(x: np.ndarray, labels: np.ndarray, tolerance: float) -> np.ndarray:
     return np.array(values)
 
 
-def main() -> None:
-    if len(sys.argv) > 1:
-        with np.load(sys.argv[1]) as file:
+def main(config: Config) -> None:
+    """Time both, and print their medians beside how near they come to the minimum."""
+    if config.features:
+        with np.load(config.features) as file:
             x, labels = file["x"].astype(np.float32), file["labels"].astype(np.int32)
     else:
         x, labels = problems()
@@ -98,7 +111,3 @@ def main() -> None:
     )
     ratio = medians["scikit-learn"] / medians["leepjax"]
     print(f"  ratio {ratio:.1f} on {jax.devices()[0].device_kind}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Four source models of PyTorch's, as files that leepjax ranks: an example of the documents.
 
-    python benchmarks/pytorch_sources.py FOLDER
+    python docs/examples/pytorch_sources.py FOLDER
 
 They are trained on scikit-learn's digits 0 to 4 (one is not trained at all), and what they say
 about digits 5 to 9 is saved: features and logits, one .npz each, and labels.npy.
@@ -17,6 +17,7 @@ NETWORKS = {"untrained": (64, 0), "short": (64, 60), "narrow": (8, 600), "wide":
 
 
 def main(folder: Path) -> None:
+    """Train the networks, and write what each says about the digits that it has not seen."""
     torch.manual_seed(0)
     images, digit = map(torch.tensor, load_digits(return_X_y=True))
     images = images.float() / 16

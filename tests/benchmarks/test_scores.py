@@ -1,4 +1,4 @@
-"""The benchmark from its command line, and that its baselines compute the same scores."""
+"""Scores timed from the command line, and that the baselines compute the same scores."""
 
 import csv
 import os
@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import _benchmark_fine_tune, _numpy_peers, _roofline, _sklearn_peers
-from experiments._timing import interleaved
-from experiments.benchmark import SIZES, Config, contenders, main, make_data
+from benchmarks import roofline
+from benchmarks.__main__ import BENCHMARKS, main
+from benchmarks.peers import numpy_scores, sklearn_scores
+from benchmarks.score_calls import SIZES, contenders, make_data
+from benchmarks.timing import interleaved
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 def test_a_row_for_each_score_in_both_tables(tmp_path):
     """In a process of its own: the program starts itself again on so many cores."""
-    command = [sys.executable, "-m", "experiments.benchmark", "metrics", "--no-peers", "--memory"]
+    command = [sys.executable, "-m", "benchmarks", "scores", "--no-peers", "--memory"]
     command += ["--size", "small", "--repeats", "1", "--metrics", "leep"]
     ran = subprocess.run(
         [*command, "--output-dir", str(tmp_path / "run")],
@@ -43,48 +45,37 @@ def test_a_row_for_each_score_in_both_tables(tmp_path):
     assert "% of a copy" in ran.stdout
 
 
-@pytest.mark.slow
-def test_a_row_for_each_way_to_fine_tune(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(_benchmark_fine_tune, "SHOTS", 5)  # a step an epoch
-    monkeypatch.setenv("LEEPJAX_BENCHMARK_THREADS", "1")  # do not start again
-    arguments = ["--tasks", "2", "--epochs", "1", "--repeats", "1", "--strategies", "loop"]
-    main(["fine_tune", *arguments, "--no-peers", "--output-dir", str(tmp_path / "run")])
-    with open(tmp_path / "run" / "benchmark.csv", newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert row["by"] == "leepjax loop"
-    rate = 2 * 25 / float(row["seconds"])  # two tasks of 25 images
-    assert float(row["images_per_second"]) == pytest.approx(rate)
-    assert float(row["loss"]) == pytest.approx(np.log(5), abs=1e-4)  # before the only step
-    markdown = (tmp_path / "run" / "benchmark.md").read_text()
-    assert "2 tasks of 5 x 5 images of 32 x 32, ResNet20, 1 epoch(s) in batches of 25" in markdown
-    assert "| leepjax loop |" in markdown
-    assert "/ PyTorch: times the rate of its fastest" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--metrics", "leap"), "--metrics: wanted names among leep"),
-        (("--repeats", "0"), "--repeats: wanted at least 1, got 0"),
-        (("--tasks", "0"), "--tasks: wanted at least 1, got 0"),
-        (("--threads", "9999"), "--threads: wanted 1 to"),
+        (("scores", "--metrics", "leap"), "--metrics: wanted names among leep"),
+        (("scores", "--repeats", "0"), "--repeats: wanted at least 1, got 0"),
+        (("fine_tune", "--tasks", "0"), "--tasks: wanted at least 1, got 0"),
+        (("scores", "--threads", "9999"), "--threads: wanted 1 to"),
+        (("score",), "NAME: wanted one of scores, heads"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message):
     with pytest.raises(SystemExit, match=f"error: {message}"):
-        main(["metrics", *arguments])
+        main(arguments)
+
+
+def test_help_lists_every_benchmark(capsys):
+    main(["--help"])
+    shown = capsys.readouterr().out
+    assert {name for name in BENCHMARKS if f"  {name} " not in shown} == set()
 
 
 @pytest.fixture(scope="module")
 def data():
-    return make_data(Config("metrics", size="small"))
+    return make_data("small")
 
 
 @pytest.mark.parametrize(
     ("metric", "peers"),
     [
         pytest.param(metric, peers, id=f"{metric}-{peers.NAME}")
-        for peers in (_numpy_peers, _sklearn_peers)
+        for peers in (numpy_scores, sklearn_scores)
         for metric in sorted(peers.PEERS)
     ],
 )
@@ -105,15 +96,15 @@ def test_what_raises_is_left_out():
 
 
 def test_the_higher_roof_counts():
-    machine = _roofline.Machine({"JAX": 10.0, "NumPy": 5.0}, {"JAX": 1.0, "NumPy": 100.0})
-    assert machine.seconds(_roofline.Work(bytes=100, flops=100)) == 10
-    assert machine.seconds(_roofline.Work(bytes=100, flops=2000)) == 20
+    machine = roofline.Machine({"JAX": 10.0, "NumPy": 5.0}, {"JAX": 1.0, "NumPy": 100.0})
+    assert machine.seconds(roofline.Work(bytes=100, flops=100)) == 10
+    assert machine.seconds(roofline.Work(bytes=100, flops=2000)) == 20
 
 
 def test_scores_together_share_one_gram():
     n, s, d, c = SIZES["large"]
     count = {
-        names: _roofline.work(list(names), n=n, s=s, d=d, c=c)
+        names: roofline.work(list(names), n=n, s=s, d=d, c=c)
         for names in (("h_score",), ("lfc",), ("h_score", "lfc"))
     }
     assert count["h_score", "lfc"].bytes == count["lfc",].bytes == 4 * n * d

@@ -1,4 +1,4 @@
-"""Which peers can run here."""
+"""Other packages, and our own NumPy and PyTorch, that compute the same; which of them can run."""
 
 import importlib
 from types import ModuleType
@@ -10,7 +10,7 @@ from rich.console import Console
 def available(name: str, console: Console) -> ModuleType | None:
     """A module of peers, if it can run on this device; why it is left out is printed."""
     try:
-        module, reason = importlib.import_module(f"experiments.{name}"), ""
+        module, reason = importlib.import_module(f"benchmarks.peers.{name}"), ""
     except (ImportError, OSError, RuntimeError) as error:
         module, reason = None, f'{error}; see pip install -e ".[bench]"'
     if module and jax.default_backend() == "gpu":
@@ -18,6 +18,6 @@ def available(name: str, console: Console) -> ModuleType | None:
         reason = "" if on_gpu else "cannot run on this GPU"
     if module and not reason:
         return module
-    title = name.strip("_").removesuffix("_peers")
+    title = name.removesuffix("_scores")
     console.print(f"{title}: left out ({reason})", soft_wrap=True, markup=False)
     return None

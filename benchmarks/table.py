@@ -1,20 +1,11 @@
-"""The benchmarks' rows as tables for the terminal and in Markdown."""
+"""Tables of benchmarks for the terminal and in Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-
-HEADINGS = ("score", "by", "time", "/ leepjax", "CPU time", "roof", "value", "memory")
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> list[Sequence[str]]:
-    """The headings, and a line of text for each row of scores."""
-    lines = [cells(row) for row in rows]
-    return [HEADINGS[: len(lines[0])], *lines]
 
 
 def print_table(table: Sequence[Sequence[str]], console: Console, names: int = 2) -> None:
@@ -45,21 +36,6 @@ def write_markdown(
     rule = ["---"] * names + ["---:"] * (len(headings) - names)
     text = "\n".join(f"| {' | '.join(line)} |" for line in (headings, rule, *lines))
     path.write_text("\n\n".join([title, text, *summary]).replace(" *", " \\*") + "\n")
-
-
-def cells(row: Mapping[str, Any]) -> list[str]:
-    """A row of scores as text, in the order of ``HEADINGS``; memory only where it was measured."""
-    off = abs(row["value"] - row["reference"]) > 1e-4 * max(1, abs(row["reference"]))
-    texts = [
-        row["score"],
-        row["by"],
-        duration(row["seconds"]),
-        "" if row["by"] == "leepjax" else f"{row['ratio']:.2f}".replace("nan", "?"),
-        duration(row["cpu_seconds"]),
-        f"{row['roof']:.0%}",
-        f"{row['value']:.5g}{' *' if off else ''}",
-    ]
-    return [*texts, f"{row['memory']:+.2f}"] if "memory" in row else texts
 
 
 def duration(seconds: float) -> str:

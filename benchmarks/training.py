@@ -1,14 +1,41 @@
-"""Timings of training beside PyTorch, as rows and as a table."""
+"""Training timed beside PyTorch: what the benchmarks of fine-tuning and meta-learning share."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from experiments._benchmark_table import duration
-from experiments._timing import interleaved
+from benchmarks.command import Shared, conditions
+from benchmarks.table import duration, print_table, write_markdown
+from benchmarks.timing import interleaved
+from leepjax import report
 
 NOTE = "/ PyTorch: times the rate of its fastest; the first call compiles."
+
+
+def race(
+    config: Shared,
+    title: str,
+    unit: str,
+    amount: int,
+    contenders: Callable[[Console], Mapping[str, Callable[[], float]]],
+    note: str,
+    console: Console,
+) -> Path:
+    """Time calls that each work on so many units: print the table, write it as CSV and Markdown."""
+    with report.open_run(
+        "benchmark", config, output_dir=config.output_dir, overwrite=True
+    ) as study:
+        title = f"{title}; {conditions(config)}"
+        console.print(title, soft_wrap=True)
+        rows = measure(contenders(console), unit, amount, config.repeats, console)
+        lines, notes = table(rows, unit), [note, NOTE]
+        study.write_table("benchmark", rows)
+        write_markdown(study.path / "benchmark.md", title, lines, notes, names=1)
+    print_table(lines, console, names=1)
+    console.print("\n".join([*notes, str(study.final)]), soft_wrap=True)
+    return study.final
 
 
 def measure(

@@ -1,7 +1,7 @@
 """What the machine can do, measured, and what each score must at least do, counted."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,7 +84,7 @@ def _best(function: Callable[[], Any], repeats: int) -> float:
     return min(seconds[1:])
 
 
-def work(metrics: list[str], *, n: int, s: int, d: int, c: int) -> Work:
+def work(metrics: Sequence[str], *, n: int, s: int, d: int, c: int) -> Work:
     """The least that a score must do in float32, or several that share one Gram matrix.
 
     Counted: inputs as often as they must be read (LEEP and GBC twice: what the second pass does

@@ -1,0 +1,1 @@
+"""All timing: ``python -m benchmarks NAME``."""
