@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments._comparison_grid import Problem, Setting, command
-from experiments._comparison_verdicts import LEVEL, THREE
+from experiments.comparison.grid import Problem, Setting, command
+from experiments.comparison.verdicts import LEVEL, THREE
 from leepjax.evaluation import NULLS, Estimate
 from leepjax.report import Section, Sheet, format_estimate, read_estimate, read_table
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments._groups_affinity import (
+from experiments.multitask_groups.affinity import (
     Group,
     Partition,
     companionship,

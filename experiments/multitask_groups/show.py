@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy.cluster.hierarchy import dendrogram
 
-from experiments._groups_affinity import NULLS, companionship, tree, within_targets
-from experiments._groups_tables import ALONE, RANDOM, SEED, TOGETHER
+from experiments.multitask_groups.affinity import NULLS, companionship, tree, within_targets
+from experiments.multitask_groups.tables import ALONE, RANDOM, SEED, TOGETHER
 from leepjax.evaluation import Estimate
 from leepjax.report import Section, Sheet, format_estimate, format_mean, read_estimate, read_table
 

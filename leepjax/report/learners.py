@@ -1,12 +1,6 @@
-"""A meta-transfer study: what each learner reaches, what it is ahead of a retrained head by, and
-its mean accuracy in levels of a score.
-
-``gains.csv`` has one row for each learner and number of shots, ``accuracy_levels.csv`` one for each
-of these and each level; tables and figures are made from them.
-"""
+"""Learners side by side: what each is ahead of a retrained head by, and in levels of a score."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
@@ -15,7 +9,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from leepjax.evaluation import NULLS, Correlation, Level, in_levels
-from leepjax.report.run import read_table
 from leepjax.report.tables import Section, Sheet, format_estimate
 
 HEAD = "retrained head"  # the baseline, and its name in tables
@@ -33,7 +26,7 @@ def gain_rows(
     notes: Mapping[str, str],
     membership: np.ndarray,
 ) -> list[dict[str, Any]]:
-    """Rows of ``gains.csv`` for one number of shots.
+    """Rows of a table of gains for one number of shots.
 
     Args:
       shots: labelled images of a class.
@@ -53,37 +46,6 @@ def gain_rows(
             row |= {f"{what}_{end}": float(value) for end, value in ends.items()}
         rows.append(row)
     return rows
-
-
-def gains_section(path: Path) -> Section:
-    """What each learner reaches, and what it is ahead of the retrained head by."""
-    rows, lines = read_table(path / "gains.csv"), []
-    for row in rows:
-        n = {k: float(v) for k, v in row.items() if k not in ("learner", "note")}
-        name = f"{row['learner']}, {row['shots']} shot{'s' if row['shots'] != '1' else ''}"
-        cells = [f"{n['accuracy']:.3f} ± {n['accuracy_half']:.3f}", "", ""]
-        if row["learner"] != HEAD:
-            cells[1] = f"{100 * n['gain']:+.1f} ± {100 * n['gain_half']:.1f}"
-            ends = 100 * n["gain_low"], 100 * n["gain_high"]
-            cells[2] = (
-                "[{:+.1f}, {:+.1f}]".format(*ends) if np.isfinite(ends).all() else "undefined"
-            )
-        lines.append([name, *cells, row["note"]])
-    headings = [
-        "learner",
-        "accuracy ± 95 %",
-        "ahead of head, points",
-        "95 % for others",
-        "queries judged",
-    ]
-    text = (
-        f"{rows[0]['tasks']} tasks for each number of shots, the same for all learners, of one "
-        "source and one meta-training. ±: 95 % over tasks as if independent, as the field prints "
-        "it; for others: 95 % for tasks of other groups (scripts, alphabets), or of other classes "
-        "where tasks are not drawn within groups. Judged together: normalised by all queries of "
-        "the task, so that each prediction depends on the others (transductive)."
-    )
-    return Section("What learners that learnt to adapt reach", [Sheet(headings, lines)], text)
 
 
 def side_by_side(settings: Mapping[str, Sequence[Correlation]]) -> Section:
@@ -112,7 +74,7 @@ def accuracy_levels(
 
 
 def level_rows(score: str, shots: int, levels: Mapping[str, Sequence[Level]]) -> list[dict]:
-    """Rows of ``accuracy_levels.csv`` for one number of shots."""
+    """Rows of a table of these levels for one number of shots."""
     return [
         {
             "score": score,
@@ -129,14 +91,6 @@ def level_rows(score: str, shots: int, levels: Mapping[str, Sequence[Level]]) ->
         for name, of_learner in levels.items()
         for i, level in enumerate(of_learner, start=1)
     ]
-
-
-def draw_accuracy_levels(path: Path) -> None:
-    """Draw ``accuracy_levels.png`` and ``.svg`` of a run directory."""
-    with matplotlib.rc_context(STYLE):
-        figure = plot_accuracy_levels(read_table(path / "accuracy_levels.csv"))
-        for suffix in ("png", "svg"):
-            figure.savefig(path / f"accuracy_levels.{suffix}", dpi=150)
 
 
 def plot_accuracy_levels(rows: Sequence[Mapping[str, Any]]) -> Figure:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments._groups_tasks import tasks_of_classes
+from experiments.multitask_groups.tasks import tasks_of_classes
 from leepjax._fit import State, init, step
 from leepjax.data import Bank
 from leepjax.models import Outputs, Preprocess, Source, TrainConfig, apply

@@ -13,11 +13,12 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from experiments import meta_transfer, transfer_accuracy
+from experiments.command import StudyConfig
 from leepjax.data import check_prepared
 from leepjax.models import NETWORKS
 
-# What changes where a setting runs, not what comes out of it.
-_WHERE = ("preset", "output_dir", "data_dir", "devices", "overwrite")
+_COMMON = {field.name for field in dataclasses.fields(StudyConfig)}
+_WHERE = _COMMON - {"seed"}  # where a setting runs, not what comes out of it
 
 
 # What a reader of a grid's plan and page must know.
@@ -45,7 +46,8 @@ class Problem(NamedTuple):
 def command(setting: Setting) -> str:
     """The command line that runs a setting alone."""
     words = [f"python -m {setting.experiment.__name__}"]
-    for field in dataclasses.fields(setting.config):
+    # An experiment's own flags first: a comparison is known by these words.
+    for field in sorted(dataclasses.fields(setting.config), key=lambda f: f.name in _COMMON):
         value = getattr(setting.config, field.name)
         if field.name in _WHERE or value == field.default:
             continue

@@ -6,8 +6,8 @@ import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 
-from experiments._groups_joint import outputs
-from experiments._groups_tasks import tasks_of_classes
+from experiments.multitask_groups.joint import outputs
+from experiments.multitask_groups.tasks import tasks_of_classes
 from leepjax.data import Bank
 from leepjax.metrics import score
 from leepjax.models import Source

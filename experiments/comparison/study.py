@@ -1,26 +1,6 @@
-"""LEEP, NCE and the H-score in many settings: which is best, significantly, and beside what nulls?
-
-The table that the LEEP article is known for, with what it is worth. A grid of settings (sources,
-targets, regimes, learners, meta-transfer) runs through the other experiments, each setting in a
-directory of its own; then every score's correlation with accuracy is held against the others' in
-paired differences whose intervals cluster, corrected for the number of comparisons, and against
-the best null.
-
-    python -m experiments.comparison --dry-run             # the plan, and what it lacks
-    python -m experiments.comparison                       # Glyphs, which are embedded
-    python -m experiments.comparison --grid real --weights-dir DIR
-    python -m experiments.comparison --grid leep2020 --dry-run
-
-``real`` wants cifar10_resnet20.safetensors, ..resnet32.., ..resnet56.. in DIR, and Fashion-MNIST
-and Omniglot prepared. ``leep2020`` spells out the article's kinds of transfer, sources and targets;
-the article counts 23 settings, and this cross product of them is ours.
-
-The same command goes on where an earlier one stopped: settings that are finished are read. One that
-cannot run is listed with the reason, and the others run. Results are in docs/results.
-"""
+"""Every setting of a grid run in a directory of its own, and their scores compared."""
 
 import dataclasses
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,10 +9,10 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.markup import escape
 
-from experiments._comparison_grid import GRIDS, NOTES, Setting, identity, missing
-from experiments._comparison_tables import plan, sections
-from experiments._comparison_verdicts import compare
-from experiments.transfer_accuracy import start
+from experiments.command import StudyConfig, print_sections, start
+from experiments.comparison.grid import GRIDS, NOTES, Setting, identity, missing
+from experiments.comparison.tables import plan, sections
+from experiments.comparison.verdicts import compare
 from leepjax import report
 from leepjax._cache import digest
 
@@ -40,7 +20,7 @@ FINISHED = "finished"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(StudyConfig):
     """LEEP against NCE and the H-score in a grid of settings, with intervals and nulls."""
 
     preset: Literal["smoke", "default"] = "default"
@@ -53,12 +33,6 @@ class Config:
     """Print every setting with its command and what it lacks, and run nothing."""
     weights_dir: Path = Path()
     """Folder of the safetensors of imported sources."""
-    seed: int = 0
-    """Of all settings."""
-    output_dir: Path | None = None
-    """Where results go; default runs/comparison/KEY, KEY of the settings."""
-    data_dir: Path | None = None
-    """TFDS data directory; default TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     devices: str = "all"
     """How many devices share the work: a number, or all; on a CPU each core can be one."""
     overwrite: bool = False
@@ -95,9 +69,8 @@ def run(config: Config, console: Console) -> Path:
         if not study.finished:
             states = _run_settings(study, settings, places, config, console)
             _write(study, settings, places, states, config.grid)
-    for section in sections(study.final):
-        report.print_section(section, console)
-    console.print(f"* null. Tables, and a page that has every score: {table}", soft_wrap=True)
+    where = f"* null. Tables, and a page that has every score: {table}"
+    print_sections(sections(study.final), console, where)
     return directory
 
 
@@ -196,8 +169,4 @@ def _write(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the experiment from its command line."""
-    start(Config, run, sys.argv[1:] if arguments is None else arguments, {})
-
-
-if __name__ == "__main__":
-    main()
+    start(Config, run, {}, arguments)

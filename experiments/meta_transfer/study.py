@@ -1,24 +1,6 @@
-r"""Does a score predict what meta-transfer reaches: a learner that has learnt to adapt?
-
-    python -m experiments.meta_transfer
-
-trains a Conv4 to classify Latin, Greek and Cyrillic glyphs and their quarter turns; meta-trains two
-learners from it on few-shot episodes of those scripts: meta-transfer learning (MTL, which the LEEP
-article used) and a ridge head; adapts each to 600 tasks of five characters within one unseen
-script, with 1 and with 5 labelled images of each; and holds scores of the classifier on those
-labelled images against the accuracy reached, beside that of its retrained head. On real data:
-
-    python -m experiments.meta_transfer \
-        --source-data omniglot:small1 --target-data omniglot:small2 --across --test-shots 6 \
-        --algorithms maml anil meta_sgd mtl protonet ridge
-
-The hyper-parameters of the default were chosen on three scripts that its tasks are not drawn from,
-armenian, hebrew and nko (`--target-data glyphs:armenian+hebrew+nko`). Trained learners are kept in
-the cache; training that was interrupted goes on. Results are in docs/results.
-"""
+"""Meta-learners trained and adapted to every task, and scores held against what they reach."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +9,17 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments.transfer_accuracy import devices_of, load_small, metric_names, named, start
+from experiments.command import (
+    StudyConfig,
+    load_small,
+    metric_names,
+    named,
+    print_sections,
+    run_study,
+    start,
+    undivided,
+)
+from experiments.meta_transfer.show import draw, sections
 from leepjax import report
 from leepjax._cache import cache_dir, digest
 from leepjax.data import Dataset, with_rotations, without_groups
@@ -54,7 +46,7 @@ from leepjax.transfer import retrain_head
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(StudyConfig):
     """Scores of a source model against what learners that learnt to adapt reach, task by task."""
 
     preset: Literal["smoke", "default"] = "default"
@@ -111,16 +103,8 @@ class Config:
     """Scores to compute, of leepjax.metrics.METRICS; all: every one."""
     level_score: str = "leep"
     """The score whose levels the figure shows; one of --metrics."""
-    seed: int = 0
-    """Of source training, meta-training and tasks."""
-    output_dir: Path | None = None
-    """Where results go; default runs/meta_transfer/KEY, KEY of the configuration."""
-    data_dir: Path | None = None
-    """TFDS data directory; default TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     devices: str = "1"
     """How many devices share the scores' and heads' work: a number, or all."""
-    overwrite: bool = False
-    """Start anew where the same command has already run."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -139,21 +123,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 def run(config: Config, console: Console) -> Path:
     """Run the study, or show it where it has already run; return its directory."""
     _check(config)
-    devices = devices_of(config.devices)
-    with report.open_run(
-        "meta_transfer", config, output_dir=config.output_dir, overwrite=config.overwrite
-    ) as study:
-        if not study.finished:
-            _run(study, config, devices, console)
-    for section in _sections(study.final):
-        report.print_section(section, console)
-    console.print(f"Tables and figures: {study.final}", soft_wrap=True)
-    return study.final
+    return run_study("meta_transfer", config, console, _run, _show)
+
+
+def _show(path: Path, console: Console) -> None:
+    print_sections(sections(path), console, f"Tables and figures: {path}")
 
 
 def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:
-    if devices[0].platform == "cpu":
-        devices = devices[:1]  # which uses all cores; see transfer_accuracy
+    devices = undivided(devices)
     source_data = load_small("--source-data", config.source_data, config.data_dir)
     target = load_small("--target-data", config.target_data, config.data_dir)
     target = _unseen(source_data, target, console)
@@ -205,13 +183,9 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         levels += report.level_rows(config.level_score, shots, means)
     study.write_table("gains", gains)
     study.write_table("accuracy_levels", levels)
-    report.draw_accuracy_levels(study.path)
+    draw(study.path)
     figure = report.Section("In fifths of the score", figures=[study.path / "accuracy_levels.svg"])
-    report.write_page(study.path / "page.html", "Meta-transfer", [*_sections(study.path), figure])
-
-
-def _sections(path: Path) -> list[report.Section]:
-    return [report.gains_section(path), report.side_by_side(report.read_correlations(path))]
+    report.write_page(study.path / "page.html", "Meta-transfer", [*sections(study.path), figure])
 
 
 def training(name: str, config: Config, source_data: Dataset) -> MetaTraining:
@@ -310,16 +284,10 @@ def _check(config: Config) -> None:
         raise ValueError(f"--shots: wanted ascending numbers >= 1, got {config.shots}")
     if config.source_steps < 1:
         raise ValueError(f"--source-steps: wanted at least 1, got {config.source_steps}")
-    if not 0 <= config.seed < 2**32:
-        raise ValueError(f"--seed: wanted 0 to 2^32 - 1, got {config.seed}")
     if config.num_tasks < report.LEVELS:
         raise ValueError(f"--num-tasks: wanted {report.LEVELS} or more, got {config.num_tasks}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the experiment from its command line."""
-    start(Config, run, sys.argv[1:] if arguments is None else arguments, PRESETS)
-
-
-if __name__ == "__main__":
-    main()
+    start(Config, run, PRESETS, arguments)

@@ -1,27 +1,6 @@
-"""Do scores between tasks say which tasks to train together?
-
-    python -m experiments.multitask_groups
-
-trains a small network on each of twelve tasks (ten characters of one script of Glyphs, 30 images
-each); scores it on the training images of every other task by LEEP gain and its rivals; makes an
-affinity of each score and, by SciPy's average linkage, four groups; trains jointly (one body, one
-head for each task) every group, random groups of the same sizes, every pair of tasks, and all
-together; and says, task by task, what that is ahead of training alone and of the random groups by,
-and whether a score (of networks trained anew, from other parameters) goes with what two tasks gain
-from each other. Beside it stand nulls that look at no network: how near mean images are, and
-whether the data set is the same. On real data:
-
-    python -m experiments.multitask_groups \
-        --target-data fashion_mnist cifar10 omniglot:small1 omniglot:small2 \
-        --ways 3 3 10 10 --shots 50 50 14 14 --steps 100 --num-random 3
-
-A task has as many updates, and in each as many of its own images, in a group of any size as alone.
-A run that is interrupted goes on where it was when the same command is given again. Results are in
-docs/results/multitask_groups.md.
-"""
+"""Tasks trained alone, in pairs and in groups, and scores held against what that gains."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -32,7 +11,8 @@ import tyro
 from flax import nnx
 from rich.console import Console
 
-from experiments._groups_affinity import (
+from experiments.command import StudyConfig, load_small, print_sections, run_study, start
+from experiments.multitask_groups.affinity import (
     Group,
     Partition,
     affinity,
@@ -42,11 +22,10 @@ from experiments._groups_affinity import (
     random_partitions,
     sizes_of,
 )
-from experiments._groups_joint import accuracies, train_group
-from experiments._groups_shown import draw, sections
-from experiments._groups_tables import comparison_rows, correlation_rows
-from experiments._groups_tasks import Drawn, draw_tasks
-from experiments.transfer_accuracy import load_small, start
+from experiments.multitask_groups.joint import accuracies, train_group
+from experiments.multitask_groups.show import draw, sections
+from experiments.multitask_groups.tables import comparison_rows, correlation_rows
+from experiments.multitask_groups.tasks import Drawn, draw_tasks
 from leepjax import report
 from leepjax._journal import Journal
 from leepjax._progress import progress
@@ -55,7 +34,7 @@ from leepjax.models import Conv4, Preprocess, Source, TrainConfig, make_source
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(StudyConfig):
     """Scores between tasks, the groups they make, and what training together gains."""
 
     preset: Literal["smoke", "default"] = "default"
@@ -88,15 +67,7 @@ class Config:
     """Random partitions for each combination of group sizes that scores make."""
     num_seeds: int = 2
     """Trainings of everything, from other initial parameters; results are means over them."""
-    seed: int = 0
-    """Of tasks, partitions and training."""
-    output_dir: Path | None = None
-    """Where results go; default runs/multitask_groups/KEY, KEY of the configuration."""
-    data_dir: Path | None = None
-    """TFDS data directory; default TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     devices: Annotated[Literal["1"], tyro.conf.Suppress] = "1"
-    overwrite: bool = False
-    """Start anew where the same command has already run."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -117,18 +88,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 def run(config: Config, console: Console) -> Path:
     """Run the study, or show it where it has already run; return its directory."""
     _check(config)
-    with report.open_run(
-        "multitask_groups", config, output_dir=config.output_dir, overwrite=config.overwrite
-    ) as study:
-        if not study.finished:
-            _run(study, config)
-    for section in sections(study.final):
-        report.print_section(section, console)
-    console.print(f"Tables and figures: {study.final}", soft_wrap=True)
-    return study.final
+    return run_study("multitask_groups", config, console, _run, _show)
 
 
-def _run(study: report.Run, config: Config) -> None:
+def _show(path: Path, console: Console) -> None:
+    print_sections(sections(path), console, f"Tables and figures: {path}")
+
+
+def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:
     drawn = _tasks(config)
     source = network(drawn.dataset.train, config.width)
     training = TrainConfig(config.steps, config.batch_size, config.learning_rate, warmup=0.0)
@@ -344,8 +311,4 @@ def _check(config: Config) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the experiment from its command line."""
-    start(Config, run, sys.argv[1:] if arguments is None else arguments, PRESETS)
-
-
-if __name__ == "__main__":
-    main()
+    start(Config, run, PRESETS, arguments)

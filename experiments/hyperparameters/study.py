@@ -1,32 +1,6 @@
-"""Can LEEP choose hyper-parameters of pre-training, without any transfer?
-
-    python -m experiments.hyperparameters
-
-makes the candidates of five choices (moments of one training, layers to cut at, widths,
-augmentations, subsets of the source classes), scores each on the labelled images of 60 target
-tasks, and takes for every task the candidate of the highest score. What that costs is its regret:
-the test accuracy of the best candidate's retrained head less that of the one taken; choosing by
-full training has none. Cross-fitted LEEP, which judges on images that its predictor has not seen,
-stands beside the other scores and the nulls: a head validated on half the training images, 5
-nearest neighbours, a linear probe, the source's own accuracy, what one would take without choosing,
-and chance.
-
-What is differentiable is chosen by gradient: a temperature, weights of the source classes, a
-mixture of the sources of the last choice; each on a task's training images, judged on its test
-images.
-
-On real data, Conv4s trained on CIFAR-10 and the layers of a ResNet20, for tasks of Fashion-MNIST:
-
-    python -m experiments.hyperparameters \
-        --source-data cifar10 --source-weights cifar10_resnet20.safetensors \
-        --source-subsets airplane+automobile+ship+truck bird+cat+deer+dog+frog+horse \
-        --target-data fashion_mnist --shots 50 --test-shots 200
-
-Sources are kept in the cache. Results are in docs/results/hyperparameters.md.
-"""
+"""Candidates of each choice scored on every task, and what choosing by a score costs."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -36,14 +10,23 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments._hyperparameters_candidates import (
+from experiments.command import (
+    StudyConfig,
+    load_small,
+    named,
+    print_sections,
+    run_study,
+    start,
+    undivided,
+)
+from experiments.hyperparameters.candidates import (
     CHOICES,
     Candidate,
     Origin,
     subset_classes,
 )
-from experiments._hyperparameters_gradient import FAMILIES, WAYS, Judged, choose
-from experiments._hyperparameters_tables import (
+from experiments.hyperparameters.gradient import FAMILIES, WAYS, Judged, choose
+from experiments.hyperparameters.tables import (
     NULLS,
     SCORES,
     draw,
@@ -51,7 +34,6 @@ from experiments._hyperparameters_tables import (
     regret_rows,
     sections,
 )
-from experiments.transfer_accuracy import devices_of, load_small, named, start
 from leepjax import report
 from leepjax.data import Bank, Dataset
 from leepjax.evaluation import clusters, score_tasks
@@ -64,7 +46,7 @@ METRICS = ("leep", "nce", "h_score", "logme", "knn", "linear_probe")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(StudyConfig):
     """Choosing hyper-parameters of pre-training by scores, task by task."""
 
     preset: Literal["smoke", "default"] = "default"
@@ -92,16 +74,8 @@ class Config:
     """Test images of a class, at most."""
     num_tasks: int = 60
     """Target tasks, the same for all candidates."""
-    seed: int = 0
-    """Of source training and tasks."""
-    output_dir: Path | None = None
-    """Where results go; default runs/hyperparameters/KEY, KEY of the configuration."""
-    data_dir: Path | None = None
-    """TFDS data directory; default TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     devices: str = "1"
     """How many devices share the scores' and heads' work: a number, or all."""
-    overwrite: bool = False
-    """Start anew where the same command has already run."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -119,21 +93,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 def run(config: Config, console: Console) -> Path:
     """Run the study, or show it where it has already run; return its directory."""
     _check(config)
-    devices = devices_of(config.devices)
-    with report.open_run(
-        "hyperparameters", config, output_dir=config.output_dir, overwrite=config.overwrite
-    ) as study:
-        if not study.finished:
-            _run(study, config, devices, console)
-    for section in sections(study.final):
-        report.print_section(section, console)
-    console.print(f"Tables and figures: {study.final}", soft_wrap=True)
-    return study.final
+    return run_study("hyperparameters", config, console, _run, _show)
+
+
+def _show(path: Path, console: Console) -> None:
+    print_sections(sections(path), console, f"Tables and figures: {path}")
 
 
 def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:
-    if devices[0].platform == "cpu":
-        devices = devices[:1]  # which uses all cores; see transfer_accuracy
+    devices = undivided(devices)
     source_data = load_small("--source-data", config.source_data, config.data_dir)
     target = load_small("--target-data", config.target_data, config.data_dir)
     training = TrainConfig(steps=config.source_steps, seed=config.seed)
@@ -306,14 +274,8 @@ def _check(config: Config) -> None:
         raise ValueError(f"--shots: wanted 2 or more, half of them to validate, got {config.shots}")
     if config.num_tasks < 2:
         raise ValueError(f"--num-tasks: wanted 2 or more, got {config.num_tasks}")
-    if not 0 <= config.seed < 2**32:
-        raise ValueError(f"--seed: wanted 0 to 2^32 - 1, got {config.seed}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the experiment from its command line."""
-    start(Config, run, sys.argv[1:] if arguments is None else arguments, PRESETS)
-
-
-if __name__ == "__main__":
-    main()
+    start(Config, run, PRESETS, arguments)

@@ -1,23 +1,8 @@
-"""Which of several source models should be fine-tuned for a target, and what does finding out cost?
-
-Sources are trained, imported or left untrained; tasks are drawn from one target data set; every
-source is fine-tuned on every task, briefly and in full. Then any way of choosing a source is a
-look-up in that table: by a score alone, by a null, by a score that names a few of which short real
-fine-tunes keep the best (successive halving), by halving all of them, by fine-tuning all in full.
-Each has its regret (test accuracy lost to the source that was best on that task) and its cost.
-
-    python -m experiments.select_source                                    # Glyphs, embedded
-    python -m experiments.select_source --preset real --weights-dir DIR
-
-``real`` takes cifar10_resnet20.safetensors, ..resnet32.., ..resnet56.. from DIR, trains Conv4s on
-Glyphs and Omniglot, and transfers all to tasks of Fashion-MNIST. A run that is interrupted goes on
-where it was when the same command is given again. Results are in docs/results/select_source.md.
-"""
+"""Every source fine-tuned on every task: the table in which each way of choosing is a look-up."""
 
 import contextlib
 import dataclasses
 import re
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -28,9 +13,18 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from experiments import _select_source_tables as tables
-from experiments._select_source_ways import Table, choices, correlations, summary
-from experiments.transfer_accuracy import devices_of, load_small, metric_names, named, start
+from experiments.command import (
+    StudyConfig,
+    load_small,
+    metric_names,
+    named,
+    print_sections,
+    run_study,
+    start,
+    undivided,
+)
+from experiments.select_source import tables
+from experiments.select_source.ways import Table, choices, correlations, summary
 from leepjax import report
 from leepjax.data import Bank, check_prepared, load
 from leepjax.evaluation import NULLS, clusters, score_tasks
@@ -53,7 +47,7 @@ BACKWARD = 2  # forward passes that a backward pass costs
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(StudyConfig):
     """Choosing one of several sources for a target: regret against cost."""
 
     preset: Literal["smoke", "default", "real"] = "default"
@@ -103,16 +97,6 @@ class Config:
     """Of all fine-tunes."""
     validation: float = 0.2
     """Share of a task's labelled images that fine-tunes are compared by and do not train on."""
-    seed: int = 0
-    """Of source training, tasks and fine-tunes."""
-    output_dir: Path | None = None
-    """Where results go; default runs/select_source/KEY, KEY of the configuration."""
-    data_dir: Path | None = None
-    """TFDS data directory; default TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-    devices: str = "1"
-    """How many devices share the fine-tunes: a number, or all; on a CPU each core can be one."""
-    overwrite: bool = False
-    """Start anew where the same command has already run."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -162,27 +146,17 @@ class Spec(NamedTuple):
 
 def run(config: Config, console: Console) -> Path:
     """Run the study, or show it where it has already run; return its directory."""
-    specs = _check(config)
-    devices = devices_of(config.devices)
-    with report.open_run(
-        "select_source", config, output_dir=config.output_dir, overwrite=config.overwrite
-    ) as study:
-        if not study.finished:
-            _run(study, config, specs, devices, console)
+    _check(config)
+    return run_study("select_source", config, console, _run, _show)
+
+
+def _show(path: Path, console: Console) -> None:
     console.width = max(console.width, 120)  # rather lines that wrap than names cut short
-    for section in tables.sections(study.final):
-        report.print_section(section, console)
-    console.print(f"* null. Tables, page and figure: {study.final}", soft_wrap=True)
-    return study.final
+    print_sections(tables.sections(path), console, f"* null. Tables, page and figure: {path}")
 
 
-def _run(
-    study: report.Run,
-    config: Config,
-    specs: Sequence[Spec],
-    devices: Sequence[Any],
-    console: Console,
-) -> None:
+def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:
+    specs = [_spec(text, config) for text in config.sources]
     whole = load_small("--target-data", config.target_data, config.data_dir)
     key = jax.random.key(config.seed)
     tasks = sample_tasks(
@@ -197,7 +171,7 @@ def _run(
     dataset, tasks = only_used(whole, tasks)
     budgets = [_recipe(config, epochs) for epochs in config.epochs]
     lane = make_lanes(dataset, tasks, budgets[:1], key)[0]  # what does not fit shows at once
-    wide = devices[:1] if devices[0].platform == "cpu" else devices  # see transfer_accuracy
+    wide = undivided(devices)
     facts, scores, heads, trials = [], [], [], []
     for i, spec in enumerate(specs, start=1):
         source, fact = _source(spec, config)
@@ -298,8 +272,8 @@ def _recipe(config: Config, epochs: int) -> Recipe:
     )
 
 
-def _check(config: Config) -> list[Spec]:
-    """What would otherwise show only after minutes; the sources."""
+def _check(config: Config) -> None:
+    """What would otherwise show only after minutes."""
     specs = [_spec(text, config) for text in config.sources]
     names = [spec.name for spec in specs]
     if len(set(names)) < len(names) or len(names) < 2:
@@ -316,10 +290,6 @@ def _check(config: Config) -> list[Spec]:
         named("--epochs, --learning-rate, --batch-size, --validation", _recipe, config, epochs)
     if config.num_tasks < 3:
         raise ValueError(f"--num-tasks: wanted 3 or more, got {config.num_tasks}")
-    if not 0 <= config.seed < 2**32:
-        raise ValueError(f"--seed: wanted 0 to 2^32 - 1, got {config.seed}")
-    metric_names(config.metrics)
-    return specs
 
 
 def _spec(text: str, config: Config) -> Spec:
@@ -344,8 +314,4 @@ def _spec(text: str, config: Config) -> Spec:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the experiment from its command line."""
-    start(Config, run, sys.argv[1:] if arguments is None else arguments, PRESETS)
-
-
-if __name__ == "__main__":
-    main()
+    start(Config, run, PRESETS, arguments)

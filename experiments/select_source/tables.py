@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter
 
-from experiments._select_source_ways import EVERY, Table, Way, best_chosen, regret
+from experiments.select_source.ways import EVERY, Table, Way, best_chosen, regret
 from leepjax.data import Bank
 from leepjax.evaluation import NULLS, Estimate
 from leepjax.report import Section, Sheet, format_estimate, format_mean, read_estimate, read_table

@@ -1,22 +1,6 @@
-"""Does a higher score mean that fine-tuning converges sooner than training from scratch?
-
-    python -m experiments.convergence --devices all
-
-fine-tunes the source model on every task and trains the same network on it from scratch, by the
-same recipe, and follows the difference of their test accuracies from epoch to epoch: its mean in
-five levels of LEEP, as a figure with intervals, and its mean over all epochs (the area between the
-two curves) held against every score. The LEEP article claims that the difference is larger, and
-there sooner, for tasks with a higher score. The two runs are those of
-
-    python -m experiments.transfer_accuracy --learner fine_tune
-    python -m experiments.transfer_accuracy --learner from_scratch
-
-with the same other flags: what is finished there is read, what was interrupted goes on. Results are
-in docs/results.
-"""
+"""Fine-tuning and training from scratch, epoch by epoch, held against the scores."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,6 +10,8 @@ import tyro
 from rich.console import Console
 
 from experiments import transfer_accuracy
+from experiments.command import metric_names, start
+from experiments.convergence.show import show, write_levels
 from leepjax import report
 from leepjax._journal import Journal
 from leepjax.evaluation import clusters, correlate, in_levels
@@ -46,7 +32,7 @@ class Config(transfer_accuracy.Config):
 
 def run(config: Config, console: Console) -> Path:
     """Run both learners, or read them where they have run; hold their curves against the scores."""
-    if config.level_score not in transfer_accuracy.metric_names(config.metrics):
+    if config.level_score not in metric_names(config.metrics):
         raise ValueError(
             f"--level-score: wanted one of {', '.join(config.metrics)}, got {config.level_score!r}"
         )
@@ -57,7 +43,7 @@ def run(config: Config, console: Console) -> Path:
         runs = _learned(study, config, console)
         if not study.finished:
             _write(study, config, *runs)
-    _show(study.final, console)
+    show(study.final, console)
     return study.final
 
 
@@ -98,7 +84,7 @@ def _write(study: report.Run, config: Config, tuned: Path, scratch: Path) -> Non
                 f"--num-tasks: wanted at least {LEVELS} tasks of {setting} that both learners "
                 f"trained to the end, got {len(rows)}"
             )
-        names = transfer_accuracy.metric_names(config.metrics)
+        names = metric_names(config.metrics)
         scores = {name: np.array([float(row[name]) for row in rows]) for name in names}
         classes[setting], groups = _clusters(rows)
         known = int(classes[setting].max()) + 1
@@ -111,7 +97,7 @@ def _write(study: report.Run, config: Config, tuned: Path, scratch: Path) -> Non
         )
         shared = clusters(classes[setting], groups, known)
         levels[setting] = in_levels(scores[config.level_score], ahead, shared, levels=LEVELS)
-    report.write_levels(study, config.level_score, levels)
+    write_levels(study, config.level_score, levels)
     report.write_correlations(study, tables, classes)
 
 
@@ -133,19 +119,6 @@ def _clusters(rows: Sequence[dict[str, str]]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([c + [-1] * (width - len(c)) for c in lists]), groups
 
 
-def _show(path: Path, console: Console) -> None:
-    tables = report.read_correlations(path)
-    for setting, (score, levels) in report.read_levels(path).items():
-        report.print_levels(setting, score, levels, console)
-        title = f"{setting}: scores against that difference, its mean over all epochs"
-        report.print_correlations(title, tables[setting], console)
-    console.print(f"Tables and figures: {path}", soft_wrap=True)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, run, and turn bad input into one clear line."""
-    transfer_accuracy.start(Config, run, sys.argv[1:] if arguments is None else arguments)
-
-
-if __name__ == "__main__":
-    main()
+    """Run the experiment from its command line."""
+    start(Config, run, transfer_accuracy.PRESETS, arguments)
