@@ -15,7 +15,9 @@ from leepjax.metrics import METRICS, contrib
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-EXPERIMENTS = sorted((ROOT / "experiments").glob("[!_]*.py"))
+# An experiment is a file or a folder; a folder says in its __init__ what it is.
+EXPERIMENTS = sorted({*(ROOT / "experiments").glob("[!_]*.py")} - {ROOT / "experiments/command.py"})
+EXPERIMENTS += sorted((ROOT / "experiments").glob("*/__init__.py"))
 COMMAND = re.compile(r"(?:python -m experiments\.|leepjax (?:rank|score) )(?:\\\n|[^`\n#])+")
 INLINE = re.compile(r"`(python -m experiments\.[^`]+)`")
 
@@ -86,9 +88,13 @@ def test_every_public_name_is_in_the_reference(package):
     assert public == set(listed)
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def _name(path):
+    return path.parent.name if path.stem == "__init__" else path.stem
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=_name)
 def test_every_experiment_is_in_the_reference(path):
-    assert f"::: experiments.{path.stem}\n" in (ROOT / "docs/reference/commands.md").read_text()
+    assert f"::: experiments.{_name(path)}\n" in (ROOT / "docs/reference/commands.md").read_text()
 
 
 def python_blocks(page):

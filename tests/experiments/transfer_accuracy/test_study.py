@@ -82,7 +82,9 @@ def test_a_row_a_task_a_table_and_a_figure(regime, results, tmp_path, capsys):
 def test_the_same_command_shows_what_is_there(results, capsys, monkeypatch):
     first = results()
     shown = capsys.readouterr().out
-    monkeypatch.setattr("experiments.transfer_accuracy.load", None)  # nothing is computed again
+    monkeypatch.setattr(
+        "experiments.transfer_accuracy.study.load", None
+    )  # nothing is computed again
     assert results() == first
     assert shown.endswith(capsys.readouterr().out)
 
@@ -145,7 +147,7 @@ def test_a_killed_run_goes_on_to_the_same_table(tmp_path):
         module = [sys.executable, "-m", "experiments.transfer_accuracy", *flags]
         return [*module, "--output-dir", str(tmp_path / directory)]
 
-    options = {"cwd": Path(__file__).parents[2], "env": os.environ}
+    options = {"cwd": Path(__file__).parents[3], "env": os.environ}
     process = subprocess.Popen(command("killed"), **options)
     journal = tmp_path / ".killed.partial" / "small.journal"
     deadline = time.monotonic() + 300

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from experiments import transfer_accuracy
 from experiments.convergence import Config, main, run
-from tests.experiments.test_transfer_accuracy import SMALL
+from tests.experiments.transfer_accuracy.test_study import SMALL
 
 FLAGS = [*SMALL, "--num-tasks", "10", "--epochs", "2", "--batch-size", "10"]
 FLAGS += ["--metrics", "leep", "nce", "knn"]
