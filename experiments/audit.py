@@ -28,6 +28,7 @@ from rich.console import Console
 
 from experiments import _audit_tables
 from leepjax import report
+from leepjax.choosing import pairwise_accuracy, recall_at_k, regret_at_k, rel_at_k
 from leepjax.evaluation import (
     NULLS,
     Pool,
@@ -37,13 +38,9 @@ from leepjax.evaluation import (
     holm,
     jackknife,
     needed,
-    pairwise_accuracy,
     partial_pearson,
     read_csv,
     read_pool,
-    recall_at_k,
-    regret_at_k,
-    rel_at_k,
     stability,
     williams,
 )

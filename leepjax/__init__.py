@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leepjax.data import Bank, Dataset, load
-    from leepjax.evaluation import Ranking, correlate, rank, score_tasks
+    from leepjax.evaluation import correlate
     from leepjax.meta import adapt_tasks, make_learner, meta_train
     from leepjax.metrics import leep, score
     from leepjax.models import (
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
         load_resnet,
         train_source,
     )
-    from leepjax.tasks import Tasks, sample_tasks
+    from leepjax.ranking import Ranking, rank
+    from leepjax.tasks import Tasks, sample_tasks, score_tasks
     from leepjax.transfer import Recipe, fine_tune, from_scratch, retrain_head
 
 __version__ = "0.1.0"
@@ -30,7 +31,7 @@ _HOMES = {
     "Bank": "data",
     "Dataset": "data",
     "Outputs": "models",
-    "Ranking": "evaluation",
+    "Ranking": "ranking",
     "Recipe": "transfer",
     "Source": "models",
     "Tasks": "tasks",
@@ -45,11 +46,11 @@ _HOMES = {
     "load_resnet": "models",
     "make_learner": "meta",
     "meta_train": "meta",
-    "rank": "evaluation",
+    "rank": "ranking",
     "retrain_head": "transfer",
     "sample_tasks": "tasks",
     "score": "metrics",
-    "score_tasks": "evaluation",
+    "score_tasks": "tasks",
     "train_source": "models",
 }
 

@@ -26,10 +26,11 @@ from tyro.conf import Positional
 
 from leepjax._cache import cache_dir
 from leepjax.data import load
-from leepjax.evaluation import Ranking, rank, read_csv
-from leepjax.evaluation.files import FACTS, read_array, read_source
-from leepjax.evaluation.pretrained import pretrained_sources, some_of
+from leepjax.evaluation import read_csv
 from leepjax.metrics import metrics_of
+from leepjax.ranking import Ranking, rank
+from leepjax.ranking.files import FACTS, read_array, read_source
+from leepjax.ranking.networks import pretrained_sources, some_of
 
 OF_ONE = ("leep", "leep_gain", "nce", "h_score", "regularized_h_score", "logme")
 

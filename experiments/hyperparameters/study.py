@@ -36,10 +36,10 @@ from experiments.hyperparameters.tables import (
 )
 from leepjax import report
 from leepjax.data import Bank, Dataset
-from leepjax.evaluation import clusters, score_tasks
+from leepjax.evaluation import clusters
 from leepjax.metrics import cross_fitted_leep
 from leepjax.models import Outputs, TrainConfig, extract
-from leepjax.tasks import Split, Tasks, map_tasks, only_used, sample_tasks
+from leepjax.tasks import Split, Tasks, map_tasks, only_used, sample_tasks, score_tasks
 from leepjax.transfer import retrain_head
 
 METRICS = ("leep", "nce", "h_score", "logme", "knn", "linear_probe")

@@ -24,7 +24,7 @@ from leepjax import report
 from leepjax._cache import cache_dir, digest
 from leepjax.data import Dataset, with_rotations, without_groups
 from leepjax.data.transform import TURNS
-from leepjax.evaluation import clusters, score_tasks
+from leepjax.evaluation import clusters
 from leepjax.meta import (
     ALGORITHMS,
     AdaptationResult,
@@ -41,7 +41,7 @@ from leepjax.meta.train import VERSION
 from leepjax.models import NETWORKS, Source, TrainConfig, accuracy, extract, train_source
 from leepjax.models.fresh import fresh
 from leepjax.models.train import untrained
-from leepjax.tasks import Tasks, sample_tasks
+from leepjax.tasks import Tasks, sample_tasks, score_tasks
 from leepjax.transfer import retrain_head
 
 

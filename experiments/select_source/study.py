@@ -27,7 +27,7 @@ from experiments.select_source import tables
 from experiments.select_source.ways import Table, choices, correlations, summary
 from leepjax import report
 from leepjax.data import Bank, check_prepared, load
-from leepjax.evaluation import NULLS, clusters, score_tasks
+from leepjax.evaluation import NULLS, clusters
 from leepjax.models import (
     NETWORKS,
     Source,
@@ -39,7 +39,7 @@ from leepjax.models import (
     train_source,
 )
 from leepjax.models.train import untrained
-from leepjax.tasks import Tasks, only_used, sample_tasks
+from leepjax.tasks import Tasks, only_used, sample_tasks, score_tasks
 from leepjax.transfer import Recipe, fine_tune, retrain_head
 from leepjax.transfer.lanes import make_lanes
 

@@ -5,15 +5,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from leepjax.choosing import Choice, successive_halving
 from leepjax.evaluation import (
     NULLS,
-    Choice,
     averaged,
     jackknife,
     members,
     pearson,
     static_ranking,
-    successive_halving,
 )
 
 CHANCE, EVERY = "chance", "all sources"

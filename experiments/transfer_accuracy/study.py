@@ -14,9 +14,8 @@ from experiments.transfer_accuracy.networks import recipes, train_networks
 from experiments.transfer_accuracy.source import extract_drawn, make_source
 from leepjax import report
 from leepjax.data import Dataset, load
-from leepjax.evaluation import score_tasks
 from leepjax.models import NETWORKS
-from leepjax.tasks import Tasks, sample_tasks
+from leepjax.tasks import Tasks, sample_tasks, score_tasks
 from leepjax.transfer import retrain_head
 from leepjax.transfer.fine_tune import check_recipes
 from leepjax.transfer.lanes import make_lanes

@@ -1,22 +1,16 @@
-"""What a score is worth: tasks scored, held against accuracy, with intervals and nulls."""
+"""Statistics of a table: correlations, means, differences, intervals; NumPy and SciPy alone."""
 
-from leepjax.evaluation.compare import Difference as Difference
-from leepjax.evaluation.compare import difference as difference
-from leepjax.evaluation.compare import holm as holm
-from leepjax.evaluation.compare import needed as needed
-from leepjax.evaluation.compare import williams as williams
-from leepjax.evaluation.correlate import NULLS as NULLS
-from leepjax.evaluation.correlate import Correlation as Correlation
-from leepjax.evaluation.correlate import clusters as clusters
-from leepjax.evaluation.correlate import correlate as correlate
 from leepjax.evaluation.correlation import averaged as averaged
 from leepjax.evaluation.correlation import kendall as kendall
 from leepjax.evaluation.correlation import partial_pearson as partial_pearson
 from leepjax.evaluation.correlation import pearson as pearson
 from leepjax.evaluation.correlation import spearman as spearman
 from leepjax.evaluation.correlation import weighted_kendall as weighted_kendall
-from leepjax.evaluation.halving import Choice as Choice
-from leepjax.evaluation.halving import successive_halving as successive_halving
+from leepjax.evaluation.differences import Difference as Difference
+from leepjax.evaluation.differences import difference as difference
+from leepjax.evaluation.differences import holm as holm
+from leepjax.evaluation.differences import needed as needed
+from leepjax.evaluation.differences import williams as williams
 from leepjax.evaluation.interval import Estimate as Estimate
 from leepjax.evaluation.interval import jackknife as jackknife
 from leepjax.evaluation.interval import members as members
@@ -24,16 +18,12 @@ from leepjax.evaluation.levels import Level as Level
 from leepjax.evaluation.levels import in_levels as in_levels
 from leepjax.evaluation.pool import Pool as Pool
 from leepjax.evaluation.pool import read_pool as read_pool
-from leepjax.evaluation.rank import rank as rank
-from leepjax.evaluation.ranking import Failure as Failure
-from leepjax.evaluation.ranking import Ranking as Ranking
 from leepjax.evaluation.reliability import noise_ceiling as noise_ceiling
 from leepjax.evaluation.reliability import stability as stability
 from leepjax.evaluation.reliability import static_ranking as static_ranking
-from leepjax.evaluation.score_tasks import score_tasks as score_tasks
-from leepjax.evaluation.selection import pairwise_accuracy as pairwise_accuracy
-from leepjax.evaluation.selection import recall_at_k as recall_at_k
-from leepjax.evaluation.selection import regret_at_k as regret_at_k
-from leepjax.evaluation.selection import rel_at_k as rel_at_k
+from leepjax.evaluation.study import NULLS as NULLS
+from leepjax.evaluation.study import Correlation as Correlation
+from leepjax.evaluation.study import clusters as clusters
+from leepjax.evaluation.study import correlate as correlate
 from leepjax.evaluation.table import Table as Table
 from leepjax.evaluation.table import read_csv as read_csv

@@ -1,5 +1,6 @@
 """What a study leaves behind: a run directory, tables and figures."""
 
+from leepjax._text import Sheet as Sheet
 from leepjax.report.figures import scatter as scatter
 from leepjax.report.learners import HEAD as HEAD
 from leepjax.report.learners import LEVELS as LEVELS
@@ -22,7 +23,6 @@ from leepjax.report.study import show_study as show_study
 from leepjax.report.study import write_correlations as write_correlations
 from leepjax.report.study import write_study as write_study
 from leepjax.report.tables import Section as Section
-from leepjax.report.tables import Sheet as Sheet
 from leepjax.report.tables import format_estimate as format_estimate
 from leepjax.report.tables import format_mean as format_mean
 from leepjax.report.tables import format_range as format_range

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from leepjax._text import Sheet, html_table
 from leepjax.evaluation import NULLS, Correlation
 from leepjax.report.run import read_table
 from leepjax.report.study import read_correlations
 from leepjax.report.tables import (
     Section,
-    Sheet,
     by_correlation,
     correlation_sheet,
     format_estimate,
@@ -83,16 +83,8 @@ def _html_section(section: Section) -> str:
 
 
 def _html_table(sheet: Sheet) -> str:
-    head = "".join(
-        f'<th scope="col"><button>{escape(heading)}</button></th>' for heading in sheet.headings
-    )
-    rows = "".join(
-        f"<tr{' class=null' if row[0].endswith('*') else ''}>"
-        + "".join(f"<td>{escape(cell)}</td>" for cell in row)
-        + "</tr>"
-        for row in sheet.rows
-    )
-    return f"<div><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    heading = '<th scope="col"><button>{}</button></th>'
+    return f"<div>{html_table(sheet, heading)}</div>"
 
 
 def _inside(figure: Path) -> str:

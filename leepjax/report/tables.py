@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from leepjax._text import Sheet, decimal, grid, starred
 from leepjax.evaluation import NULLS, Correlation, Estimate
 
 HEADINGS = {
@@ -18,13 +17,6 @@ HEADINGS = {
     "pearson|num_classes": "r | class count",
     "pearson|group": "r | group",
 }  # Kendall's tau is in correlation.csv: six columns do not fit 80 characters
-
-
-class Sheet(NamedTuple):
-    """A table of text: its headings, and rows of as many cells. Names of nulls end in ``*``."""
-
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 class Section(NamedTuple):
@@ -57,12 +49,7 @@ def print_section(section: Section, console: Console) -> None:
     """Print a section to a terminal, nulls dim."""
     console.print(escape(section.heading), style="bold", soft_wrap=True)
     for sheet in section.sheets:
-        grid = Table(box=SIMPLE_HEAD)
-        for i, heading in enumerate(sheet.headings):
-            grid.add_column(escape(heading), justify="right" if i else "left", no_wrap=True)
-        for row in sheet.rows:
-            grid.add_row(*map(escape, row), style="dim" if row[0].endswith("*") else None)
-        console.print(grid)
+        console.print(grid(sheet, left=sheet.headings[:1]))
     if section.text:
         console.print(escape(section.text) + "\n")
 
@@ -72,7 +59,7 @@ def correlation_sheet(table: Sequence[Correlation]) -> Sheet:
     shown = [statistic for statistic in table[0].estimates if statistic in HEADINGS]
     rows = [
         [
-            f"{row.score} *" if row.score in NULLS else row.score,
+            starred(row.score, NULLS),
             *(format_estimate(row.estimates[s], interval=s != "spearman") for s in shown),
             format_range(row.without_class),
         ]
@@ -88,13 +75,13 @@ def format_estimate(estimate: Estimate, *, interval: bool = True) -> str:
     """
     if not np.isfinite(estimate.value):
         return "undefined"
-    text = _decimal(estimate.value)
+    text = decimal(estimate.value)
     if not interval:
         return text
     if not np.isfinite(estimate.low):
         return f"{text} (no interval)"
     low, high = np.floor(estimate.low * 100) / 100, np.ceil(estimate.high * 100) / 100
-    return f"{text} [{_decimal(low)}, {_decimal(high)}]"
+    return f"{text} [{decimal(low)}, {decimal(high)}]"
 
 
 def format_mean(estimate: Estimate, sign: str = "", *, percent: bool = True) -> str:
@@ -145,14 +132,9 @@ def _r(row: Correlation) -> Estimate:
 def format_range(values: np.ndarray) -> str:
     """``.78 to .84``, lowest and highest of those that are defined."""
     values = values[np.isfinite(values)]
-    return f"{_decimal(values.min())} to {_decimal(values.max())}" if len(values) else ""
+    return f"{decimal(values.min())} to {decimal(values.max())}" if len(values) else ""
 
 
 def by_correlation(row: Correlation) -> float:
     """Sort key: largest Pearson's r first, undefined last."""
     return np.inf if np.isnan(_r(row).value) else -round(_r(row).value, 6)
-
-
-def _decimal(x: float) -> str:
-    text = f"{x:.2f}".replace("-0.00", "0.00")
-    return text.replace("0.", ".", 1) if abs(x) < 0.995 else text

@@ -137,6 +137,14 @@ def cast(case, dtype):
     return case | floats
 
 
+def skip_unless_compiled(dtype):
+    """Skip where XLA has no code for numbers of this kind: float16 on an emulated SSE4_2."""
+    try:
+        jax.jit(lambda x: x + x)(jnp.ones(3, dtype))
+    except jax.errors.JaxRuntimeError as error:
+        pytest.skip(f"XLA does not compile {np.dtype(dtype)} for this processor: {error}")
+
+
 def parameters(metric):
     return inspect.signature(metric.fn).parameters
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from leepjax.metrics import knn
 
 from . import oracles
-from .support import C, D, assert_agrees, eager, make_case
+from .support import C, D, assert_agrees, eager, make_case, skip_unless_compiled
 
 few = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 
@@ -67,6 +67,7 @@ def test_zero_vectors_are_at_similarity_zero():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_one_sample_has_no_neighbour(dtype):
+    skip_unless_compiled(dtype)
     features, labels = np.ones((4, 3), dtype), np.array([0, 1, 1, 0])
     assert knn(features[:1], labels[:1], num_classes=2) == 0
     assert knn(features, labels, num_classes=2, where=np.arange(4) == 2) == 0

@@ -1,37 +1,30 @@
-"""A ranking as tables for a terminal and a notebook, and as a figure."""
+"""A ranking as tables for a terminal and a notebook, and as a figure; drawing imports late."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from html import escape
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape as plain
-from rich.table import Table
-from rich.text import Text
 
-from leepjax.evaluation.correlate import NULLS
+from leepjax._text import Sheet, decimal, grid, html_table, probability, starred
+from leepjax.evaluation.study import NULLS
 
 if TYPE_CHECKING:
-    from leepjax.evaluation.ranking import Ranking
+    from matplotlib.figure import Figure
+    from rich.table import Table
+    from rich.text import Text
+
+    from leepjax.ranking.result import Ranking
 
 FEW = 10  # samples for each dimension: below, a standard error of features is rough
 WIDE = 4  # columns of scores beside each other
 POINTS = "#0072B2"
 
 
-class Cells(NamedTuple):
-    """A table of text."""
-
-    headings: list[str]
-    rows: list[list[str]]
-
-
-def tables(ranking: Ranking) -> list[Cells]:
+def tables(ranking: Ranking) -> list[Sheet]:
     """The decisive score with what is known of the order; then every other score, null and fact."""
     r = ranking
     if len(r.names) == 1:
@@ -49,7 +42,7 @@ def notes(ranking: Ranking) -> list[str]:
     lines = []
     tau = {name: t for name, t in r.agreement().items() if math.isfinite(t)}
     if tau:
-        listed = ", ".join(f"{_starred(name)} {_decimal(t)}" for name, t in tau.items())
+        listed = ", ".join(f"{_starred(name)} {decimal(t)}" for name, t in tau.items())
         lines.append(f"Agreement with {r.by} (Kendall's tau over sources): {listed}.")
     other: dict[str, list[str]] = {}
     for name in r.scores:
@@ -59,7 +52,7 @@ def notes(ranking: Ranking) -> list[str]:
     if other:
         listed = "; ".join(f"{source} by {', '.join(names)}" for source, names in other.items())
         lines.append(f"Another is best by another score: {listed}.")
-    if any(_is_null(name) for name in (*r.scores, *r.facts)):
+    if any(name in NULLS for name in (*r.scores, *r.facts)):
         seen = [name for name in r.scores if name in r.nulls and name != "neg_label_entropy"]
         part = f"{', '.join(seen)} on {r.null_samples:,} of the {r.num_samples:,} samples"
         said = f"; {part}" if seen and r.null_samples < r.num_samples else ""
@@ -85,37 +78,25 @@ _OF_COVARIANCE = ("h_score", "regularized_h_score", "logme", "lfc", "transrate",
 
 def renderables(ranking: Ranking) -> Iterator[Table | Text]:
     """For rich."""
+    from rich.text import Text
+
     yield Text(_title(ranking), style="bold")
-    for cells in tables(ranking):
-        grid = Table(box=SIMPLE_HEAD)
-        for heading in cells.headings:
-            grid.add_column(
-                plain(heading),
-                justify="left" if heading in ("source", "score") else "right",
-                style="dim" if heading.endswith("*") else None,
-                no_wrap=True,
-            )
-        for row in cells.rows:
-            grid.add_row(*map(plain, row))
-        yield grid
+    for sheet in tables(ranking):
+        yield grid(sheet, left=("source", "score"))
     for line in notes(ranking):
         yield Text(line, style="bold" if line == ranking.decision else "")
 
 
 def html(ranking: Ranking) -> str:
     """For a notebook."""
-    parts = [f"<p><b>{escape(_title(ranking))}</b></p>"]
-    for cells in tables(ranking):
-        head = "".join(f"<th>{escape(heading)}</th>" for heading in cells.headings)
-        body = "".join(
-            f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in cells.rows
-        )
-        parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+    parts = [f"<p><b>{escape(_title(ranking))}</b></p>", *map(html_table, tables(ranking))]
     return "\n".join([*parts, *(f"<p>{escape(line)}</p>" for line in notes(ranking))])
 
 
 def draw(ranking: Ranking) -> Figure:
     """A panel for each score: sources behind its best, with paired 95 % intervals."""
+    from matplotlib.figure import Figure
+
     r, places = ranking, np.arange(len(ranking.names))[::-1]
     shown = [name for name in r.scores if np.isfinite(r.scores[name]).any()]
     columns = min(3, len(shown))
@@ -138,20 +119,7 @@ def draw(ranking: Ranking) -> Figure:
     return figure
 
 
-def probability(p: float) -> str:
-    """``.87``; ``> .99`` and ``< .01`` where two decimals would say certain."""
-    if math.isnan(p):
-        return ""
-    return "> .99" if p > 0.995 else "< .01" if p < 0.005 else _decimal(p)
-
-
-def equals(p: float) -> str:
-    """``= .87`` or ``> .99``, to follow what has that probability."""
-    text = probability(p)
-    return text if text[0] in "<>" else f"= {text}"
-
-
-def _standing(r: Ranking) -> Cells:
+def _standing(r: Ranking) -> Sheet:
     places = [""] * len(r.names)
     for place, name in enumerate(r.best, 1):
         places[r.names.index(name)] = str(place)
@@ -169,20 +137,20 @@ def _standing(r: Ranking) -> Cells:
     return _sorted(r, columns)
 
 
-def _of_one(r: Ranking) -> Cells:
+def _of_one(r: Ranking) -> Sheet:
     """One source: a row for each score and fact."""
     rows = [[heading, *cells] for heading, cells in (_score_column(r, name) for name in r.scores)]
     rows += [[_starred(fact), _fact(values[0])] for fact, values in r.facts.items()]
-    return Cells(["score", r.names[0]], rows)
+    return Sheet(["score", r.names[0]], rows)
 
 
-def _beside(r: Ranking, columns: list[tuple[str, list[str]]]) -> Cells:
+def _beside(r: Ranking, columns: list[tuple[str, list[str]]]) -> Sheet:
     return _sorted(r, [("source", [*r.names]), *columns])
 
 
-def _sorted(r: Ranking, columns: list[tuple[str, list[str]]]) -> Cells:
+def _sorted(r: Ranking, columns: list[tuple[str, list[str]]]) -> Sheet:
     rows = [[cells[i] for _, cells in columns] for i in r.order]
-    return Cells([heading for heading, _ in columns], rows)
+    return Sheet([heading for heading, _ in columns], rows)
 
 
 def _score_column(r: Ranking, name: str, *, behind: bool = False) -> tuple[str, list[str]]:
@@ -215,20 +183,10 @@ def _title(r: Ranking) -> str:
 
 
 def _starred(name: str) -> str:
-    return f"{name} *" if _is_null(name) else name
-
-
-def _is_null(name: str) -> bool:
-    return name in NULLS
+    return starred(name, NULLS)
 
 
 def _fact(value: float) -> str:
     if math.isnan(value):
         return ""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-
-
-def _decimal(x: float) -> str:
-    return (
-        f"{x:.2f}".replace("-0.00", "0.00").replace("0.", ".", 1) if abs(x) < 0.995 else f"{x:.0f}"
-    )

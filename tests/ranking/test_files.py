@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from leepjax.evaluation import rank
-from leepjax.evaluation.files import read_array, read_labels, read_source
+from leepjax.ranking import rank
+from leepjax.ranking.files import read_array, read_labels, read_source
+from tests.metrics.support import skip_unless_compiled
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 60)
@@ -53,6 +54,7 @@ def test_every_format_holds_the_same(suffix, tmp_path):
 
 
 def test_compressed_and_half_precision_files_and_facts(tmp_path):
+    skip_unless_compiled("float16")
     halves = {k: v.astype("f2") for k, v in ARRAYS.items()}
     np.savez_compressed(tmp_path / "a.npz", **halves, parameters=12e6, seconds=3.5)
     np.save(tmp_path / "labels.npy", LABELS)

@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from leepjax.data.bank import Bank
-from leepjax.evaluation.correlate import NULLS
-from leepjax.evaluation.files import ARRAYS, FACTS, read_labels, read_source
+from leepjax.evaluation.study import NULLS
 from leepjax.metrics import METRICS, metrics_of
 from leepjax.models import Outputs, Source, extract
+from leepjax.ranking.files import ARRAYS, FACTS, read_labels, read_source
 
 _Path = str | os.PathLike[str]
 _Source = Outputs | Source | Mapping[str, Any] | _Path | Callable[[], Any]

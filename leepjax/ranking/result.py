@@ -2,15 +2,20 @@
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
-from rich.console import Console, ConsoleOptions, RenderResult
 
-from leepjax.evaluation import ranking_shown as shown
+from leepjax._text import probability
 from leepjax.evaluation.correlation import kendall
-from leepjax.evaluation.order import Paired, best_among, in_top, paired
+from leepjax.ranking import cells
+from leepjax.ranking.top_k import Paired, best_among, in_top, paired
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.table import Table
+    from rich.text import Text
 
 
 class Failure(NamedTuple):
@@ -144,8 +149,10 @@ class Ranking:
         among = "it is best" if len(chosen) == 1 else "best among them"
         if math.isnan(p):
             return f"{text}. Without intervals of {self.by}, no probability that {among}."
+        says = probability(p)
+        says = says if says[0] in "<>" else f"= {says}"
         return (
-            f"{text}; P({among}) {shown.equals(p)}. Best by {self.by}, were other samples "
+            f"{text}; P({among}) {says}. Best by {self.by}, were other samples "
             "of this target scored; accuracy after fine-tuning was not measured."
         )
 
@@ -189,21 +196,23 @@ class Ranking:
             "failures": [failure._asdict() for failure in self.failures],
         }
 
-    def plot(self) -> Figure:
+    def plot(self) -> "Figure":
         """A panel for each score: how far sources are behind its best, with 95 % intervals."""
-        return shown.draw(self)
+        return cells.draw(self)
 
     def __str__(self) -> str:
+        from rich.console import Console
+
         console = Console(width=100, no_color=True, force_terminal=False, force_jupyter=False)
         with console.capture() as captured:
             console.print(self)
         return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from shown.renderables(self)
+    def __rich_console__(self, console: Any, options: Any) -> "Iterator[Table | Text]":
+        yield from cells.renderables(self)
 
     def _repr_html_(self) -> str:
-        return shown.html(self)
+        return cells.html(self)
 
     def _with_intervals(self, metric: str) -> np.ndarray | None:
         here = np.isfinite(self.scores[metric])

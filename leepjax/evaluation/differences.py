@@ -67,7 +67,8 @@ def difference_of(found: Spread, i: int, j: int) -> Difference:
         return Difference(value, np.nan, np.nan, np.nan)
     error = np.sqrt(max(variances.sum() - 2 * shared, 0))
     z = abs(np.arctanh(a.value) - np.arctanh(b.value))
-    if error < 1e-9 > z:  # the same score, but for a scale
+    # The same score, but for a scale: the variances cancel, down to the root of their rounding.
+    if z < 1e-9 and error <= 1e-6 * np.sqrt(variances.sum()):
         return Difference(0.0, 0.0, 0.0, 1.0)
     scale = np.sqrt(variances.prod())
     r = np.clip(shared / scale, -1, 1) if scale > 0 else 0.0

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from leepjax.evaluation.files import ARRAYS
 from leepjax.metrics import METRICS, Metric, score, uncertainty
+from leepjax.ranking.files import ARRAYS
 
 OF_SOME = ("knn", "linear_probe")  # nulls whose cost, or memory, grows with the square
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from leepjax.data import Bank, Dataset
-from leepjax.evaluation import score_tasks
 from leepjax.metrics import score
-from leepjax.tasks import sample_tasks
+from leepjax.tasks import sample_tasks, score_tasks
 from leepjax.transfer import retrain_head
 
 NAMES = ("leep", "nce", "h_score", "logme", "knn", "neg_label_entropy")
@@ -82,7 +81,7 @@ def test_bad_input():
 def test_results_do_not_depend_on_the_number_of_devices():
     script = """
 import jax, numpy as np
-from tests.evaluation.test_score_tasks import study
+from tests.tasks.test_scores import study
 assert len(jax.devices()) == 8
 one, eight = study(), study(jax.devices())
 jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one[0], eight[0])

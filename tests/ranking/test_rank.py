@@ -8,9 +8,9 @@ import pytest
 from scipy.stats import kendalltau, norm
 
 import leepjax
-from leepjax.evaluation import Ranking, rank
-from leepjax.evaluation.order import best_among, in_top, paired
 from leepjax.models import Outputs, TrainConfig
+from leepjax.ranking import Ranking, rank
+from leepjax.ranking.top_k import best_among, in_top, paired
 
 N, C = 480, 3
 

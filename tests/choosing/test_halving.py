@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from leepjax.evaluation import successive_halving
+from leepjax.choosing import successive_halving
 
 COST = np.array([[1.0, 10, 100], [2, 20, 200], [3, 30, 300], [4, 40, 400]])
 # Validation accuracy of four sources after each of three budgets, on one target.

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from leepjax.metrics import METRICS, metrics_of, score, score_subsets
-from leepjax.tasks import Split, Tasks, check_rows, map_tasks
+from leepjax.tasks.map import map_tasks
+from leepjax.tasks.tasks import Split, Tasks, check_rows
 
 CLASS_GRAMS = 2**26  # numbers in the Gram matrices of all classes, at most: 256 MiB
 

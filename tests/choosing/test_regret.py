@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from leepjax.evaluation import pairwise_accuracy, recall_at_k, regret_at_k, rel_at_k
+from leepjax.choosing import pairwise_accuracy, recall_at_k, regret_at_k, rel_at_k
 
 RNG = np.random.default_rng(0)
 SCORE = RNG.normal(size=(6, 4, 9))

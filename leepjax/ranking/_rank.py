@@ -7,10 +7,8 @@ import jax
 import numpy as np
 
 from leepjax._progress import progress
-from leepjax.evaluation.files import FACTS
-from leepjax.evaluation.ranking import Failure, Ranking
-from leepjax.evaluation.scoring import Scored, Unscored, score_source
-from leepjax.evaluation.sources import (
+from leepjax.ranking.files import FACTS
+from leepjax.ranking.inputs import (
     Facts,
     Sources,
     by_name,
@@ -22,6 +20,8 @@ from leepjax.evaluation.sources import (
     find_labels,
     read,
 )
+from leepjax.ranking.result import Failure, Ranking
+from leepjax.ranking.scored import Scored, Unscored, score_source
 
 DEFAULT = ("leep", "nce", "h_score", "regularized_h_score", "logme")
 
