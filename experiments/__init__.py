@@ -1,1 +1,1 @@
-"""Experiments: one readable file each, ``python -m experiments.NAME``."""
+"""Experiments: a readable file or folder each, ``python -m experiments.NAME``."""

@@ -17,7 +17,9 @@ from leepjax.metrics import METRICS, contrib
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = [ROOT / "leepjax/__main__.py", *sorted((ROOT / "leepjax/commands").glob("*.py"))]
-EXPERIMENTS = sorted((ROOT / "experiments").glob("[!_]*.py"))
+# An experiment is a file or a folder; a folder says in its __init__ what it is.
+EXPERIMENTS = sorted({*(ROOT / "experiments").glob("[!_]*.py")} - {ROOT / "experiments/command.py"})
+EXPERIMENTS += sorted((ROOT / "experiments").glob("*/__init__.py"))
 TIMED = [ROOT / f"benchmarks/{name}.py" for name in BENCHMARKS]
 SHELL = r"(?:python -m (?:experiments\.|benchmarks )|leepjax (?:rank|score|audit) )"
 COMMAND = re.compile(rf"{SHELL}(?:\\\n|[^`\n#])+")
@@ -93,11 +95,15 @@ def test_every_public_name_is_in_the_reference(package):
     assert public == set(listed)
 
 
-@pytest.mark.parametrize("path", [*EXPERIMENTS, *TIMED], ids=lambda path: path.stem)
+def _name(path):
+    """The module, as in ``experiments.convergence``."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+@pytest.mark.parametrize("path", [*EXPERIMENTS, *TIMED], ids=_name)
 def test_every_command_is_in_the_reference(path):
-    assert (
-        f"::: {path.parent.name}.{path.stem}\n" in (ROOT / "docs/reference/commands.md").read_text()
-    )
+    assert f"::: {_name(path)}\n" in (ROOT / "docs/reference/commands.md").read_text()
 
 
 def python_blocks(page):

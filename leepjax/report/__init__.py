@@ -2,20 +2,16 @@
 
 from leepjax._text import Sheet as Sheet
 from leepjax.report.figures import scatter as scatter
+from leepjax.report.learners import HEAD as HEAD
+from leepjax.report.learners import LEVELS as LEVELS
+from leepjax.report.learners import accuracy_levels as accuracy_levels
+from leepjax.report.learners import gain_rows as gain_rows
+from leepjax.report.learners import level_rows as level_rows
+from leepjax.report.learners import plot_accuracy_levels as plot_accuracy_levels
+from leepjax.report.learners import side_by_side as side_by_side
 from leepjax.report.levels import draw_levels as draw_levels
 from leepjax.report.levels import finding as finding
 from leepjax.report.levels import print_levels as print_levels
-from leepjax.report.levels import read_levels as read_levels
-from leepjax.report.levels import write_levels as write_levels
-from leepjax.report.meta import HEAD as HEAD
-from leepjax.report.meta import LEVELS as LEVELS
-from leepjax.report.meta import accuracy_levels as accuracy_levels
-from leepjax.report.meta import draw_accuracy_levels as draw_accuracy_levels
-from leepjax.report.meta import gain_rows as gain_rows
-from leepjax.report.meta import gains_section as gains_section
-from leepjax.report.meta import level_rows as level_rows
-from leepjax.report.meta import plot_accuracy_levels as plot_accuracy_levels
-from leepjax.report.meta import side_by_side as side_by_side
 from leepjax.report.page import write_page as write_page
 from leepjax.report.page import write_study_page as write_study_page
 from leepjax.report.run import Run as Run

@@ -1,0 +1,162 @@
+"""What experiments share: flags, devices, presets, and a run that is made once and then shown."""
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import tyro
+from rich.console import Console
+
+from leepjax import report
+from leepjax._cache import cache_dir
+from leepjax.data import Dataset, load, shrink
+from leepjax.metrics import metrics_of
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig:
+    """The flags of every experiment; one that means something else by a flag says so itself."""
+
+    preset: str = "default"
+    """Sizes."""
+    seed: int = 0
+    """Of all that is drawn: source training, tasks, learners."""
+    output_dir: Path | None = None
+    """Where results go; default runs/EXPERIMENT/KEY, KEY of the configuration."""
+    data_dir: Path | None = None
+    """TFDS data directory; default TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    devices: str = "1"
+    """How many devices share the work: a number, or all; on a CPU each core can be one."""
+    overwrite: bool = False
+    """Start anew where the same command has already run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Preset:
+    preset: str = "default"  # which there are, the experiment's own configuration says
+
+
+Config = TypeVar("Config", bound=StudyConfig)
+Presets = Mapping[str, Mapping[str, Any]]  # by name, what they set
+
+
+def start(
+    config_class: type[Config],
+    run: Callable[[Config, Console], Path],
+    presets: Presets,
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Parse a command line of these flags, run, and turn bad input into one clear line.
+
+    Args:
+      config_class: the flags, with their defaults.
+      run: the experiment.
+      presets: what stands in place of defaults, by the name that ``--preset`` gives.
+      arguments: default those of the process.
+    """
+    preset = tyro.cli(_Preset, args=arguments, return_unknown_args=True, add_help=False)[0].preset
+    known = preset in presets
+    default = config_class(preset=preset, **presets[preset]) if known else config_class()
+    prog = f"python -m {run.__module__.removesuffix('.study')}"
+    config = tyro.cli(config_class, args=arguments, default=default, prog=prog)
+    try:
+        cores_as_devices(config.devices)
+        if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+            jax.config.update("jax_compilation_cache_dir", str(cache_dir("xla")))
+        console = Console()
+        console.width = max(console.width, 112)  # rather lines that wrap than names cut short
+        run(config, console)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+def run_study(
+    name: str,
+    config: Config,
+    console: Console,
+    work: Callable[[report.Run, Config, Sequence[Any], Console], None],
+    show: Callable[[Path, Console], None],
+) -> Path:
+    """Run a study, or show it where it has already run; return its directory.
+
+    Args:
+      name: of the experiment.
+      config: its configuration, checked.
+      console: to print to.
+      work: writes the run, given its directory, the configuration and devices.
+      show: prints a run that is finished.
+    """
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"--seed: wanted 0 to 2^32 - 1, got {config.seed}")
+    devices = devices_of(config.devices)
+    options = {"output_dir": config.output_dir, "overwrite": config.overwrite}
+    with report.open_run(name, config, **options) as study:
+        if not study.finished:
+            work(study, config, devices, console)
+    show(study.final, console)
+    return study.final
+
+
+def print_sections(sections: Iterable[report.Section], console: Console, where: str) -> None:
+    """Print what a study found, and where its files are."""
+    for section in sections:
+        report.print_section(section, console)
+    console.print(where, soft_wrap=True)
+
+
+def cores_as_devices(text: str) -> None:
+    """Let CPU cores be devices, as many as ``--devices`` asks for; before JAX looks for any."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    wanted = cores or 1 if text == "all" else int(text) if text.isdecimal() else 1
+    if wanted > 1 and "device_count" not in os.environ.get("XLA_FLAGS", ""):
+        with contextlib.suppress(RuntimeError):  # JAX has looked already: what it found counts
+            jax.config.update("jax_num_cpu_devices", min(wanted, cores or 1))
+
+
+def devices_of(text: str) -> Sequence[Any]:
+    """The devices that ``--devices`` asks for."""
+    available = jax.devices()
+    if text == "all":
+        return available
+    if not text.isdecimal() or not 1 <= int(text) <= len(available):
+        raise ValueError(f"--devices: wanted 1 to {len(available)}, or all, got {text!r}")
+    return available[: int(text)]
+
+
+def undivided(devices: Sequence[Any]) -> Sequence[Any]:
+    """The devices for scores and heads: of cores that are devices, the first.
+
+    Cores that are devices only train networks: for the rest one device uses all of them, and XLA's
+    CPU backend can deadlock where devices that share its threads solve triangular systems.
+    """
+    return devices[:1] if devices[0].platform == "cpu" else devices
+
+
+def named(flag: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call a function; what it finds wrong is said of the flag."""
+    try:
+        return function(*arguments, **options)
+    except ValueError as error:
+        raise ValueError(f"{flag}: {error}") from None
+
+
+def load_small(flag: str, name: str, data_dir: Path | None) -> Dataset:
+    """A data set for small networks: images of more than 32 pixels shrunk to 28."""
+    dataset = named(flag, load, name, data_dir=data_dir)
+    return shrink(dataset, 28) if max(dataset.train.images.shape[1:3]) > 32 else dataset
+
+
+def metric_names(wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The names that ``--metrics`` stands for."""
+    known = metrics_of("features", "logits", "labels", "key")
+    if wanted == ("all",):
+        return known
+    if not wanted or not set(wanted) <= set(known):
+        got = ", ".join(name for name in wanted if name not in known) or "none"
+        raise ValueError(f"--metrics: wanted all, or names among {', '.join(known)}; got {got}")
+    return wanted

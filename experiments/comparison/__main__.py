@@ -1,0 +1,5 @@
+"""The command ``python -m experiments.comparison``."""
+
+from experiments.comparison import main
+
+main()

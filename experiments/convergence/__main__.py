@@ -1,0 +1,5 @@
+"""The command ``python -m experiments.convergence``."""
+
+from experiments.convergence import main
+
+main()

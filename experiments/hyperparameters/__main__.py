@@ -1,0 +1,5 @@
+"""The command ``python -m experiments.hyperparameters``."""
+
+from experiments.hyperparameters import main
+
+main()

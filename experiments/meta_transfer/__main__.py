@@ -1,0 +1,5 @@
+"""The command ``python -m experiments.meta_transfer``."""
+
+from experiments.meta_transfer import main
+
+main()

@@ -1,0 +1,168 @@
+"""What joint training gained, held against the scores and against other groups, with intervals.
+
+Tasks are what varies with another draw, so intervals are over tasks: of a mean, Student's t over
+the tasks' values; of a correlation over pairs, the jackknife that leaves out one task with all its
+pairs.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.multitask_groups.affinity import (
+    Group,
+    Partition,
+    companionship,
+    sizes_of,
+    within_targets,
+)
+from leepjax.evaluation import (
+    Estimate,
+    in_levels,
+    jackknife,
+    noise_ceiling,
+    partial_pearson,
+    pearson,
+)
+
+Reached = Mapping[Group, np.ndarray]  # test accuracies [seeds, tasks of the group]
+ALONE, TOGETHER, RANDOM, SEED = "alone", "all together", "random groups", "another seed"
+
+
+def mean_over_tasks(values: np.ndarray) -> Estimate:
+    """Mean of ``values [t]`` with its 95 % interval over tasks.
+
+    >>> print(mean_over_tasks(np.array([0.0, 1.0, 2.0])))
+    Estimate(value=1.0, low=-1.484..., high=3.484...)
+    """
+    level = in_levels(
+        np.zeros(len(values)), values[:, None], np.eye(len(values), dtype=bool), levels=1
+    )
+    return Estimate(*(float(a[0]) for a in level[0][2:]))
+
+
+def pair_gains(alone: np.ndarray, reached: Reached) -> np.ndarray:
+    """``[seeds, t, t]``: what task j gains over alone when trained with task i, at ``[i, j]``."""
+    seeds, count = alone.shape
+    gains = np.zeros((seeds, count, count))
+    for group, accuracy in reached.items():
+        if len(group) == 2:
+            i, j = group
+            gains[:, j, i] = accuracy[:, 0] - alone[:, i]
+            gains[:, i, j] = accuracy[:, 1] - alone[:, j]
+    return gains
+
+
+def correlation_rows(
+    scores: Mapping[str, np.ndarray], alone: np.ndarray, reached: Reached
+) -> list[dict[str, Any]]:
+    """Does a score go with what pairs gain? Rows of ``correlation.csv``.
+
+    By statistic: ``within_target``, r of the score of i on j with the gain of j beside i, over
+    ordered pairs and given j; ``pairs``, r of affinity with the pair's gain beyond what each of the
+    two gains and gives on average; ``partner``, what every task gains more beside the task that
+    scores highest on it than beside another, in accuracy. ``another seed`` is the gain itself in
+    another training: what a perfect score would reach on one of two (more: the first, and the mean
+    of the others). ``ceiling``: the correlation that noise leaves to a perfect score of the mean.
+    """
+    gains = pair_gains(alone, reached)
+    held = {name: (values, gains.mean(0)) for name, values in scores.items()}
+    if len(gains) > 1:
+        held[SEED] = gains[0], gains[1:].mean(0)
+    rows = []
+    for name, (values, gain) in held.items():
+        found = {
+            "within_target": _within_target(values, gain),
+            "pairs": _of_pairs(values, gain),
+            "partner": mean_over_tasks(partner_gain(values, gain)),
+        }
+        rows += [{"score": name, "statistic": s} | e._asdict() for s, e in found.items()]
+    if len(gains) > 1:
+        others = ~np.eye(alone.shape[1], dtype=bool)
+        centred = np.array([(g - g.mean(0, where=others))[others] for g in gains])
+        ceiling = noise_ceiling(centred)
+        rows.append({"score": SEED, "statistic": "ceiling"} | ceiling._asdict())
+    return rows
+
+
+def partner_gain(scores: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """``[t]`` the gain beside the task that scores highest (the mean of those that tie), less the
+    mean gain beside any."""
+    others = ~np.eye(len(scores), dtype=bool)
+    best = (scores == np.where(others, scores, -np.inf).max(0)) & others
+    return gains.mean(0, where=best) - gains.mean(0, where=others)
+
+
+def _within_target(scores: np.ndarray, gains: np.ndarray) -> Estimate:
+    source, target = np.nonzero(~np.eye(len(scores), dtype=bool))
+    z = within_targets(scores)[source, target]
+    membership = _both(source, target, len(scores))
+    return jackknife(partial_pearson(target), z, gains[source, target], membership)[0]
+
+
+def _of_pairs(scores: np.ndarray, gains: np.ndarray) -> Estimate:
+    pair = np.triu_indices(len(scores), 1)
+    close, gain = companionship(within_targets(scores))[pair], companionship(gains)[pair]
+    return jackknife(pearson, close, gain, _both(*pair, len(scores)))[0]
+
+
+def _both(i: np.ndarray, j: np.ndarray, count: int) -> np.ndarray:
+    """Membership of pairs in the two tasks they are of."""
+    tasks = np.arange(count)
+    return (i[:, None] == tasks) | (j[:, None] == tasks)
+
+
+def of_partition(partition: Partition, reached: Reached) -> np.ndarray:
+    """``[t]`` mean accuracy over seeds of every task in its group."""
+    accuracy = np.empty(sum(map(len, partition)))
+    for group in partition:
+        accuracy[list(group)] = reached[group].mean(0)
+    return accuracy
+
+
+def comparison_rows(
+    chosen: Mapping[str, Partition],
+    random: Mapping[tuple[int, ...], Sequence[Partition]],
+    alone: np.ndarray,
+    reached: Reached,
+) -> list[dict[str, Any]]:
+    """Rows of ``comparison.csv``: every grouping, in accuracy over tasks.
+
+    ``gain``: ahead of training alone; ``ahead``: of random partitions into groups of the same
+    sizes, their mean task by task; ``beaten`` of ``partitions``: how many of these are below it in
+    mean accuracy; ``behind``: what the first grouping is ahead of this one by.
+    """
+    lone = alone.mean(0)
+    first = of_partition(next(iter(chosen.values())), reached)
+    rows = []
+    for name, partition in chosen.items():
+        accuracy = of_partition(partition, reached)
+        others = np.stack([of_partition(p, reached) for p in random[sizes_of(partition)]])
+        rows.append(
+            _row(name, sizes_of(partition), accuracy, lone, first)
+            | _named("ahead", mean_over_tasks(accuracy - others.mean(0)))
+            | {"beaten": int((others.mean(1) < accuracy.mean() - 1e-12).sum())}
+            | {"partitions": len(others)}
+        )
+    sizes = sizes_of(next(iter(chosen.values())))
+    mean = np.mean([of_partition(p, reached) for p in random[sizes]], axis=0)
+    rows.append(_row(RANDOM, sizes, mean, lone, first))
+    everyone = tuple(range(len(lone)))
+    rows.append(_row(TOGETHER, (len(lone),), of_partition((everyone,), reached), lone, first))
+    rows.append(_row(ALONE, (1,) * len(lone), lone, lone, first))
+    return rows
+
+
+def _row(
+    name: str, sizes: tuple[int, ...], accuracy: np.ndarray, alone: np.ndarray, first: np.ndarray
+) -> dict[str, Any]:
+    return (
+        {"grouping": name, "sizes": " ".join(map(str, sizes)), "accuracy": accuracy.mean()}
+        | _named("gain", mean_over_tasks(accuracy - alone))
+        | _named("behind", mean_over_tasks(first - accuracy))
+    )
+
+
+def _named(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
