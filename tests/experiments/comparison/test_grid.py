@@ -18,6 +18,7 @@ def test_commands_say_the_whole_configuration(grid):
     for one in settings:
         words = shlex.split(command(one))
         assert words[:2] == ["python", "-m"]
+        assert words[-2:] == ["--seed", "3"]  # flags of all experiments last, in old runs as well
         parsed = tyro.cli(type(one.config), args=words[3:])
         assert dataclasses.replace(parsed, preset=one.config.preset) == one.config
     assert {s.experiment for s in settings} == {transfer_accuracy, meta_transfer}
