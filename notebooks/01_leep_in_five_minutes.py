@@ -257,9 +257,7 @@ heads = retrain_head(outputs.features, extract(source, greek.test).features, tas
 table = correlate(
     scores,
     heads.accuracy,
-    classes=tasks.classes,
-    groups=tasks.groups,
-    num_bank_classes=greek.train.num_classes,
+    tasks,
 )
 print_correlations(f"{len(heads.accuracy)} tasks", table, Console(width=112))
 

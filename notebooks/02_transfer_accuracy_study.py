@@ -130,9 +130,7 @@ def study(tasks):
     table = correlate(
         scores,
         reached,
-        classes=tasks.classes,
-        groups=tasks.groups,
-        num_bank_classes=target.train.num_classes,
+        tasks,
     )
     return scores, reached, table
 
@@ -223,9 +221,7 @@ draw_levels(None, finding(levels, "leep"), "leep", levels)
 of_ahead = correlate(
     of_some,
     ahead[:, 1:].mean(1),
-    classes=some.classes,
-    groups=some.groups,
-    num_bank_classes=target.train.num_classes,
+    some,
 )
 print_correlations("Scores against what fine-tuning is ahead by", of_ahead, console)
 

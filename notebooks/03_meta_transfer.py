@@ -211,9 +211,7 @@ tables = {
     f"{name}-{shots}": correlate(
         scores[shots],
         reached[shots][name],
-        classes=tasks[shots].classes,
-        groups=tasks[shots].groups,
-        num_bank_classes=target.train.num_classes,
+        tasks[shots],
     )
     for name in learners
     for shots in SHOTS

@@ -1,6 +1,8 @@
 """The folders are layers: imports run downwards only, in no circle."""
 
 import ast
+import importlib
+import inspect
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -100,6 +102,14 @@ def test_experiments_and_benchmarks_stand_apart(folders):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not [name for name in names if name.split(".")[0] == other], file
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_file_has_the_name_of_its_function(package):
+    """The package's name would be one or the other, by what was imported first."""
+    module = importlib.import_module(f"leepjax.{package}")
+    files = {file.stem for file in (ROOT / package).glob("[!_]*.py")}
+    assert [name for name in files if inspect.isroutine(getattr(module, name, None))] == []
 
 
 def test_public_names_resolve_lazily():

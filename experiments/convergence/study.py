@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -87,15 +88,9 @@ def _write(study: report.Run, config: Config, tuned: Path, scratch: Path) -> Non
         names = metric_names(config.metrics)
         scores = {name: np.array([float(row[name]) for row in rows]) for name in names}
         classes[setting], groups = _clusters(rows)
-        known = int(classes[setting].max()) + 1
-        tables[setting] = correlate(
-            scores,
-            ahead[:, 1:].mean(1),
-            classes=classes[setting],
-            groups=groups,
-            num_bank_classes=known,
-        )
-        shared = clusters(classes[setting], groups, known)
+        targets = SimpleNamespace(classes=classes[setting], groups=groups)
+        tables[setting] = correlate(scores, ahead[:, 1:].mean(1), targets)
+        shared = clusters(targets)
         levels[setting] = in_levels(scores[config.level_score], ahead, shared, levels=LEVELS)
     write_levels(study, config.level_score, levels)
     report.write_correlations(study, tables, classes)

@@ -109,7 +109,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     subset_classes(origin)  # what does not fit shows before long work
     tasks = named("--target-data", _draw, config, target)
     banks, tasks = only_used(target, tasks)
-    membership = clusters(tasks.classes, tasks.groups, target.train.num_classes)
+    membership = clusters(tasks)
     rows, regrets, gradient = [], [], []
     for choice in config.choices:
         candidates = named(f"--choices {choice}", CHOICES[choice], origin)

@@ -174,7 +174,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     for shots, drawn in tasks.items():
         kept = ~failed[shots]  # of all learners, so that gains are of the same tasks
         study.log(event="tasks", shots=shots, failed=int(failed[shots].sum()))
-        shared = clusters(drawn.classes, drawn.groups, target.train.num_classes)
+        shared = clusters(drawn)
         membership = shared[kept]
         reached = {name: values[kept] for name, values in accuracies[shots].items()}
         gains += report.gain_rows(shots, reached, notes, membership)

@@ -210,7 +210,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         test=reached("test_accuracy"),
         score_cost=np.array([fact["score"] for fact in facts]) / unit,
         tune_cost=np.stack([fact["tune"] for fact in facts]) / unit,
-        membership=clusters(tasks.classes, tasks.groups, dataset.train.num_classes),
+        membership=clusters(tasks),
     )
     _write(study, config, table, tasks, dataset.train)
 

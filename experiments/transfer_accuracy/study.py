@@ -17,7 +17,7 @@ from leepjax.data import Dataset, load
 from leepjax.models import NETWORKS
 from leepjax.tasks import Tasks, sample_tasks, score_tasks
 from leepjax.transfer import retrain_head
-from leepjax.transfer.fine_tune import check_recipes
+from leepjax.transfer._fine_tune import check_recipes
 from leepjax.transfer.lanes import make_lanes
 
 

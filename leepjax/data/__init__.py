@@ -1,7 +1,7 @@
 """Labelled images: data sets by name, held as banks of arrays."""
 
+from leepjax.data._load import check_prepared, load
 from leepjax.data.bank import Bank, Dataset, check_bank
-from leepjax.data.load import check_prepared, load
 from leepjax.data.transform import (
     of_classes,
     shrink,

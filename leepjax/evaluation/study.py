@@ -1,6 +1,6 @@
 """The finding of a study: how each score goes with accuracy, and how much of that is its own."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Correlation(NamedTuple):
         Intervals cluster on the target classes. Where tasks come from groups, those of the first
         four cluster on the groups instead, in which the classes nest: they say what to expect of
         new groups, ``pearson|group`` of new classes of the same groups.
-      without_class: ``[C]`` Pearson's r with all tasks that contain a class left out.
+      without_class: ``[C]`` Pearson's r with all tasks that contain a class left out, by class id.
     """
 
     score: str
@@ -38,58 +38,58 @@ class Correlation(NamedTuple):
     without_class: np.ndarray
 
 
-def clusters(classes: np.ndarray, groups: np.ndarray, num_bank_classes: int) -> np.ndarray:
+class Targets(Protocol):
+    """What tasks are of; ``leepjax.tasks.Tasks`` says it, and anything with these two does.
+
+    Attributes:
+      classes: ``[t, k]`` class ids of each task, >= 0, padded with -1.
+      groups: ``[t]`` group of each task; -1 where drawn across groups.
+    """
+
+    @property
+    def classes(self) -> np.ndarray: ...  # noqa: D102
+    @property
+    def groups(self) -> np.ndarray: ...  # noqa: D102
+
+
+def clusters(tasks: Targets) -> np.ndarray:
     """What tasks share, for intervals to cluster on: ``[t, g]`` bool, who has what.
 
     The groups that tasks come from, where there are several (classes nest in them); otherwise the
-    classes that tasks hold.
-
-    Args:
-      classes: ``[t, k]`` class ids of each task, padded with -1.
-      groups: ``[t]`` group of each task; -1 where drawn across groups.
-      num_bank_classes: number C of classes that tasks were drawn from.
+    classes that tasks hold, by their ids.
     """
+    groups = np.asarray(tasks.groups)
     names = np.unique(groups)
-    return groups[:, None] == names if len(names) > 1 else _holds(classes, num_bank_classes)
+    return groups[:, None] == names if len(names) > 1 else _holds(np.asarray(tasks.classes))
 
 
-def _holds(classes: np.ndarray, num_bank_classes: int) -> np.ndarray:
-    holds = np.zeros((len(classes), num_bank_classes), bool)
-    for task, row in zip(holds, classes, strict=True):
-        task[row[row >= 0]] = True
-    return holds
+def _holds(classes: np.ndarray) -> np.ndarray:
+    holds = np.zeros((len(classes), np.max(classes) + 2), bool)
+    np.put_along_axis(holds, classes, True, 1)
+    return holds[:, :-1]  # the last is -1, the padding
 
 
 def correlate(
-    scores: dict[str, np.ndarray],
-    accuracy: np.ndarray,
-    *,
-    classes: np.ndarray,
-    groups: np.ndarray,
-    num_bank_classes: int,
+    scores: dict[str, np.ndarray], accuracy: np.ndarray, tasks: Targets
 ) -> list[Correlation]:
     """Correlations of all scores with accuracy, with intervals that cluster on classes or groups.
 
     Args:
       scores: ``{name: [t]}``.
       accuracy: ``[t]``.
-      classes: ``[t, k]`` class ids of each task, padded with -1.
-      groups: ``[t]`` group of each task.
-      num_bank_classes: number C of classes that tasks were drawn from.
+      tasks: their classes and groups.
 
     Raises:
       ValueError: a score has another length, or an accuracy or score is not finite.
     """
+    classes, groups = np.asarray(tasks.classes), np.asarray(tasks.groups)
     for name, values in {"accuracy": accuracy, **scores}.items():
         if np.shape(values) != (len(classes),) or not np.isfinite(values).all():
             raise ValueError(f"{name}: wanted {len(classes)} finite numbers, one per task")
-    groups = np.asarray(groups)
     if groups.shape != (len(classes),):
         raise ValueError(f"groups: wanted shape [{len(classes)}], got {list(groups.shape)}")
-    if np.max(classes) >= num_bank_classes:
-        raise ValueError(f"classes: wanted ids below {num_bank_classes}, got {np.max(classes)}")
-    of_classes = _holds(classes, num_bank_classes)
-    shared = clusters(classes, groups, num_bank_classes)
+    of_classes = _holds(classes)
+    shared = clusters(tasks)
     counts = of_classes.sum(1)
     statistics: dict[str, tuple[Statistic, np.ndarray]] = {
         "pearson": (pearson, shared),

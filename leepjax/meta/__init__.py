@@ -1,8 +1,8 @@
 """Learning to adapt: meta-learners, episodes to train them on, and what they reach on tasks."""
 
+from leepjax.meta._episodes import EpisodeBank, Episodes, EpisodeShape, episode_bank, episodes
 from leepjax.meta.adapt import AdaptationResult, adapt_tasks
 from leepjax.meta.algorithms import ALGORITHMS, Algorithm, make_learner
-from leepjax.meta.episodes import EpisodeBank, Episodes, EpisodeShape, episode_bank, episodes
 from leepjax.meta.learner import Meta, MetaLearner, meta_gradient
 from leepjax.meta.train import (
     MetaInfo,

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from leepjax.meta.episodes import Episodes
+from leepjax.meta._episodes import Episodes
 from leepjax.models import Source
 
 

@@ -13,8 +13,7 @@ import optax
 from leepjax._cache import digest
 from leepjax._progress import progress
 from leepjax.data import Bank
-from leepjax.meta.checkpoints import Checkpoints
-from leepjax.meta.episodes import (
+from leepjax.meta._episodes import (
     TURNS,
     EpisodeBank,
     Episodes,
@@ -22,6 +21,7 @@ from leepjax.meta.episodes import (
     episode_bank,
     episodes,
 )
+from leepjax.meta.checkpoints import Checkpoints
 from leepjax.meta.learner import Meta, MetaLearner, meta_gradient
 
 VERSION = 1  # of what is computed; checkpoints of another are not gone on from

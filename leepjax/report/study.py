@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from rich.console import Console
 
@@ -49,13 +50,12 @@ def write_study(run: Run, bank: Bank, settings: Mapping[str, tuple[Tasks, Any, A
                 "lower it"
             )
         run.log(event="tasks", setting=setting, tasks=len(failed), failed=int(failed.sum()))
-        classes[setting] = tasks.classes[~failed]
+        kept = jax.tree.map(lambda array, failed=failed: array[~failed], tasks)
+        classes[setting] = kept.classes
         tables[setting] = correlate(
             {name: np.asarray(values)[~failed] for name, values in scores.items()},
             result.accuracy[~failed],
-            classes=classes[setting],
-            groups=tasks.groups[~failed],
-            num_bank_classes=bank.num_classes,
+            kept,
         )
     run.write_table("results", results)
     if curves:

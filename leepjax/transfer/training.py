@@ -19,10 +19,10 @@ from leepjax._fit import State
 from leepjax.models import Preprocess, apply
 from leepjax.models.convolve import keep_barriers
 from leepjax.models.fresh import fresh
+from leepjax.transfer._softmax_regression import Heads
 from leepjax.transfer.augment import augment
 from leepjax.transfer.optimiser import make_optimiser
 from leepjax.transfer.recipe import Rates, Recipe
-from leepjax.transfer.softmax_regression import Heads
 
 
 class Lane(NamedTuple):

@@ -10,10 +10,10 @@ from jax.sharding import PartitionSpec as P
 
 from leepjax.data import Dataset
 from leepjax.models import Source
+from leepjax.transfer._softmax_regression import Heads
 from leepjax.transfer.lanes import HostLane, Rows, epoch_batches
 from leepjax.transfer.memory import check_fits
 from leepjax.transfer.recipe import Rates, Recipe
-from leepjax.transfer.softmax_regression import Heads
 from leepjax.transfer.training import Batch, Lane, make_program
 
 TEST_BATCH = 256  # images of a task in a forward pass

@@ -1,5 +1,7 @@
 """Correlations against SciPy, on subsets and resamples, with ties; undefined where none is."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -134,8 +136,12 @@ def test_averaged_is_the_mean_over_parts_that_are_defined():
 
 def test_tasks_are_clustered_by_their_groups_or_else_by_their_classes():
     classes, across = np.array([[0, 3], [3, 9], [1, -1]]), np.array([-1, -1, -1])
-    found = clusters(classes, across, 10)
+
+    def of(groups):
+        return clusters(SimpleNamespace(classes=classes, groups=groups))
+
+    found = of(across)
     assert [list(np.flatnonzero(row)) for row in found] == [[0, 3], [3, 9], [1]]
-    np.testing.assert_array_equal(clusters(classes, across + 1, 10), found)  # one group is none
-    found = clusters(classes, np.array([7, 2, 7]), 10)
+    np.testing.assert_array_equal(of(across + 1), found)  # one group is none
+    found = of(np.array([7, 2, 7]))
     np.testing.assert_array_equal(found, [[False, True], [True, False], [False, True]])

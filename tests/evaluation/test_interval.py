@@ -1,5 +1,7 @@
 """The clustered interval: against a loop, and its coverage where tasks share classes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.stats import kurtosis
@@ -153,7 +155,7 @@ def test_correlate_names_nulls_partial_and_groups():
     scores = {"good": accuracy + 0.1 * rng.random(40), "flat": np.full(40, 0.1, np.float32)}
     scores["flat"][::2] += 1e-8
     good, flat = correlate(
-        scores, accuracy, classes=classes, groups=np.arange(40) % 4, num_bank_classes=9
+        scores, accuracy, SimpleNamespace(classes=classes, groups=np.arange(40) % 4)
     )
     assert list(good.estimates) == [
         *("pearson", "spearman", "kendall", "pearson|num_classes", "pearson|group")
@@ -178,7 +180,5 @@ def test_bad_input():
         correlate(
             {"leep": np.array([0, np.nan, 1])},
             np.zeros(3),
-            classes=np.zeros((3, 1), int),
-            groups=np.zeros(3),
-            num_bank_classes=1,
+            SimpleNamespace(classes=np.zeros((3, 1), int), groups=np.zeros(3)),
         )

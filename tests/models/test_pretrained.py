@@ -137,7 +137,7 @@ def test_published_weights_give_the_papers_forward_pass(weights_dir, depth):
 def test_resnet20_has_its_accuracy_on_cifar10(weights_dir):
     if not os.environ.get("TFDS_DATA_DIR"):
         pytest.skip("CIFAR-10 needs TFDS_DATA_DIR, a folder with prepared TFDS data sets")
-    from leepjax.data.load import load
+    from leepjax.data import load
 
     source = load_resnet(weights_dir / "cifar10_resnet20.safetensors", 20)
     bank = load("cifar10").test

@@ -1,5 +1,7 @@
 """Figures are drawn to files, or handed to a notebook."""
 
+from types import SimpleNamespace
+
 import matplotlib
 import numpy as np
 import pytest
@@ -24,9 +26,7 @@ def table():
     return correlate(
         {"leep": SCORE, "knn": -SCORE},
         ACCURACY,
-        classes=np.arange(20)[:, None],
-        groups=GROUPS,
-        num_bank_classes=20,
+        SimpleNamespace(classes=np.arange(20)[:, None], groups=GROUPS),
     )
 
 

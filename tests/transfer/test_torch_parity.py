@@ -19,9 +19,9 @@ from leepjax.data import load
 from leepjax.models import load_resnet
 from leepjax.tasks import sample_tasks
 from leepjax.transfer import Recipe, fine_tune
+from leepjax.transfer._softmax_regression import Heads
 from leepjax.transfer.lanes import epoch_batches, make_lanes
 from leepjax.transfer.recipe import Rates
-from leepjax.transfer.softmax_regression import Heads
 from leepjax.transfer.training import Batch, Lane, make_program
 
 torch = pytest.importorskip("torch")

@@ -22,10 +22,10 @@ from leepjax._progress import progress
 from leepjax.data import Dataset, check_bank
 from leepjax.models import Source, extract
 from leepjax.tasks import Tasks
+from leepjax.transfer._retrain_head import fit_heads
+from leepjax.transfer._softmax_regression import Heads
 from leepjax.transfer.lanes import HostLane, make_lanes, make_split
 from leepjax.transfer.recipe import Recipe
-from leepjax.transfer.retrain_head import fit_heads
-from leepjax.transfer.softmax_regression import Heads
 from leepjax.transfer.waves import Layout, Waves
 
 DEFAULT = Recipe()

@@ -11,7 +11,7 @@ import optax
 
 from leepjax._fit import fit, init
 from leepjax.tasks import Split, Tasks, check_rows, map_tasks
-from leepjax.transfer.softmax_regression import Heads, certify, softmax_regression
+from leepjax.transfer._softmax_regression import Heads, certify, softmax_regression
 
 TOLERANCE = 5e-6  # by how much the objective of an "optimum" head may exceed its minimum
 
