@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from leepjax import report
-from leepjax._cache import cache_dir
+from leepjax._store import cache_dir
 from leepjax.data import Dataset, load, shrink
 from leepjax.metrics import metrics_of
 

@@ -18,7 +18,7 @@ import jax
 import tyro
 from rich.console import Console
 
-from leepjax._cache import cache_dir
+from leepjax._store import cache_dir
 from leepjax.commands.audit import Audit, audit_table
 from leepjax.commands.rank import Rank, rank_many
 from leepjax.commands.score import Score, score_one

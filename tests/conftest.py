@@ -21,7 +21,7 @@ if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", QUICK)
 
-from leepjax._cache import cache_dir  # noqa: E402
+from leepjax._store import cache_dir  # noqa: E402
 
 # The suite is many small programs: keep all of them compiled, for the next run.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_dir("xla")))

@@ -14,7 +14,7 @@ from experiments.comparison.grid import GRIDS, NOTES, Setting, identity, missing
 from experiments.comparison.tables import plan, sections
 from experiments.comparison.verdicts import compare
 from leepjax import report
-from leepjax._cache import digest
+from leepjax._store import digest
 
 FINISHED = "finished"
 

@@ -14,7 +14,7 @@ from experiments import transfer_accuracy
 from experiments.command import metric_names, start
 from experiments.convergence.show import show, write_levels
 from leepjax import report
-from leepjax._journal import Journal
+from leepjax._store import Journal
 from leepjax.evaluation import clusters, correlate, in_levels
 from leepjax.report import read_table
 

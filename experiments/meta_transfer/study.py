@@ -21,7 +21,7 @@ from experiments.command import (
 )
 from experiments.meta_transfer.show import draw, sections
 from leepjax import report
-from leepjax._cache import cache_dir, digest
+from leepjax._store import cache_dir, digest
 from leepjax.data import Dataset, with_rotations, without_groups
 from leepjax.data.transform import TURNS
 from leepjax.evaluation import clusters

@@ -27,8 +27,8 @@ from experiments.multitask_groups.show import draw, sections
 from experiments.multitask_groups.tables import comparison_rows, correlation_rows
 from experiments.multitask_groups.tasks import Drawn, draw_tasks
 from leepjax import report
-from leepjax._journal import Journal
 from leepjax._progress import progress
+from leepjax._store import Journal
 from leepjax.data import Bank, Dataset
 from leepjax.models import Conv4, Preprocess, Source, TrainConfig, make_source
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from leepjax._cache import digest
+from leepjax._store import digest
 
 
 @partial(

@@ -9,9 +9,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from leepjax._cache import cache_dir, digest
 from leepjax._progress import progress
-from leepjax.data.whole import whole
+from leepjax._store import cache_dir, digest, whole
 
 GROUP_KEYS = {"omniglot": "alphabet"}  # feature that names an image's group
 CHUNK = 1000  # records read at once

@@ -1,7 +1,6 @@
 """Where meta-training goes on from: the newest checkpoint of one configuration, in a folder."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from leepjax._cache import hold
+from leepjax._store import differing, hold, whole
 
 
 class Checkpoints:
@@ -37,18 +36,13 @@ class Checkpoints:
             self._lock.close()
             raise ValueError(f"checkpoint: cannot use {self.folder}: {error}") from None
         if there is None:
-            temporary = record.with_suffix(".tmp")
-            temporary.write_text(json.dumps(self.identity, indent=2) + "\n")
-            os.replace(temporary, record)
+            with whole(record) as part:
+                part.write_text(json.dumps(self.identity, indent=2) + "\n")
         elif there != self.identity:
             self._lock.close()
-            differs = [
-                f"{name}: there {there.get(name)!r}, asked for {value!r}"
-                for name, value in self.identity.items()
-                if there.get(name) != value
-            ]
+            differs = differing(there, self.identity)
             raise ValueError(
-                f"checkpoint: {self.folder} is of another configuration ({'; '.join(differs)}); "
+                f"checkpoint: {self.folder} is of another configuration ({differs}); "
                 "name another folder, or delete this one"
             )
         options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)

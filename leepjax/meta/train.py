@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from leepjax._cache import digest
 from leepjax._progress import progress
+from leepjax._store import digest
 from leepjax.data import Bank
 from leepjax.meta._episodes import (
     TURNS,

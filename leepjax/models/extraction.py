@@ -1,6 +1,5 @@
 """One forward pass over a bank, done once and kept."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,8 +13,8 @@ from jax.sharding import PartitionSpec as P
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from leepjax._cache import cache_dir, digest
 from leepjax._progress import progress
+from leepjax._store import cache_dir, digest, whole
 from leepjax.data.bank import Bank, check_bank
 from leepjax.models.preprocess import Preprocess
 from leepjax.models.source import Outputs, Source, apply
@@ -146,6 +145,5 @@ def _load(path: Path) -> Outputs | None:
 
 def _save(path: Path, outputs: Outputs) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(outputs._asdict(), temporary, metadata={"digest": digest(*outputs)})
-    os.replace(temporary, path)
+    with whole(path) as part:
+        save_file(outputs._asdict(), part, metadata={"digest": digest(*outputs)})

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from leepjax._cache import digest
+from leepjax._store import digest
 from leepjax.models.convolve import hasten
 from leepjax.models.preprocess import Preprocess
 

@@ -18,9 +18,9 @@ import optax
 import orbax.checkpoint as ocp
 from flax import nnx
 
-from leepjax._cache import cache_dir, digest
 from leepjax._fit import Info, State, init, step
 from leepjax._progress import progress
+from leepjax._store import cache_dir, digest, whole
 from leepjax.data.bank import Bank, Dataset, check_bank
 from leepjax.models.convolve import keep_barriers
 from leepjax.models.extraction import accuracy
@@ -242,9 +242,8 @@ def _save(folder: Path, source: Source, record: dict[str, Any]) -> None:
 
 
 def _write_record(path: Path, record: dict[str, Any]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(temporary, path)
+    with whole(path) as part:
+        part.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def _load(folder: Path, fresh: Source) -> Source | None:

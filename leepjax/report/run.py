@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from leepjax._cache import digest, hold
+from leepjax._store import differing, digest, hold, whole
 
 _LOCK = ".lock"  # in a run's folder while it is written
 # What changes where a run happens, not what comes out of it.
@@ -104,7 +104,8 @@ def open_run(
         begun = _held(partial) if any(partial.glob("*.journal")) else None
         if begun is None or (overwrite and begun["identity"] != identity):
             _empty(partial)
-            _write_whole(partial / "config.json", json.dumps(record, indent=2) + "\n")
+            with whole(partial / "config.json") as part:
+                part.write_text(json.dumps(record, indent=2) + "\n")
         else:
             _check_same(partial, begun["identity"], identity)
         try:
@@ -148,21 +149,12 @@ def _empty(directory: Path) -> None:
             entry.unlink()
 
 
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
 def _check_same(path: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
-    differs = [
-        f"{name}: there {there.get(name)!r}, asked for {value!r}"
-        for name, value in wanted.items()
-        if there.get(name) != value
-    ]
+    # Entries that a later version no longer has do not count.
+    differs = differing({name: there.get(name) for name in wanted}, wanted)
     if differs:
         raise ValueError(
-            f"output_dir: {path} holds a run of another configuration ({'; '.join(differs)}); "
+            f"output_dir: {path} holds a run of another configuration ({differs}); "
             "name another directory, or pass --overwrite to replace it"
         )
 

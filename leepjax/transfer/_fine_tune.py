@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from leepjax._cache import digest
-from leepjax._journal import Journal
 from leepjax._progress import progress
+from leepjax._store import Journal, digest
 from leepjax.data import Dataset, check_bank
 from leepjax.models import Source, extract
 from leepjax.tasks import Tasks

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from leepjax._journal import Journal
+from leepjax._store import Journal
 from leepjax.data import Dataset, load
 from leepjax.models import MLP, Conv4, Preprocess, apply, extract, make_source
 from leepjax.models.batch_norm import BatchNorm

@@ -11,12 +11,11 @@ import numpy as np
 import PIL
 from PIL import features
 
-from leepjax._cache import cache_dir, digest
 from leepjax._progress import progress
+from leepjax._store import cache_dir, digest, whole
 from leepjax.data.bank import Bank, Dataset
 from leepjax.data.glyphs.catalogue import SCRIPTS, Character, catalogue
 from leepjax.data.glyphs.images import IMAGES, images_of
-from leepjax.data.whole import whole
 
 VERSION = 1  # of the characters and their images: what is in the cache is drawn anew
 
