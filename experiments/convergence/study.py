@@ -3,8 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import tyro
@@ -87,8 +86,8 @@ def _write(study: report.Run, config: Config, tuned: Path, scratch: Path) -> Non
             )
         names = metric_names(config.metrics)
         scores = {name: np.array([float(row[name]) for row in rows]) for name in names}
-        classes[setting], groups = _clusters(rows)
-        targets = SimpleNamespace(classes=classes[setting], groups=groups)
+        targets = _targets(rows)
+        classes[setting] = targets.classes
         tables[setting] = correlate(scores, ahead[:, 1:].mean(1), targets)
         shared = clusters(targets)
         levels[setting] = in_levels(scores[config.level_score], ahead, shared, levels=LEVELS)
@@ -105,13 +104,19 @@ def _curves(path: Path) -> dict[str, np.ndarray]:
     return {setting: np.array([t[i] for i in sorted(t)]) for setting, t in found.items()}
 
 
-def _clusters(rows: Sequence[dict[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+class Targets(NamedTuple):
     """Class ids ``[t, k]`` padded with -1, and a number for each group ``[t]``."""
+
+    classes: np.ndarray
+    groups: np.ndarray
+
+
+def _targets(rows: Sequence[dict[str, str]]) -> Targets:
     lists = [[int(c) for c in row["classes"].split()] for row in rows]
     width = max(map(len, lists))
     names = sorted({row["group"] for row in rows})
     groups = np.array([names.index(row["group"]) for row in rows])
-    return np.array([c + [-1] * (width - len(c)) for c in lists]), groups
+    return Targets(np.array([c + [-1] * (width - len(c)) for c in lists]), groups)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
