@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from experiments.multitask_groups.tasks import tasks_of_classes
-from leepjax._fit import State, init, step
+from leepjax._fit import DONATES, State, init, step
 from leepjax.data import Bank
 from leepjax.models import Outputs, Preprocess, Source, TrainConfig, apply
 from leepjax.models.convolve import keep_barriers
@@ -98,7 +98,7 @@ def _forward(graphdef: Any, preprocess: Preprocess, params: Any, rest: Any, imag
 def _update(graphdef: Any, preprocess: Preprocess, config: TrainConfig) -> Callable[..., State]:
     optimiser = adamw(config)
 
-    @partial(jax.jit, donate_argnums=0, compiler_options=keep_barriers())
+    @partial(jax.jit, donate_argnums=(0,) if DONATES else (), compiler_options=keep_barriers())
     def update(state, rows, images, labels, groups, of_class):
         def loss(params, rest, batch):
             x, y, task = batch

@@ -18,7 +18,7 @@ import optax
 import orbax.checkpoint as ocp
 from flax import nnx
 
-from leepjax._fit import Info, State, init, step
+from leepjax._fit import DONATES, Info, State, init, step
 from leepjax._progress import progress
 from leepjax._store import cache_dir, digest, whole
 from leepjax.data.bank import Bank, Dataset, check_bank
@@ -143,7 +143,7 @@ def make_step(
     """One jitted update, ``step(state, index [batch], images [n, h, w, c], labels [n])``.
 
     It gathers its batch from the uint8 images on the device and lowers the batch's mean
-    cross-entropy; ``state`` is donated.
+    cross-entropy; ``state`` is donated where that is safe.
     """
 
     def loss(params: Any, rest: Any, batch: tuple[jax.Array, jax.Array]):
@@ -152,7 +152,7 @@ def make_step(
         value = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels).mean()
         return value, (rest, jnp.mean(outputs.logits.argmax(axis=1) == labels))
 
-    @partial(jax.jit, donate_argnums=0, compiler_options=keep_barriers())
+    @partial(jax.jit, donate_argnums=(0,) if DONATES else (), compiler_options=keep_barriers())
     def update(state: State, index: jax.Array, images: jax.Array, labels: jax.Array):
         return step(loss, optimiser, state, (preprocess(images[index]), labels[index]))
 

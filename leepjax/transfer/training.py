@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from leepjax import _fit
-from leepjax._fit import State
+from leepjax._fit import DONATES, State
 from leepjax.models import Preprocess, apply
 from leepjax.models.convolve import keep_barriers
 from leepjax.models.fresh import fresh
@@ -132,7 +132,9 @@ def make_program(
 
         return jax.jit(over_devices, **options)
 
-    stepwise = laid_out(train, 2, donate_argnums=3, compiler_options=keep_barriers())
+    stepwise = laid_out(
+        train, 2, donate_argnums=(3,) if DONATES else (), compiler_options=keep_barriers()
+    )
     return Program(laid_out(init, 2), stepwise, laid_out(predict, 1))
 
 

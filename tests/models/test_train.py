@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from leepjax.data import load
 from leepjax.data.bank import Dataset
 from leepjax.models import TrainConfig, accuracy, extract, train, train_checkpoints, train_source
 
@@ -50,6 +51,12 @@ def test_it_learns_digits(digits, cache, name, steps):
     record = json.loads(record.read_text())
     assert record["test_accuracy"] == measured
     assert record["config"]["steps"] == steps
+
+
+def test_what_is_kept_is_what_was_trained():
+    digits = load("glyphs:digits")
+    source = train_source("mlp", digits, TrainConfig(steps=100))
+    assert accuracy(source, digits.train) > 0.9  # .15 where donated parameters were overwritten
 
 
 def test_a_second_call_does_not_train(digits, count_trainings):
