@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-# On a CPU jaxlib 0.7.2 writes donated parameters while they are still read: an MLP of 28 x 28 pixels
-# learns, and ends as another network. 0.10.2 does not; in between was not tried.
+# On a CPU jaxlib 0.7.2 writes donated parameters while they are still read: an MLP of 28 x 28
+# pixels learns, and ends as another network. 0.10.2 does not; in between was not tried.
 DONATES = jax.__version_info__ >= (0, 10)
 
 
