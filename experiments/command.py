@@ -102,11 +102,16 @@ def run_study(
     return study.final
 
 
-def print_sections(sections: Iterable[report.Section], console: Console, where: str) -> None:
-    """Print what a study found, and where its files are."""
-    for section in sections:
+def show_sections(
+    sections: Callable[[Path], Iterable[report.Section]],
+    path: Path,
+    console: Console,
+    files: str = "Tables and figures",
+) -> None:
+    """Print what a study found, from its directory, and where its files are."""
+    for section in sections(path):
         report.print_section(section, console)
-    console.print(where, soft_wrap=True)
+    console.print(f"{files}: {path}", soft_wrap=True)
 
 
 def cores_as_devices(text: str) -> None:

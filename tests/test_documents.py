@@ -141,6 +141,6 @@ def test_code_prints_what_is_printed(pages):
                 words, values = numbers(out.getvalue())
                 expected_words, expected = numbers(printed)
                 assert words == expected_words
-                # Training a source amplifies rounding: of three settings of threads and of the
-                # processor, the H-score (10.6 to 10.7) moved most.
-                assert values == pytest.approx(expected, rel=0.05, abs=0.05)
+                # Training a source amplifies rounding. Of three settings of threads and of the
+                # processor the H-score moved most, by 1.6 %: twice that.
+                assert values == pytest.approx(expected, rel=0.032, abs=0.05)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.markup import escape
 
-from experiments.command import StudyConfig, print_sections, start
+from experiments.command import StudyConfig, show_sections, start
 from experiments.comparison.grid import GRIDS, NOTES, Setting, identity, missing
 from experiments.comparison.tables import plan, sections
 from experiments.comparison.verdicts import compare
@@ -69,8 +69,8 @@ def run(config: Config, console: Console) -> Path:
         if not study.finished:
             states = _run_settings(study, settings, places, config, console)
             _write(study, settings, places, states, config.grid)
-    where = f"* null. Tables, and a page that has every score: {table}"
-    print_sections(sections(study.final), console, where)
+    files = "* null. Tables, and a page that has every score"
+    show_sections(sections, study.final, console, files)
     return directory
 
 

@@ -86,10 +86,10 @@ def _write(study: report.Run, config: Config, tuned: Path, scratch: Path) -> Non
             )
         names = metric_names(config.metrics)
         scores = {name: np.array([float(row[name]) for row in rows]) for name in names}
-        targets = _targets(rows)
-        classes[setting] = targets.classes
-        tables[setting] = correlate(scores, ahead[:, 1:].mean(1), targets)
-        shared = clusters(targets)
+        drawn = _read_tasks(rows)
+        classes[setting] = drawn.classes
+        tables[setting] = correlate(scores, ahead[:, 1:].mean(1), drawn)
+        shared = clusters(drawn)
         levels[setting] = in_levels(scores[config.level_score], ahead, shared, levels=LEVELS)
     write_levels(study, config.level_score, levels)
     report.write_correlations(study, tables, classes)
@@ -104,19 +104,19 @@ def _curves(path: Path) -> dict[str, np.ndarray]:
     return {setting: np.array([t[i] for i in sorted(t)]) for setting, t in found.items()}
 
 
-class Targets(NamedTuple):
-    """Class ids ``[t, k]`` padded with -1, and a number for each group ``[t]``."""
+class _Tasks(NamedTuple):
+    """What is read back of them: class ids ``[t, k]`` padded with -1, a number for each group."""
 
     classes: np.ndarray
     groups: np.ndarray
 
 
-def _targets(rows: Sequence[dict[str, str]]) -> Targets:
+def _read_tasks(rows: Sequence[dict[str, str]]) -> _Tasks:
     lists = [[int(c) for c in row["classes"].split()] for row in rows]
     width = max(map(len, lists))
     names = sorted({row["group"] for row in rows})
     groups = np.array([names.index(row["group"]) for row in rows])
-    return Targets(np.array([c + [-1] * (width - len(c)) for c in lists]), groups)
+    return _Tasks(np.array([c + [-1] * (width - len(c)) for c in lists]), groups)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -25,7 +25,7 @@ from leepjax.models import (
 )
 from leepjax.models.networks import CONV4_WIDTHS
 from leepjax.tasks import only_used, sample_tasks
-from leepjax.transfer._retrain_head import fit_heads
+from leepjax.transfer import fit_heads
 
 MOMENTS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of a training, at which it leaves a checkpoint
 COPIES = 2  # of each image, moved or mirrored at random

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +14,8 @@ from experiments.command import (
     StudyConfig,
     load_small,
     named,
-    print_sections,
     run_study,
+    show_sections,
     start,
     undivided,
 )
@@ -93,11 +93,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 def run(config: Config, console: Console) -> Path:
     """Run the study, or show it where it has already run; return its directory."""
     _check(config)
-    return run_study("hyperparameters", config, console, _run, _show)
-
-
-def _show(path: Path, console: Console) -> None:
-    print_sections(sections(path), console, f"Tables and figures: {path}")
+    return run_study("hyperparameters", config, console, _run, partial(show_sections, sections))
 
 
 def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +15,8 @@ from experiments.command import (
     load_small,
     metric_names,
     named,
-    print_sections,
     run_study,
+    show_sections,
     start,
     undivided,
 )
@@ -123,11 +124,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 def run(config: Config, console: Console) -> Path:
     """Run the study, or show it where it has already run; return its directory."""
     _check(config)
-    return run_study("meta_transfer", config, console, _run, _show)
-
-
-def _show(path: Path, console: Console) -> None:
-    print_sections(sections(path), console, f"Tables and figures: {path}")
+    return run_study("meta_transfer", config, console, _run, partial(show_sections, sections))
 
 
 def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +12,7 @@ import tyro
 from flax import nnx
 from rich.console import Console
 
-from experiments.command import StudyConfig, load_small, print_sections, run_study, start
+from experiments.command import StudyConfig, load_small, run_study, show_sections, start
 from experiments.multitask_groups.affinity import (
     Group,
     Partition,
@@ -88,11 +89,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 def run(config: Config, console: Console) -> Path:
     """Run the study, or show it where it has already run; return its directory."""
     _check(config)
-    return run_study("multitask_groups", config, console, _run, _show)
-
-
-def _show(path: Path, console: Console) -> None:
-    print_sections(sections(path), console, f"Tables and figures: {path}")
+    return run_study("multitask_groups", config, console, _run, partial(show_sections, sections))
 
 
 def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:

@@ -18,8 +18,8 @@ from experiments.command import (
     load_small,
     metric_names,
     named,
-    print_sections,
     run_study,
+    show_sections,
     start,
     undivided,
 )
@@ -152,7 +152,7 @@ def run(config: Config, console: Console) -> Path:
 
 def _show(path: Path, console: Console) -> None:
     console.width = max(console.width, 120)  # rather lines that wrap than names cut short
-    print_sections(tables.sections(path), console, f"* null. Tables, page and figure: {path}")
+    show_sections(tables.sections, path, console, "* null. Tables, page and figure")
 
 
 def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:

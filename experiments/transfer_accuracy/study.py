@@ -16,8 +16,7 @@ from leepjax import report
 from leepjax.data import Dataset, load
 from leepjax.models import NETWORKS
 from leepjax.tasks import Tasks, sample_tasks, score_tasks
-from leepjax.transfer import retrain_head
-from leepjax.transfer._fine_tune import check_recipes
+from leepjax.transfer import check_recipes, retrain_head
 from leepjax.transfer.lanes import make_lanes
 
 
