@@ -4,7 +4,7 @@ from leepjax.metrics import moments as moments
 from leepjax.metrics import sharding as sharding
 from leepjax.metrics import streaming as streaming
 from leepjax.metrics import uncertainty as uncertainty
-from leepjax.metrics._cross_fit import cross_fitted_leep as cross_fitted_leep
+from leepjax.metrics._cross_fitted_leep import cross_fitted_leep as cross_fitted_leep
 from leepjax.metrics._energy import energy as energy
 from leepjax.metrics._gbc import gbc as gbc
 from leepjax.metrics._h_score import h_score as h_score
@@ -30,6 +30,7 @@ from leepjax.metrics._pactran import pactran_dirichlet as pactran_dirichlet
 from leepjax.metrics._pactran import pactran_gamma as pactran_gamma
 from leepjax.metrics._pactran_gaussian import pactran_gaussian as pactran_gaussian
 from leepjax.metrics._parc import parc as parc
+from leepjax.metrics._predictive_r2 import predictive_r2 as predictive_r2
 from leepjax.metrics._registry import METRICS as METRICS
 from leepjax.metrics._registry import Metric as Metric
 from leepjax.metrics._registry import metrics_of as metrics_of

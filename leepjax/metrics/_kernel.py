@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from leepjax.metrics._left_out import LeftOut, left_out
 from leepjax.metrics._moments import Moments, blank, measure, spectrum_of
 
 
@@ -104,6 +105,11 @@ def _measure(shared: Shared) -> Moments:
     )
 
 
+def _left_out(shared: Shared) -> LeftOut:
+    names = ("features", "labels", "weights", "moments", "spectrum", "num_classes")
+    return left_out(*map(shared.get, names))
+
+
 PARAMETERS: dict[str, Parameter] = {
     "labels": Parameter("[n] int32, target labels in 0..num_classes-1"),
     "source_labels": Parameter(
@@ -129,6 +135,9 @@ PARAMETERS: dict[str, Parameter] = {
         "Spectrum of the features' covariance",
         ("features",),
         lambda shared: spectrum_of(shared.get("moments")),
+    ),
+    "left_out": Parameter(
+        "LeftOut of a ridge regression to each sample from all others", ("features",), _left_out
     ),
     "num_classes": Parameter("number of target classes, a Python int"),
     "num_source_classes": Parameter("number of source classes, a Python int"),

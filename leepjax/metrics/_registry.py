@@ -13,6 +13,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from leepjax.metrics._checks import check_key
+from leepjax.metrics._cross_fitted_leep import _cross_fitted_leep, cross_fitted_leep
 from leepjax.metrics._energy import _energy, energy
 from leepjax.metrics._evaluate import evaluate_all
 from leepjax.metrics._gbc import _gbc, gbc
@@ -36,6 +37,7 @@ from leepjax.metrics._pactran import (
 )
 from leepjax.metrics._pactran_gaussian import _pactran_gaussian, pactran_gaussian
 from leepjax.metrics._parc import _parc, parc
+from leepjax.metrics._predictive_r2 import _predictive_r2, predictive_r2
 from leepjax.metrics._regularized_h_score import _regularized_h_score, regularized_h_score
 from leepjax.metrics._sfda import _sfda, sfda
 from leepjax.metrics._transrate import _transrate, transrate
@@ -79,6 +81,7 @@ METRICS: dict[str, Metric] = {
         Metric("leep", leep, _leep, _PROBS, **_SMOOTH),
         Metric("leep_gain", leep_gain, _leep_gain, _PROBS, **_SMOOTH),
         Metric("leep_calibrated", leep_calibrated, _leep_calibrated, _LOGITS, **_SMOOTH),
+        Metric("cross_fitted_leep", cross_fitted_leep, _cross_fitted_leep, _PROBS, **_SMOOTH),
         Metric("nce", nce, _nce, ("source_labels", "labels"), weights=True),
         Metric("neg_label_entropy", neg_label_entropy, neg_entropy, ("labels",), weights=True),
         Metric(
@@ -110,6 +113,7 @@ METRICS: dict[str, Metric] = {
         Metric("energy", energy, _energy, ("features",)),
         Metric("parc", parc, _parc, _FEATURES, key=True),
         Metric("nleep", nleep, _nleep, _FEATURES, key=True),
+        Metric("predictive_r2", predictive_r2, _predictive_r2, _FEATURES),
         Metric("knn", knn, _knn, _FEATURES),
         Metric("linear_probe", linear_probe, _linear_probe, _FEATURES),
     )

@@ -9,7 +9,15 @@ import math
 import numpy as np
 from scipy import special
 
-from .oracles_classifiers import energy, knn, lda_score, linear_probe, pactran_gaussian, sfda
+from .oracles_classifiers import (
+    energy,
+    knn,
+    lda_score,
+    linear_probe,
+    pactran_gaussian,
+    predictive_r2,
+    sfda,
+)
 from .oracles_features import (
     gbc,
     h_score,
@@ -57,6 +65,24 @@ def leep(probs, labels, *, num_classes, weights=None):
         for theta, y, w_i in zip(probs, labels, w, strict=True)
         if w_i > 0
     ]
+    return math.fsum(logs) / w.sum()
+
+
+def cross_fitted_leep(probs, labels, *, num_classes, weights=None, smoothing=None):
+    """Every sample left out in turn, one copy of it, and the predictor fitted again."""
+    probs, labels = np.asarray(probs, np.float64), np.asarray(labels)
+    w = _weights(weights, len(probs))
+    present = np.unique(labels[w > 0])
+    codes = np.searchsorted(present, np.where(w > 0, labels, present[0]))
+    smoothing = 1 / len(present) if smoothing is None else smoothing
+    logs = []
+    for i in np.flatnonzero(w > 0):
+        others = w - (np.arange(len(w)) == i)
+        joint = np.full((len(present), probs.shape[1]), float(smoothing))
+        for theta, y, w_j in zip(probs, codes, others, strict=True):
+            joint[y] += w_j * theta
+        given = joint[codes[i]] / joint.sum(0)
+        logs.append(w[i] * math.log(math.fsum(given * probs[i])))
     return math.fsum(logs) / w.sum()
 
 
@@ -154,6 +180,7 @@ ORACLES = {
         leep,
         leep_gain,
         leep_calibrated,
+        cross_fitted_leep,
         nce,
         neg_label_entropy,
         pactran_dirichlet,
@@ -172,6 +199,7 @@ ORACLES = {
         pactran_gaussian,
         knn,
         linear_probe,
+        predictive_r2,
     )
 }
 # The value depends on the optimum that a mixture's fit ends in; test_nleep.py has an oracle for

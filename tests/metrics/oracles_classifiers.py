@@ -138,17 +138,14 @@ def pactran_gaussian(features, labels, *, num_classes):
     return -float(least + flatness)
 
 
-def linear_probe(features, labels, *, num_classes):
-    """Every sample left out in turn, and the ridge regression fitted again to the others.
+def left_out(features, labels):
+    """``[n, c]`` what each sample is predicted as by a ridge regression of the others, and targets.
 
     n lambda stays that of all samples, with lambda 10^(k/2) times the mean eigenvalue that counts;
     the least squared error of what was left out decides among k = -8, ..., 4.
     """
-    del num_classes
     f, labels = np.asarray(features, np.float64), np.asarray(labels)
     n = len(f)
-    if n == 1:
-        return 0.0
     f = principal_components(f / max(np.abs(f).max(), np.finfo(np.float64).tiny), f.shape[1])
     targets = np.stack(class_masks(labels), 1).astype(np.float64)
     others = [np.delete(np.arange(n), i) for i in range(n)]
@@ -167,6 +164,24 @@ def linear_probe(features, labels, *, num_classes):
         error = ((predicted - targets) ** 2).sum()
         if error < best:
             best, scores = error, predicted
+    return scores, targets
+
+
+def predictive_r2(features, labels, *, num_classes):
+    """Squared error of those predictions against that of the shares of classes of the others."""
+    del num_classes
+    if len(np.unique(labels)) == 1:
+        return 0.0
+    scores, targets = left_out(features, labels)
+    shares = np.stack([np.delete(targets, i, 0).mean(0) for i in range(len(targets))])
+    return 1 - ((scores - targets) ** 2).sum() / ((shares - targets) ** 2).sum()
+
+
+def linear_probe(features, labels, *, num_classes):
+    del num_classes
+    if len(labels) == 1:
+        return 0.0
+    scores, targets = left_out(features, labels)
     own = scores[targets == 1]
     rivals = np.where(targets == 1, -np.inf, scores).max(1)
     return float((own > rivals + 1e-5).mean())

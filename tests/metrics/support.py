@@ -21,7 +21,7 @@ ACCURACIES = {"knn", "linear_probe"}
 # No gradient: counts, ranks, votes, and fits by iteration.
 NO_GRADIENT = {
     "nce", "neg_label_entropy", "nleep", "parc", "lda_score", "energy", "sfda",
-    "pactran_gaussian", "knn", "linear_probe",
+    "pactran_gaussian", "knn", "linear_probe", "predictive_r2",
 }  # fmt: skip
 
 

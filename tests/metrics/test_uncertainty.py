@@ -8,6 +8,7 @@ import pytest
 from leepjax import metrics
 from leepjax.metrics import METRICS, uncertainty
 
+from . import oracles
 from .support import Compilations, softmax
 
 KEY = jax.random.key(0)
@@ -178,34 +179,16 @@ def test_bad_input(fn, blame, case):
 # ------------------------------------------------------------------------ cross-fitted LEEP
 
 
-def by_hand(probs, labels, c, folds, smoothing):
-    """Refit without each fold, one sample at a time."""
-    seen, fold = {}, []
-    for y in labels:
-        fold.append(seen.get(y, 0) % folds)
-        seen[y] = seen.get(y, 0) + 1
-    fold, total = np.array(fold), 0.0
-    for k in range(folds):
-        joint = np.full((c, probs.shape[1]), smoothing)
-        for theta, y in zip(probs[fold != k], labels[fold != k], strict=True):
-            joint[y] += theta
-        given = joint / joint.sum(0)
-        for theta, y in zip(probs[fold == k], labels[fold == k], strict=True):
-            total += np.log(given[y] @ theta)
-    return total / len(labels)
-
-
-@pytest.mark.parametrize("folds", [2, 5])
-def test_cross_fitted_leep_by_hand(folds, x64):
+@pytest.mark.parametrize("smoothing", [0.1, None])
+def test_cross_fitted_leep_is_leave_one_out(smoothing, x64):
     rng = np.random.default_rng(0)
     probs, labels = softmax(2 * rng.normal(size=(60, 7))), rng.integers(0, 4, 60)
-    got = metrics.cross_fitted_leep(probs, labels, num_classes=4, num_folds=folds, smoothing=0.1)
-    np.testing.assert_allclose(got, by_hand(probs, labels, 4, folds, 0.1), rtol=1e-12)
     where = rng.random(60) > 0.3
-    masked = metrics.cross_fitted_leep(probs, labels, num_classes=4, where=where)
-    alone = metrics.cross_fitted_leep(probs[where], labels[where], num_classes=4)
-    np.testing.assert_allclose(masked, alone, rtol=1e-12)
-    np.testing.assert_allclose(alone, by_hand(probs[where], labels[where], 4, 5, 0.25), rtol=1e-12)
+    got = metrics.cross_fitted_leep(probs, labels, num_classes=5, where=where, smoothing=smoothing)
+    by_hand = oracles.cross_fitted_leep(
+        probs[where], labels[where], num_classes=5, smoothing=smoothing
+    )
+    np.testing.assert_allclose(got, by_hand, rtol=1e-12)
 
 
 def test_cross_fitting_takes_away_what_many_source_classes_feign():
@@ -218,7 +201,6 @@ def test_cross_fitting_takes_away_what_many_source_classes_feign():
     assert metrics.cross_fitted_leep(probs, labels, num_classes=5) < null
 
 
-@pytest.mark.parametrize(("name", "value"), [("num_folds", 1), ("smoothing", 0.0)])
-def test_cross_fitting_refuses(name, value):
-    with pytest.raises(ValueError, match=f"^{name}: wanted"):
-        metrics.cross_fitted_leep(np.eye(2), np.arange(2), num_classes=2, **{name: value})
+def test_cross_fitting_refuses_no_smoothing():
+    with pytest.raises(ValueError, match=r"^smoothing: wanted"):
+        metrics.cross_fitted_leep(np.eye(2), np.arange(2), num_classes=2, smoothing=0.0)
