@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 
 class Sheet(NamedTuple):
-    """A table of text: its headings, and rows of as many cells. Names of nulls end in ``*``."""
+    """A table of text: its headings, and rows of as many cells.
+
+    Names of nulls end in ``*``; what is to be read over stands in parentheses.
+    """
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -45,7 +48,7 @@ def grid(sheet: Sheet, left: Collection[str]) -> "Table":
         table.add_column(
             plain(heading),
             justify="left" if heading in left else "right",
-            style="dim" if heading.endswith("*") else None,
+            style="dim" if heading.endswith("*") or heading.startswith("(") else None,
             no_wrap=True,
         )
     for row in sheet.rows:

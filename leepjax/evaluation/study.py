@@ -15,7 +15,7 @@ from leepjax.evaluation.interval import Estimate, jackknife
 
 # What looks at no model, what needs no theory, and, over models, what looks at no target.
 NULLS = (
-    *("neg_label_entropy", "knn", "linear_probe"),
+    *("neg_label_entropy", "knn", "linear_probe", "predictive_r2"),
     *("static_ranking", "parameters", "source_accuracy"),
 )
 

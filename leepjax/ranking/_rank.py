@@ -21,29 +21,37 @@ from leepjax.ranking.inputs import (
     read,
 )
 from leepjax.ranking.result import Failure, Ranking
-from leepjax.ranking.scored import Scored, Unscored, score_source
+from leepjax.ranking.scored import Scored, Target, Unscored, score_source
 
 DEFAULT = ("leep", "nce", "h_score", "regularized_h_score", "logme")
+HELD_OUT = ("predictive_r2", "cross_fitted_leep")  # of samples that were not fitted on: they decide
+SHUFFLES = 19  # of the labels: what is ahead of all is so by chance in one case of 20
 
 
 def rank(
     sources: Sources,
     labels: Any = None,
     *,
+    by: str | None = None,
     metrics: str | Sequence[str] = DEFAULT,
     nulls: Sequence[str] = ("knn", "linear_probe"),
-    top: int = 3,
+    confidence: float = 0.9,
     facts: Facts | None = None,
-    null_samples: int = 2000,
+    max_samples: int = 5000,
     num_halves: int = 0,
     seed: int = 0,
 ) -> Ranking:
-    """Rank source models for one target by their scores on its labelled samples.
+    """Rank source models for one target, by what they say of labelled samples they have not seen.
+
+    What decides is held out: ``predictive_r2``, of a linear head on the features, if all sources
+    have features; else ``cross_fitted_leep``, if all have probabilities or logits; else the first
+    score that most have, and those without it are named. Transferability scores stand beside it,
+    each with its value under shuffled labels: a score computed on the samples that it was fitted to
+    grows with the dimension, and that value says how far.
 
     Sources are read and scored one after the other, so that no more than one is in memory (but for
-    arrays that you hold); what stays is one number a sample, its influence, from which standard
-    errors and paired differences follow. A source that cannot be read or scored is listed among
-    the ``failures``, and the others are ranked.
+    arrays that you hold); what stays is a number a sample, from which paired differences follow.
+    What cannot be read or scored is listed among the ``failures``, and the others are ranked.
 
     Args:
       sources: ``{name: source}``, or paths, which name themselves. A source is ``Outputs``; a
@@ -52,53 +60,50 @@ def rank(
         ``labels`` is a bank; or a function without arguments that returns one of these.
       labels: ``[n]`` integers >= 0, a path of them (``.npy``, or ``labels`` in a file as above), a
         ``Bank``; default those in the first source file that has some.
-      metrics: names from ``leepjax.metrics.METRICS``, the one that decides first; ``"all"``. By
-        default LEEP, NCE, the two H-scores and LogME, those of which any source has the inputs.
-      nulls: what a score must beat, the same way; they do not decide.
-      top: how many sources to name in the decision.
+      by: the score that decides in place of what is held out; any metric, nulls too.
+      metrics: the scores to stand beside it, names from ``leepjax.metrics.METRICS``; ``"all"``. By
+        default LEEP, NCE, the two H-scores and LogME.
+      nulls: what needs no theory of transfer, the same way.
+      confidence: the probability, in (0, 1), with which the choice is to contain the best source.
       facts: ``{name: {"parameters": ..., "source_accuracy": ..., "seconds": ...}}`` of the sources,
         seconds those of one forward pass. Parameters of a ``Source`` are counted; files may hold
         numbers of these names.
-      null_samples: nearest neighbours and the linear probe see so many samples at most, drawn once
+      max_samples: the linear head and nearest neighbours see so many samples at most, drawn once
         for all sources: what they cost grows with the square.
-      num_halves: random halves for the standard errors of metrics without weights, which have no
-        influences; 0: they have no intervals. Each costs as much as the score of half the samples.
-      seed: of these draws and of random metrics.
+      num_halves: random halves for intervals of a metric ``by`` that has no weights; 0: it has no
+        intervals. Each costs as much as the score of half the samples.
+      seed: of these draws, of shuffled labels and of random metrics.
 
     Returns:
       A :class:`Ranking`, which prints as a table.
 
     Raises:
-      ValueError: labels, an unknown metric or fact, names that are not unique, or no source that
-        could be scored; it names the argument.
+      ValueError: labels (of at least two classes and three samples), an unknown metric or fact,
+        names that are not unique, or no source that could be scored; it names the argument.
 
     Example:
       >>> rng = np.random.default_rng(0)
       >>> labels = rng.integers(0, 3, 300)
       >>> near, far = (np.eye(3)[labels] * s + rng.normal(size=(300, 3)) for s in (2, 0.5))
-      >>> ranking = rank({"far": {"logits": far}, "near": {"logits": near}}, labels, top=1)
+      >>> sources = {"far": {"features": far}, "near": {"features": near}}
+      >>> ranking = rank(sources, labels, metrics=("h_score",))
       >>> print(ranking.decision)
-      Fine-tune this one: near; P(it is best) > .99. Best by leep, were other samples of this \
-target scored; accuracy after fine-tuning was not measured.
+      Fine-tune near: with probability > .99 it has the linear head that predicts new samples \
+best. The transferability score agrees. Accuracy after fine-tuning was not measured.
       >>> print("{:.2f} +- {:.2f}".format(*ranking.difference("near", "far")))
-      0.37 +- 0.03
+      0.48 +- 0.03
     """
     sources = by_name(sources)
-    asked = check_metrics(metrics, nulls)
-    for name, value, least in (
-        ("top", top, 1),
-        ("null_samples", null_samples, 2),
-        ("num_halves", num_halves, 0),
-    ):
+    shown = check_metrics((by,) if by else (), HELD_OUT, metrics, nulls)
+    for name, value, least in (("max_samples", max_samples, 3), ("num_halves", num_halves, 0)):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name}: wanted a whole number >= {least}, got {value!r}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: wanted a number in (0, 1), got {confidence!r}")
     facts = check_facts(facts or {}, sources)
     given = check_labels(find_labels(labels, sources))
-    classes, codes = np.unique(given, return_inverse=True)
-    codes = codes.astype(np.int32)
-    n = min(null_samples, len(codes))
-    some = np.sort(np.random.default_rng(seed).choice(len(codes), n, replace=False))
-    options = {"num_classes": len(classes), "some": some, "num_halves": num_halves}
+    target, some, of_some = _targets(given, max_samples, num_halves, seed)
+    deciding = (by,) if by else HELD_OUT
 
     found: dict[str, dict[str, Scored]] = {}
     known: dict[str, dict[str, float]] = {}
@@ -110,7 +115,7 @@ target scored; accuracy after fine-tuning was not measured.
             arrays = read(sources[name], labels)
             check_same(arrays.pop("labels", given), given)
             known[name] = facts_among(arrays) | dict(facts.get(name, {}))
-            scored, failed = score_source(arrays, codes, asked, key=jax.random.key(seed), **options)
+            scored, failed = score_source(arrays, shown, deciding, target, some, of_some)
             unscored += [(name, failure) for failure in failed]
             if scored:
                 found[name] = scored
@@ -119,40 +124,79 @@ target scored; accuracy after fine-tuning was not measured.
         except ValueError as error:
             whole.append(Failure(name, (), str(error).removeprefix(f"{sources[name]}: ")))
         arrays = None  # let go of it before the next one is read
-    explicit = metrics if not isinstance(metrics, str) else (metrics,)
-    required = set() if metrics == "all" or metrics is DEFAULT else {*explicit}
+    required = {by} if by else set()
+    if metrics is not DEFAULT and metrics != "all":
+        required |= {metrics} if isinstance(metrics, str) else {*metrics}
     failures = [*whole, *_failures(unscored, found, required)]
-    count = {name: sum(name in scored for scored in found.values()) for name in asked}
-    chosen = [name for name in asked if count[name] and name not in nulls]
-    if not required:  # the first of those that most sources have
-        chosen.sort(key=lambda name: -count[name])
-    if not chosen:
+    count = {name: sum(name in scored for scored in found.values()) for name in shown}
+    decides = max(deciding, key=lambda name: count[name])  # the first of equals
+    if not count[decides]:
         reasons = "; ".join(f"{failure.source}: {failure.reason}" for failure in failures)
         raise ValueError(f"sources: none could be scored: {reasons}")
-    there = (*chosen, *(name for name in asked if name in nulls and count[name]))
-    columns = {name: [found[s].get(name, _NOTHING) for s in found] for name in there}
+    names = [decides, *(name for name in shown if count[name] and name != decides)]
+    columns = {name: [found[s].get(name, _NOTHING) for s in found] for name in names}
     held = {fact for of_source in known.values() for fact in of_source}
     return Ranking(
         names=tuple(found),
         scores={name: np.array([s.value for s in column]) for name, column in columns.items()},
-        covariance={name: _covariance(column) for name, column in columns.items()},
+        shuffled={
+            name: np.array([s.shuffled[0] for s in column]) for name, column in columns.items()
+        },
+        covariance=_covariance(columns[decides]),
+        informative=_informative(columns[decides]) if decides in HELD_OUT else None,
         facts={
             fact: np.array([known[name].get(fact, np.nan) for name in found])
             for fact in FACTS
             if fact in held
         },
-        metrics=tuple(chosen),
-        nulls=there[len(chosen) :],
-        top=top,
+        metrics=tuple(name for name in names if name == decides or name not in nulls),
+        nulls=tuple(name for name in names if name != decides and name in nulls),
+        confidence=confidence,
         dimensions=np.array([dimensions[name] for name in found]),
-        num_samples=len(codes),
-        num_classes=len(classes),
-        null_samples=n,
+        num_samples=len(given),
+        num_classes=target.num_classes,
+        max_samples=len(some),
         failures=tuple(failures),
     )
 
 
-_NOTHING = Scored(np.nan, None)
+def _targets(
+    given: np.ndarray, max_samples: int, num_halves: int, seed: int
+) -> tuple[Target, np.ndarray, Target]:
+    """The labels of all samples; indices of those that the costly scores see; their labels."""
+    classes, codes = np.unique(given, return_inverse=True)
+    if len(classes) < 2 or len(given) < 3:
+        raise ValueError(
+            "labels: wanted at least two classes and three samples, got "
+            f"{len(classes)} of {len(given)}: there is nothing to tell apart"
+        )
+    rng, key = np.random.default_rng(seed), jax.random.key(seed)
+    n = min(max_samples, len(codes))
+    some = np.sort(rng.choice(len(codes), n, replace=False))
+
+    def target(labels: np.ndarray) -> Target:
+        present, labels = np.unique(labels, return_inverse=True)  # a rare class may not be drawn
+        labels = labels.astype(np.int32)
+        shuffled = np.stack([rng.permutation(labels) for _ in range(SHUFFLES)])
+        return Target(labels, shuffled, len(present), key, num_halves)
+
+    return target(codes), some, target(codes[some])
+
+
+_NOTHING = Scored(np.nan, np.full(1, np.nan))
+
+
+def _informative(column: Sequence[Scored]) -> bool:
+    """Whether the best score is ahead of the best under each of the shuffled labels.
+
+    Without information it is so in one case of 20; of a score that is clearly ahead of its own
+    first shuffle no more were made.
+    """
+    there = [scored for scored in column if np.isfinite(scored.value)]
+    if any(len(scored.shuffled) == 1 for scored in there):
+        return True
+    chance = np.max([scored.shuffled for scored in there], 0)
+    return bool(max(scored.value for scored in there) > chance.max() + 1e-9)
 
 
 def _covariance(column: Sequence[Scored]) -> np.ndarray:
@@ -178,4 +222,5 @@ def _failures(
         elif source in found and (not lacking or had & {*metrics}):
             metrics = tuple(name for name in metrics if not lacking or name in had)
             failures.append(Failure(source, metrics, reason))
-    return failures
+    whole = {failure.source: failure for failure in failures[::-1] if not failure.metrics}
+    return [f for f in failures if f.metrics or f is whole[f.source]]  # one reason is enough

@@ -11,6 +11,7 @@ import numpy as np
 
 from leepjax._text import Sheet, decimal, grid, html_table, probability, starred
 from leepjax.evaluation.study import NULLS
+from leepjax.ranking.scored import OF_SOME
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,82 +20,87 @@ if TYPE_CHECKING:
 
     from leepjax.ranking.result import Ranking
 
-FEW = 10  # samples for each dimension: below, a standard error of features is rough
-WIDE = 4  # columns of scores beside each other
+WIDE = 4  # columns of scores beside each other in a terminal
 POINTS = "#0072B2"
 
 
-def tables(ranking: Ranking) -> list[Sheet]:
-    """The decisive score with what is known of the order; then every other score, null and fact."""
+def tables(ranking: Ranking, wide: int = WIDE) -> list[Sheet]:
+    """What decides, with what is known of the order; then, so many beside each other, the rest."""
     r = ranking
     if len(r.names) == 1:
         return [_of_one(r)]
-    scores = [_score_column(r, name) for name in r.scores if name != r.by]
-    facts = [(_starred(fact), [*map(_fact, values)]) for fact, values in r.facts.items()]
-    columns = [*scores, *facts]
-    parts = [columns[i : i + WIDE] for i in range(0, len(columns), WIDE)]
-    return [_standing(r), *(_beside(r, part) for part in parts)]
+    columns = [_score_column(r, name) for name in r.scores if name != r.by]
+    columns += [(_starred(fact), [*map(_fact, values)]) for fact, values in r.facts.items()]
+    parts = [columns[i : i + wide] for i in range(0, len(columns), wide)]
+    names = ("source", [*r.names])
+    return [_sorted(r, _standing(r)), *(_sorted(r, [names, *part]) for part in parts)]
 
 
 def notes(ranking: Ranking) -> list[str]:
-    """What stands below the tables: agreement, limits, failures, and at last the decision."""
+    """What stands below the tables: how to read them, agreement, limits, failures."""
     r = ranking
-    lines = []
+    lines = ["In parentheses: the same under shuffled labels."]
+    hollow = [name for name in r.scores if r.misleading(name) and name != "neg_label_entropy"]
+    if hollow:
+        lines[0] += f" Columns in parentheses are hardly better with labels: {', '.join(hollow)}."
     tau = {name: t for name, t in r.agreement().items() if math.isfinite(t)}
     if tau:
         listed = ", ".join(f"{_starred(name)} {decimal(t)}" for name, t in tau.items())
         lines.append(f"Agreement with {r.by} (Kendall's tau over sources): {listed}.")
-    other: dict[str, list[str]] = {}
-    for name in r.scores:
-        first = r.names[int(np.nanargmax(r.scores[name]))]
-        if first != r.best[0]:
-            other.setdefault(first, []).append(_starred(name))
-    if other:
-        listed = "; ".join(f"{source} by {', '.join(names)}" for source, names in other.items())
-        lines.append(f"Another is best by another score: {listed}.")
-    if any(name in NULLS for name in (*r.scores, *r.facts)):
-        seen = [name for name in r.scores if name in r.nulls and name != "neg_label_entropy"]
-        part = f"{', '.join(seen)} on {r.null_samples:,} of the {r.num_samples:,} samples"
-        said = f"; {part}" if seen and r.null_samples < r.num_samples else ""
-        lines.append(f"* null, which a score must beat{said}.")
-    bare = [name for name in r.scores if np.isnan(r.standard_error(name)).all()]
-    if bare:
-        lines.append(f"No interval: {', '.join(bare)}; half-samples (num_halves=100) give one.")
-    rough = r.num_samples < FEW * r.dimensions.max(initial=0)
-    of_features = [name for name in r.metrics if name in _OF_COVARIANCE and name not in bare]
-    if rough and of_features:
-        lines.append(
-            f"Rough: {', '.join(of_features)}, with {r.dimensions.max()} dimensions for "
-            f"{r.num_samples:,} samples."
-        )
+    if any(name in NULLS and name != r.by for name in (*r.scores, *r.facts)):
+        lines.append("* null: it needs no theory of transfer.")
+    if r.max_samples < r.num_samples:
+        of_some = [name for name in r.scores if name in OF_SOME]
+        seen = f"{r.max_samples:,} of the {r.num_samples:,} samples"
+        lines.append(f"On {seen} (max_samples): {', '.join(of_some)}.")
+    if np.isnan(r.standard_error).all():
+        lines.append(f"No interval of {r.by}; half-samples (num_halves=100) give one.")
     for failure in r.failures:
         what = f" ({', '.join(failure.metrics)})" if failure.metrics else ""
         lines.append(f"Not scored: {failure.source}{what}: {failure.reason}")
-    return lines if len(r.names) == 1 else [*lines, r.decision]
-
-
-_OF_COVARIANCE = ("h_score", "regularized_h_score", "logme", "lfc", "transrate", "gbc")
+    return lines
 
 
 def renderables(ranking: Ranking) -> Iterator[Table | Text]:
-    """For rich."""
+    """For rich: the decision first."""
     from rich.text import Text
 
-    yield Text(_title(ranking), style="bold")
+    for line in headlines(ranking):
+        yield Text(line, style="bold")
     for sheet in tables(ranking):
         yield grid(sheet, left=("source", "score"))
     for line in notes(ranking):
-        yield Text(line, style="bold" if line == ranking.decision else "")
+        yield Text(line)
 
 
 def html(ranking: Ranking) -> str:
-    """For a notebook."""
-    parts = [f"<p><b>{escape(_title(ranking))}</b></p>", *map(html_table, tables(ranking))]
+    """For a notebook: the decision, one table, how to read it."""
+    parts = [f"<p><b>{escape(line)}</b></p>" for line in headlines(ranking)]
+    parts += map(html_table, [_joined(tables(ranking, wide=len(ranking.scores) + 9))])
     return "\n".join([*parts, *(f"<p>{escape(line)}</p>" for line in notes(ranking))])
 
 
+def headlines(ranking: Ranking) -> list[str]:
+    """What was looked at, and what follows."""
+    r = ranking
+    sources = f"{len(r.names)} source{'s' if len(r.names) > 1 else ''}"
+    title = f"{sources} on {r.num_samples:,} samples of {r.num_classes} classes"
+    return [title, r.decision]
+
+
+def _joined(sheets: list[Sheet]) -> Sheet:
+    """Sheets of the same rows beside each other, the names of the sources once."""
+    first, *others = sheets
+    headings = [*first.headings, *(h for sheet in others for h in sheet.headings[1:])]
+    rows = [[*cells] for cells in first.rows]
+    for sheet in others:
+        for row, cells in zip(rows, sheet.rows, strict=True):
+            row += cells[1:]
+    return Sheet(headings, rows)
+
+
 def draw(ranking: Ranking) -> Figure:
-    """A panel for each score: sources behind its best, with paired 95 % intervals."""
+    """A panel for each score: its values, what decides with 95 % intervals, and shuffled labels."""
     from matplotlib.figure import Figure
 
     r, places = ranking, np.arange(len(ranking.names))[::-1]
@@ -105,36 +111,36 @@ def draw(ranking: Ranking) -> Figure:
     figure = Figure(figsize=size, layout="constrained")
     axes = np.atleast_1d(figure.subplots(rows, columns, sharey=True, squeeze=False)).ravel()
     for axis, name in zip(axes, shown, strict=False):
-        behind = np.array(r.behind(name))[r.order]
-        error = 1.96 * np.nan_to_num(behind[:, 1])
-        axis.axvline(0, color="0.7", linewidth=1)
-        axis.errorbar(behind[:, 0], places, xerr=error, fmt="o", color=POINTS, markersize=4)
-        axis.set_title(_starred(name), fontsize=9)
+        color = "0.6" if r.misleading(name) else POINTS
+        error = 1.96 * np.nan_to_num(r.standard_error[r.order]) if name == r.by else None
+        values, shuffled = r.scores[name][r.order], r.shuffled[name][r.order]
+        axis.plot(shuffled, places, "o", color="0.6", fillstyle="none", markersize=4)
+        axis.errorbar(values, places, xerr=error, fmt="o", color=color, markersize=4)
+        axis.set_title(_starred(name), fontsize=9, color=color if color != POINTS else "black")
         axis.set_yticks(places, [r.names[i] for i in r.order], fontsize=8)
         axis.tick_params(axis="x", labelsize=7)
         axis.locator_params(axis="x", nbins=5)  # more overlap
     for axis in axes[len(shown) :]:
         axis.remove()
-    figure.supxlabel("behind the best, with 95 % intervals on the same samples", fontsize=8)
+    label = (
+        f"hollow: under shuffled labels; {r.by} with 95 % intervals; grey: no better than shuffled"
+    )
+    figure.supxlabel(label, fontsize=8)
     return figure
 
 
-def _standing(r: Ranking) -> Sheet:
+def _standing(r: Ranking) -> list[tuple[str, list[str]]]:
     places = [""] * len(r.names)
     for place, name in enumerate(r.best, 1):
         places[r.names.index(name)] = str(place)
-    _, written = _score_column(r, r.by)
-    _, lost = _score_column(r, r.by, behind=True)
-    columns = [
-        ("", places),
-        ("source", [*r.names]),
-        (r.by, written),
-        ("behind the best", lost),
-        ("P(best)", [*map(probability, r.probability_in_top(1))]),
-    ]
-    if 1 < r.top < len(r.best):
-        columns.append((f"P(top {r.top})", [*map(probability, r.probability_in_top(r.top))]))
-    return _sorted(r, columns)
+    error = r.standard_error
+    decimals = _decimals(error)
+    behind = np.array(r.behind())
+    behind[int(np.nanargmax(r.scores[r.by]))] = np.nan
+    lost = [_with_error(x, e, decimals) for x, e in behind]
+    chance = [*map(probability, r.probability_best())]
+    columns = [("", places), ("source", [*r.names]), _score_column(r, r.by)]
+    return [*columns, ("behind the best", lost), ("P(best)", chance)]
 
 
 def _of_one(r: Ranking) -> Sheet:
@@ -144,25 +150,25 @@ def _of_one(r: Ranking) -> Sheet:
     return Sheet(["score", r.names[0]], rows)
 
 
-def _beside(r: Ranking, columns: list[tuple[str, list[str]]]) -> Sheet:
-    return _sorted(r, [("source", [*r.names]), *columns])
-
-
 def _sorted(r: Ranking, columns: list[tuple[str, list[str]]]) -> Sheet:
     rows = [[cells[i] for _, cells in columns] for i in r.order]
     return Sheet([heading for heading, _ in columns], rows)
 
 
-def _score_column(r: Ranking, name: str, *, behind: bool = False) -> tuple[str, list[str]]:
-    """Scores ± standard errors, all with as many decimals as show two digits of the usual error."""
-    values, errors = r.scores[name], r.standard_error(name)
+def _score_column(r: Ranking, name: str) -> tuple[str, list[str]]:
+    """Scores, of what decides ± standard errors, and in parentheses those of shuffled labels."""
+    values, shuffled = r.scores[name], r.shuffled[name]
+    errors = r.standard_error if name == r.by else np.full(len(values), np.nan)
     decimals = _decimals(errors)
-    if behind:
-        best = int(np.nanargmax(values))
-        values, errors = np.array(r.behind(name)).T
-        values[best] = np.nan
     cells = [_with_error(x, e, decimals) for x, e in zip(values, errors, strict=True)]
-    return _starred(name), cells
+    cells = [
+        f"{cell} ({y:.{decimals}f})"
+        if cell and np.isfinite(y) and name != "neg_label_entropy"
+        else cell
+        for cell, y in zip(cells, shuffled, strict=True)
+    ]
+    hollow = r.misleading(name) and name not in (r.by, "neg_label_entropy")
+    return f"({name})" if hollow else name if name == r.by else _starred(name), cells
 
 
 def _with_error(value: float, error: float, decimals: int) -> str:
@@ -175,11 +181,6 @@ def _with_error(value: float, error: float, decimals: int) -> str:
 def _decimals(errors: np.ndarray) -> int:
     errors = errors[errors > 0]  # NaN is not
     return min(max(1 - math.floor(math.log10(np.median(errors))), 0), 8) if len(errors) else 3
-
-
-def _title(r: Ranking) -> str:
-    sources = f"{len(r.names)} source{'s' if len(r.names) > 1 else ''}"
-    return f"{sources} on {r.num_samples:,} samples of {r.num_classes} classes"
 
 
 def _starred(name: str) -> str:

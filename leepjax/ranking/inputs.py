@@ -41,19 +41,18 @@ def by_name(sources: Any) -> dict[str, Any]:
     return named
 
 
-def check_metrics(metrics: str | Sequence[str], nulls: Sequence[str]) -> list[str]:
-    """Names of scores, then nulls, each once."""
-    if isinstance(metrics, str):
-        every = metrics_of("features", "logits", "labels", "key")
-        metrics = [m for m in every if m not in NULLS] if metrics == "all" else [metrics]
+def check_metrics(*groups: str | Sequence[str]) -> list[str]:
+    """Names of scores, in their order, each once; ``"all"``: every one but nulls."""
+    every = metrics_of("features", "logits", "labels", "key")
     known = [name for name, metric in METRICS.items() if "targets" not in metric.inputs]
-    asked = list(dict.fromkeys((*metrics, *nulls)))
+    asked: list[str] = []
+    for group in groups:
+        names = [group] if isinstance(group, str) else [*group]
+        asked += [n for n in every if n not in NULLS] if names == ["all"] else names
     for name in asked:
         if name not in known:
             raise ValueError(f"metrics: wanted names among {', '.join(known)}; got {name!r}")
-    if not metrics:
-        raise ValueError("metrics: wanted at least one, got none")
-    return asked
+    return list(dict.fromkeys(asked))
 
 
 def check_facts(facts: Facts, sources: Mapping[str, Any]) -> Facts:

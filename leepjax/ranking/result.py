@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from leepjax._text import probability
 from leepjax.evaluation.correlation import kendall
-from leepjax.ranking import cells
-from leepjax.ranking.top_k import Paired, best_among, in_top, paired
+from leepjax.ranking import cells, verdict
+from leepjax.ranking.best import Paired, paired, probability_best, smallest_set
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,45 +27,50 @@ class Failure(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
-    """Source models ranked by their scores on one target, as of :func:`leepjax.rank`.
+    """Source models ranked by what they say of one target, as of :func:`leepjax.rank`.
 
     ``print(ranking)`` and a notebook show it as tables. Larger scores are better; a source that
-    has no score of a metric has NaN, and so has a metric without intervals in its covariances.
+    has no score of a metric has NaN.
 
     Attributes:
       names: the m sources that were scored, in the order in which they were given.
-      scores: ``{metric: [m]}``, the nulls among them.
-      covariance: ``{metric: [m, m]}`` of the scores, in their units squared: what another draw of
-        as many samples would do to them. By the infinitesimal jackknife where the metric takes
-        weights, else by half-samples if those were asked for.
+      scores: ``{metric: [m]}``, the one that decides first, nulls last.
+      shuffled: ``{metric: [m]}`` the same scores under shuffled labels: what they have without
+        information about the labels.
+      covariance: ``[m, m]`` of the scores that decide, in their units squared: what another draw of
+        as many samples would do to them. NaN where they have no intervals.
+      informative: whether any source says more of the labels than of shuffled ones, at the 5 %
+        level; None where what decides is not held out.
       facts: ``{fact: [m]}``: ``parameters``, ``source_accuracy`` and forward ``seconds``, of those
         that any source has.
       metrics: names of the scores, the one that decides first.
-      nulls: names of what a score must beat; ``parameters`` and ``source_accuracy`` are nulls too.
-      top: how many sources the decision names.
+      nulls: names of those that need no theory of transfer.
+      confidence: the probability with which the choice is to contain the best.
       dimensions: ``[m]`` columns of the features, 0 without.
       num_samples: n.
       num_classes: number of classes among the labels.
-      null_samples: how many of the samples nearest neighbours and the linear probe saw.
+      max_samples: how many of the samples the linear head and nearest neighbours saw.
       failures: what could not be scored, and why.
     """
 
     names: tuple[str, ...]
     scores: dict[str, np.ndarray]
-    covariance: dict[str, np.ndarray]
+    shuffled: dict[str, np.ndarray]
+    covariance: np.ndarray
+    informative: bool | None
     facts: dict[str, np.ndarray]
     metrics: tuple[str, ...]
     nulls: tuple[str, ...]
-    top: int
+    confidence: float
     dimensions: np.ndarray
     num_samples: int
     num_classes: int
-    null_samples: int
+    max_samples: int
     failures: tuple[Failure, ...]
 
     @property
     def by(self) -> str:
-        """The metric that decides: the first."""
+        """The metric that decides."""
         return self.metrics[0]
 
     @property
@@ -80,124 +84,117 @@ class Ranking:
         scores = self.scores[self.by]
         return tuple(self.names[i] for i in self.order if np.isfinite(scores[i]))
 
-    def standard_error(self, metric: str | None = None) -> np.ndarray:
-        """``[m]`` of each score; default of the metric that decides."""
-        return np.sqrt(np.diag(self.covariance[metric or self.by]))
+    @property
+    def choice(self) -> tuple[str, ...]:
+        """The fewest sources that hold the best with probability ``confidence``, likeliest first.
 
-    def difference(self, a: str, b: str, metric: str | None = None) -> Paired:
+        Without intervals the one of the highest score; none where no source is ``informative``.
+        """
+        if self.informative is False:
+            return ()
+        p = self.probability_best()
+        if np.isnan(p).all():
+            return self.best[:1]
+        return tuple(self.names[i] for i in smallest_set(np.nan_to_num(p), self.confidence))
+
+    @property
+    def standard_error(self) -> np.ndarray:
+        """``[m]`` of the scores that decide."""
+        return np.sqrt(np.diag(self.covariance))
+
+    def difference(self, a: str, b: str) -> Paired:
         """Score of source a less that of b, with its standard error on the same samples.
 
         It is far smaller than two separate standard errors say, as samples are hard for both.
         """
-        metric = metric or self.by
         i, j = self.names.index(a), self.names.index(b)
-        return paired(self.scores[metric], self.covariance[metric], i, j)
+        return paired(self.scores[self.by], self.covariance, i, j)
 
-    def behind(self, metric: str | None = None) -> list[Paired]:
-        """Each source, in the order of ``names``, less the best by this metric: values <= 0."""
-        metric = metric or self.by
-        scores, covariance = self.scores[metric], self.covariance[metric]
-        best = int(np.nanargmax(scores))
-        return [paired(scores, covariance, i, best) for i in range(len(scores))]
+    def behind(self) -> list[Paired]:
+        """Each source, in the order of ``names``, less the best: values <= 0."""
+        best = self.names[int(np.nanargmax(self.scores[self.by]))]
+        return [self.difference(name, best) for name in self.names]
 
-    def probability_in_top(self, k: int, metric: str | None = None) -> np.ndarray:
-        """``[m]`` probability that each is among the k best scores over other samples.
+    def probability_best(self) -> np.ndarray:
+        """``[m]`` probability that each has the best score over other samples; they sum to 1.
 
-        Scores are taken for jointly normal (20,000 draws with a fixed seed); equals are all in. It
-        is about the order of the *scores*, not of accuracies after fine-tuning.
+        Scores are taken for jointly normal (20,000 draws with a fixed seed); equals share. It is
+        about the score that decides, not about accuracies after fine-tuning. NaN without intervals.
         """
-        metric = metric or self.by
-        here = self._with_intervals(metric)
+        here = np.isfinite(self.scores[self.by])
         p = np.full(len(self.names), np.nan)
-        if here is not None:
-            p[here] = in_top(*self._joint(metric, here), k)
+        if np.isfinite(self.standard_error[here]).all():
+            p[here] = probability_best(
+                self.scores[self.by][here], self.covariance[np.ix_(here, here)]
+            )
         return p
 
-    def probability_best_among(self, *names: str, metric: str | None = None) -> float:
-        """Probability that the best score over other samples is that of one of these sources."""
-        metric = metric or self.by
-        here = self._with_intervals(metric)
-        if here is None:
-            return math.nan
-        chosen = np.array([self.names[i] in names for i in np.flatnonzero(here)])
-        return best_among(*self._joint(metric, here), chosen)
+    def misleading(self, metric: str) -> bool:
+        """Whether shuffled labels explain as much of a metric's values as the labels do.
+
+        So it is if the labels add no more to it, for any source, than sources differ by under
+        shuffled labels, or than a hundredth of its largest value: it then orders sources by their
+        dimensions, or is nearly constant, and takes no part in the agreement.
+        """
+        values, shuffled = self.scores[metric], self.shuffled[metric]
+        here = np.isfinite(values) & np.isfinite(shuffled)
+        if metric == "neg_label_entropy" or not here.any():
+            return True
+        added = np.max(values[here] - shuffled[here])
+        return bool(added <= max(np.ptp(shuffled[here]), 0.01 * np.abs(values[here]).max()))
 
     def agreement(self) -> dict[str, float]:
-        """Kendall's tau-b of every other column with the metric that decides, over the sources.
+        """Kendall's tau-b of every other column with the scores that decide, over the sources.
 
-        NaN for fewer than three sources, or where a column does not vary.
+        Of those that are not ``misleading``. NaN for fewer than three sources, or where a column
+        does not vary.
         """
-        columns = self.scores | {k: v for k, v in self.facts.items() if k != "seconds"}
+        columns = [name for name in self.scores if not self.misleading(name)]
+        columns += [fact for fact in self.facts if fact != "seconds"]
         return {other: self._kendall(self.by, other) for other in columns if other != self.by}
-
-    def agreement_table(self) -> dict[str, dict[str, float]]:
-        """Kendall's tau-b of every two columns: scores, nulls and facts but ``seconds``."""
-        columns = [*self.scores, *(fact for fact in self.facts if fact != "seconds")]
-        return {a: {b: self._kendall(a, b) for b in columns} for a in columns}
 
     @property
     def decision(self) -> str:
-        """What to do, in words, and how sure the order of scores makes it."""
-        chosen = self.best[: self.top]
-        if len(self.best) == 1:
-            return f"One source has a score, {chosen[0]}: there is nothing to choose from."
-        text = f"Fine-tune {'this one' if len(chosen) == 1 else f'these {len(chosen)}'}: "
-        text += ", ".join(chosen)
-        if len(chosen) == len(self.best):
-            return f"{text}, all there are."
-        p = self.probability_best_among(*chosen)
-        among = "it is best" if len(chosen) == 1 else "best among them"
-        if math.isnan(p):
-            return f"{text}. Without intervals of {self.by}, no probability that {among}."
-        says = probability(p)
-        says = says if says[0] in "<>" else f"= {says}"
-        return (
-            f"{text}; P({among}) {says}. Best by {self.by}, were other samples "
-            "of this target scored; accuracy after fine-tuning was not measured."
-        )
+        """What to do, in words, how sure that is, and whether other scores agree."""
+        return verdict.decision(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that is shown, as plain values for JSON; None where there is no value."""
-        first, top = self.probability_in_top(1), self.probability_in_top(self.top)
-        behind = {name: self.behind(name) for name in self.scores}
-        errors = {name: self.standard_error(name) for name in self.scores}
+        p, behind, errors = self.probability_best(), self.behind(), self.standard_error
         rank = {int(i): place for place, i in enumerate(self.order, 1)}
         decided = np.isfinite(self.scores[self.by])
         sources = [
             {
                 "source": self.names[i],
                 "rank": rank[i] if decided[i] else None,
-                "scores": {
-                    name: {
-                        "score": _plain(values[i]),
-                        "standard_error": _plain(errors[name][i]),
-                        "behind": _plain(behind[name][i].value),
-                        "behind_standard_error": _plain(behind[name][i].standard_error),
-                    }
-                    for name, values in self.scores.items()
-                },
-                "p_best": _plain(first[i]),
-                "p_top": _plain(top[i]),
+                "p_best": _plain(p[i]),
+                "behind": _plain(behind[i].value),
+                "behind_standard_error": _plain(behind[i].standard_error),
+                "standard_error": _plain(errors[i]),
+                "scores": {name: _plain(values[i]) for name, values in self.scores.items()},
+                "shuffled": {name: _plain(values[i]) for name, values in self.shuffled.items()},
                 **{fact: _plain(values[i]) for fact, values in self.facts.items()},
             }
             for i in map(int, self.order)
         ]
-        agreement = self.agreement_table()
         return {
             "by": self.by,
-            "top": self.top,
             "decision": self.decision,
+            "choice": list(self.choice),
+            "confidence": self.confidence,
+            "informative": self.informative,
             "num_samples": self.num_samples,
             "num_classes": self.num_classes,
-            "null_samples": self.null_samples,
+            "max_samples": self.max_samples,
             "nulls": list(self.nulls),
+            "misleading": [name for name in self.scores if self.misleading(name)],
             "sources": sources,
-            "kendall": {a: {b: _plain(t) for b, t in row.items()} for a, row in agreement.items()},
+            "kendall": {name: _plain(tau) for name, tau in self.agreement().items()},
             "failures": [failure._asdict() for failure in self.failures],
         }
 
     def plot(self) -> "Figure":
-        """A panel for each score: how far sources are behind its best, with 95 % intervals."""
+        """A panel for each score: what each source has, and has under shuffled labels."""
         return cells.draw(self)
 
     def __str__(self) -> str:
@@ -213,13 +210,6 @@ class Ranking:
 
     def _repr_html_(self) -> str:
         return cells.html(self)
-
-    def _with_intervals(self, metric: str) -> np.ndarray | None:
-        here = np.isfinite(self.scores[metric])
-        return here if np.isfinite(np.diag(self.covariance[metric])[here]).all() else None
-
-    def _joint(self, metric: str, here: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.scores[metric][here], self.covariance[metric][np.ix_(here, here)]
 
     def _kendall(self, a: str, b: str) -> float:
         columns = self.scores | self.facts

@@ -1,6 +1,6 @@
-"""One source scored: each score, and what the samples do to it."""
+"""One source scored: each score, the same under shuffled labels, and what samples do to it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,8 +10,28 @@ import numpy as np
 
 from leepjax.metrics import METRICS, Metric, score, uncertainty
 from leepjax.ranking.files import ARRAYS
+from leepjax.ranking.held_out import CLEAR, held_out
 
-OF_SOME = ("knn", "linear_probe")  # nulls whose cost, or memory, grows with the square
+HELD_OUT = ("predictive_r2", "linear_probe")  # in float64 NumPy
+OF_SOME = (*HELD_OUT, "knn")  # whose cost, or memory, grows with the square
+
+
+class Target(NamedTuple):
+    """What all sources are judged by.
+
+    Attributes:
+      labels: ``[n]`` in 0..c-1, each of which is there.
+      shuffled: ``[s, n]`` the same labels, each row in an order of its own.
+      num_classes: c.
+      key: of random metrics and half-samples, the same for all sources.
+      num_halves: half-samples for the deviations of metrics without weights; 0: none.
+    """
+
+    labels: np.ndarray
+    shuffled: np.ndarray
+    num_classes: int
+    key: jax.Array
+    num_halves: int
 
 
 class Scored(NamedTuple):
@@ -19,12 +39,14 @@ class Scored(NamedTuple):
 
     Attributes:
       value: the score.
+      shuffled: ``[s]`` the same under shuffled labels; one where no more were wanted.
       deviations: ``[n]`` influences of the samples, or ``[r]`` centred scores of half-samples;
         None without either.
     """
 
     value: float
-    deviations: np.ndarray | None
+    shuffled: np.ndarray
+    deviations: np.ndarray | None = None
 
 
 class Unscored(NamedTuple):
@@ -37,44 +59,101 @@ class Unscored(NamedTuple):
 
 def score_source(
     arrays: Mapping[str, Any],
-    labels: np.ndarray,
     metrics: Sequence[str],
-    *,
-    num_classes: int,
+    deciding: Sequence[str],
+    target: Target,
     some: np.ndarray,
-    num_halves: int,
-    key: jax.Array,
+    of_some: Target,
 ) -> tuple[dict[str, Scored], list[Unscored]]:
     """All scores of one source that can be had, and why the others cannot.
 
     Args:
       arrays: any of ``features [n, d]``, ``logits [n, s]``, ``probs [n, s]``.
-      labels: ``[n]`` in ``0..num_classes-1``.
       metrics: names from the registry.
-      num_classes: number of classes.
-      some: indices of the samples that nearest neighbours and the linear probe see.
-      num_halves: half-samples for metrics without weights; 0: no deviations.
-      key: the same for all sources, so that they have the same halves.
+      deciding: those of them that may decide, which get deviations.
+      target: the labels.
+      some: indices of the samples that ``OF_SOME`` see.
+      of_some: their labels.
     """
-    ready, broken = _check(arrays, labels, num_classes)
-    found: dict[str, Scored] = {}
+    ready, broken = _check(arrays, target)
     reasons: dict[tuple[str, bool], list[str]] = {}
+    there = []
     for name in metrics:
-        metric = METRICS[name]
-        needed = [x for x in metric.inputs if x != "labels"]
-        missing = [x for x in needed if x not in ready]
-        try:
-            if missing:
-                raise ValueError(broken.get(missing[0], ""))
-            found[name] = _scored(metric, ready, labels, num_classes, some, num_halves, key)
-        except ValueError as error:
-            reason = str(error) or f"needs {_or(missing[0])}; the source has {_listed(ready)}"
-            reasons.setdefault((reason, not str(error)), []).append(name)
-    failed = [Unscored(tuple(names), *why) for why, names in reasons.items()]
-    return found, failed
+        missing = [x for x in METRICS[name].inputs if x != "labels" and x not in ready]
+        if not missing:
+            there.append(name)
+        elif missing[0] in broken:
+            reasons.setdefault((broken[missing[0]], False), []).append(name)
+        else:
+            lacks = f"needs {_or(missing[0])}; the source has {_listed(ready)}"
+            reasons.setdefault((lacks, True), []).append(name)
+    few = {name: x[some] for name, x in ready.items()} if {*there} & {*OF_SOME} else {}
+    parts = [
+        _held_out(few, of_some, [name for name in there if name in HELD_OUT]),
+        _scores(few, of_some, [name for name in there if name == "knn"], deciding),
+        _scores(ready, target, [name for name in there if name not in OF_SOME], deciding),
+    ]
+    found: dict[str, Scored] = {}
+    for name, scored in (item for part in parts for item in part.items()):
+        if isinstance(scored, Scored) and np.isfinite(scored.value):
+            found[name] = scored
+        else:
+            reason = "no finite score" if isinstance(scored, Scored) else scored
+            reasons.setdefault((reason, False), []).append(name)
+    return found, [Unscored(tuple(names), *why) for why, names in reasons.items()]
 
 
-def _check(arrays, labels, num_classes):
+def _held_out(ready, target: Target, names: Sequence[str]) -> dict[str, Scored]:
+    if not names:
+        return {}
+    judged = held_out(np.asarray(ready["features"]), target.labels, target.shuffled)
+    both = {
+        "predictive_r2": Scored(float(judged.r2), judged.shuffled_r2, judged.deviations),
+        "linear_probe": Scored(judged.accuracy, np.array([judged.shuffled_accuracy])),
+    }
+    return {name: both[name] for name in names}
+
+
+def _scores(ready, target: Target, names, deciding) -> dict[str, Scored | str]:
+    """Scores by name, or why there is none."""
+    found: dict[str, Scored | str] = {}
+    values = _values(ready, target.labels, names, target)
+    alike = [name for name in names if not isinstance(values[name], str)]
+    shuffled = _values(ready, target.shuffled[0], alike, target)
+    for name in names:
+        value, first = values[name], shuffled.get(name, np.nan)
+        if isinstance(value, str):
+            found[name] = value
+            continue
+        nothing = [np.nan if isinstance(first, str) else first]
+        deviations = _deviations(METRICS[name], ready, target) if name in deciding else None
+        if deviations is not None:
+            error = np.sqrt(np.sum(np.square(deviations)))
+            if METRICS[name].weights and not value - nothing[0] > CLEAR * error:
+                others = [_values(ready, y, [name], target)[name] for y in target.shuffled[1:]]
+                nothing += [x for x in others if not isinstance(x, str)]
+        found[name] = Scored(value, np.array(nothing), deviations)
+    return found
+
+
+def _values(ready, labels, names: Iterable[str], target: Target) -> dict[str, float | str]:
+    """Scores by name, what they share computed once; of one that is refused, why."""
+    names = list(names)
+    if not names:
+        return {}
+    key = {"key": target.key} if any(METRICS[name].key for name in names) else {}
+    given = {x: ready[x] for x in ARRAYS if x in ready}
+    try:
+        found = score(labels, num_classes=target.num_classes, metrics=names, **given, **key)
+        return {name: float(found[name]) for name in names}
+    except ValueError as error:
+        if len(names) == 1:
+            return {names[0]: str(error).removeprefix(f"{names[0]}: ")}
+        apart = [_values(ready, labels, [name], target) for name in names]
+        return {name: value for one in apart for name, value in one.items()}
+
+
+def _check(arrays, target: Target):
     """What metrics need, checked and derived, and why what is not there is broken."""
     ready: dict[str, Any] = {}
     broken: dict[str, str] = {}
@@ -82,7 +161,7 @@ def _check(arrays, labels, num_classes):
         if name in arrays:
             try:
                 ready[name] = jnp.asarray(_numbers(name, arrays[name]))
-                _check_array(name, ready[name], labels, num_classes)
+                _check_array(name, ready[name], target)
             except ValueError as error:
                 ready.pop(name, None)
                 broken[name] = str(error)
@@ -96,9 +175,10 @@ def _check(arrays, labels, num_classes):
     return ready, broken
 
 
-def _check_array(name: str, x: Any, labels: np.ndarray, num_classes: int) -> None:
+def _check_array(name: str, x: Any, target: Target) -> None:
     """By the registry's own rules: with a metric that asks nothing of the array."""
-    score(labels, num_classes=num_classes, metrics="neg_label_entropy", **{name: x})
+    options = {"num_classes": target.num_classes, "metrics": "neg_label_entropy"}
+    score(target.labels, **options, **{name: x})
 
 
 def _numbers(name, x):
@@ -110,26 +190,22 @@ def _numbers(name, x):
     return x
 
 
-def _scored(metric: Metric, ready, labels, num_classes, some, num_halves, key) -> Scored:
-    inputs = [labels if x == "labels" else ready[x] for x in metric.inputs]
-    options = {"num_classes": num_classes} if "labels" in metric.inputs else {}
+def _deviations(metric: Metric, ready, target: Target) -> np.ndarray | None:
+    """Influences of the samples, or centred scores of half-samples, of a metric that has either."""
+    inputs = [target.labels if x == "labels" else ready[x] for x in metric.inputs]
+    options = {"num_classes": target.num_classes} if "labels" in metric.inputs else {}
     if "source_labels" in metric.inputs:
         options["num_source_classes"] = ready["probs"].shape[1]
     if metric.weights:
-        got = _influence(metric.fn, tuple(options.items()), inputs, jnp.ones(len(labels)))
-        if np.isnan(got.score):
-            metric.fn(*inputs, **options)  # says why
-        return Scored(float(got.score), np.asarray(got.per_sample))
-    if metric.name in OF_SOME:
-        inputs = [x[some] for x in inputs]
-    if metric.key:
-        inputs = [key, *inputs]
-    value = float(metric.fn(*inputs, **options))
-    if not num_halves:
-        return Scored(value, None)
-    halves = uncertainty.subsample(key, metric.fn, *inputs, num_replicates=num_halves, **options)
+        weights = jnp.ones(len(target.labels))
+        return np.asarray(_influence(metric.fn, tuple(options.items()), inputs, weights).per_sample)
+    if not target.num_halves:
+        return None
+    inputs = [target.key, *inputs] if metric.key else inputs
+    number = {"num_replicates": target.num_halves}
+    halves = uncertainty.subsample(target.key, metric.fn, *inputs, **number, **options)
     halves = np.asarray(halves, float)
-    return Scored(value, (halves - halves.mean()) / np.sqrt(max(len(halves) - 1, 1)))
+    return (halves - halves.mean()) / np.sqrt(max(len(halves) - 1, 1))
 
 
 @partial(jax.jit, static_argnames=("fn", "options"))

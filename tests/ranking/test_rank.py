@@ -8,9 +8,10 @@ import pytest
 from scipy.stats import kendalltau, norm
 
 import leepjax
+from leepjax import metrics
 from leepjax.models import Outputs, TrainConfig
 from leepjax.ranking import Ranking, rank
-from leepjax.ranking.top_k import best_among, in_top, paired
+from leepjax.ranking.best import paired, probability_best, smallest_set
 
 N, C = 480, 3
 
@@ -35,7 +36,7 @@ SOURCES = {f"s{i}": make_source(i, s) for i, s in enumerate((0.5, 1.5, 1.4, 0.9)
 @pytest.fixture(scope="module")
 def ranking() -> Ranking:
     facts = {"s0": {"parameters": 1e6, "seconds": 2.5}, "s1": {"parameters": 2e6}}
-    return rank(SOURCES, LABELS, top=2, facts=facts)
+    return rank(SOURCES, LABELS, facts=facts)
 
 
 # ------------------------------------------------------------------- oracles, none of them ours
@@ -67,36 +68,31 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("metric", BY_HAND)
-def test_errors_and_paired_differences_are_those_of_a_brute_force_jackknife(ranking, metric):
-    by_hand = BY_HAND[metric]
+def test_errors_and_paired_differences_are_those_of_a_brute_force_jackknife(metric):
+    by_hand, found = BY_HAND[metric], rank(SOURCES, LABELS, by=metric, metrics=(), nulls=())
     everything = np.ones(N, bool)
     expected = [by_hand(o, everything) for o in SOURCES.values()]
-    np.testing.assert_allclose(ranking.scores[metric], expected, rtol=1e-3)
+    np.testing.assert_allclose(found.scores[metric], expected, rtol=1e-3)
     covariance = jackknife(lambda kept: [by_hand(o, kept) for o in SOURCES.values()])
     errors = np.sqrt(np.diag(covariance))
-    np.testing.assert_allclose(ranking.standard_error(metric), errors, rtol=0.05)
+    np.testing.assert_allclose(found.standard_error, errors, rtol=0.05)
     for i, a in enumerate(SOURCES):
         for j, b in enumerate(SOURCES):
             if i != j:
-                found = ranking.difference(a, b, metric)
-                assert found.value == pytest.approx(expected[i] - expected[j], rel=2e-2)
+                difference = found.difference(a, b)
+                assert difference.value == pytest.approx(expected[i] - expected[j], rel=2e-2)
                 variance = covariance[i, i] + covariance[j, j] - 2 * covariance[i, j]
-                assert found.standard_error == pytest.approx(np.sqrt(variance), rel=0.07)
+                assert difference.standard_error == pytest.approx(np.sqrt(variance), rel=0.07)
     apart = np.hypot(errors[1], errors[2])
-    assert ranking.difference("s1", "s2", metric).standard_error < 0.8 * apart
+    assert found.difference("s1", "s2").standard_error < 0.8 * apart
 
 
-def test_probability_of_the_top_by_numpys_own_normal(ranking):
-    for metric in ("leep", "logme"):
-        scores, covariance = ranking.scores[metric], ranking.covariance[metric]
-        drawn = np.random.default_rng(7).multivariate_normal(scores, covariance, 200_000)
-        places = (-drawn).argsort(1).argsort(1)
-        for k in (1, 2, 3):
-            expected = (places < k).mean(0)
-            np.testing.assert_allclose(ranking.probability_in_top(k, metric), expected, atol=0.015)
-        among = (places[:, [1, 3]] == 0).any(1).mean()
-        got = ranking.probability_best_among("s1", "s3", metric=metric)
-        assert got == pytest.approx(among, abs=0.015)
+def test_probability_best_by_numpys_own_normal(ranking):
+    scores = ranking.scores[ranking.by]
+    drawn = np.random.default_rng(7).multivariate_normal(scores, ranking.covariance, 200_000)
+    expected = np.bincount(drawn.argmax(1), minlength=4) / 200_000
+    np.testing.assert_allclose(ranking.probability_best(), expected, atol=0.015)
+    assert ranking.probability_best().sum() == pytest.approx(1)
 
 
 def test_two_sources_have_the_normal_probability():
@@ -104,44 +100,65 @@ def test_two_sources_have_the_normal_probability():
     found = paired(scores, covariance, 0, 1)
     expected = norm.cdf(0.2 / np.sqrt(0.05))
     assert found.standard_error == pytest.approx(np.sqrt(0.05))
-    assert in_top(scores, covariance, 1)[0] == pytest.approx(expected, abs=0.012)
-    assert best_among(scores, covariance, np.array([True, False])) == pytest.approx(
-        expected, abs=0.012
-    )
+    assert probability_best(scores, covariance)[0] == pytest.approx(expected, abs=0.012)
+
+
+def test_the_smallest_set_has_the_confidence_asked_for():
+    p = np.array([0.05, 0.5, 0.3, 0.15])
+    assert [list(smallest_set(p, c)) for c in (0.4, 0.5, 0.8, 0.9)] == [
+        [1],
+        [1],
+        [1, 2],
+        [1, 2, 3],
+    ]
+    assert list(smallest_set(np.full(4, 0.25), 0.9)) == [0, 1, 2, 3]
 
 
 def test_agreement_is_scipys_kendall(ranking):
-    for other, tau in ranking.agreement().items():
+    agreement = ranking.agreement()
+    for other, tau in agreement.items():
         if other in ranking.scores:
-            expected = kendalltau(ranking.scores["leep"], ranking.scores[other]).statistic
+            expected = kendalltau(ranking.scores[ranking.by], ranking.scores[other]).statistic
             assert tau == pytest.approx(expected)
-    table = ranking.agreement_table()
-    assert table["knn"]["logme"] == table["logme"]["knn"]
-    assert np.isnan(table["leep"]["parameters"])  # of two sources alone
+    assert np.isnan(agreement["parameters"])  # of two sources alone
 
 
-def test_twins_are_equally_good():
-    twins = rank({"a": SOURCES["s1"], "b": SOURCES["s1"], "c": SOURCES["s0"]}, LABELS, top=1)
+def test_twins_share_and_are_both_chosen():
+    twins = rank({"a": SOURCES["s1"], "b": SOURCES["s1"], "c": SOURCES["s0"]}, LABELS)
     assert twins.difference("a", "b") == (0, 0)
-    first = twins.probability_in_top(1)
-    assert first[0] == first[1] > 0.9
-    assert twins.probability_best_among("a") == first[0]
+    first = twins.probability_best()
+    assert first[0] == first[1] == pytest.approx(0.5, abs=0.01)
+    assert twins.choice == ("a", "b")
 
 
 # ------------------------------------------------------------------------------ what it says
 
 
-def test_what_decides_is_the_first_metric_and_nulls_stand_beside(ranking):
-    assert ranking.by == "leep"
-    assert ranking.metrics == ("leep", "nce", "h_score", "regularized_h_score", "logme")
+def test_what_is_held_out_decides_and_others_stand_beside(ranking):
+    assert ranking.by == "predictive_r2"
+    assert ranking.metrics[1:] == (
+        *("cross_fitted_leep", "leep", "nce", "h_score", "regularized_h_score", "logme"),
+    )
     assert ranking.nulls == ("knn", "linear_probe")
     assert set(ranking.best[:2]) == {"s1", "s2"}
+    assert ranking.informative
     assert ranking.behind()[list(ranking.names).index(ranking.best[0])] == (0, 0)
     assert all(behind.value <= 0 for behind in ranking.behind())
-    assert np.isnan(ranking.standard_error("knn")).all()
-    other = rank(SOURCES, LABELS, metrics=["nce", "leep"], nulls=(), top=1)
-    assert (other.by, other.nulls) == ("nce", ())
+    other = rank(SOURCES, LABELS, by="nce", metrics=["leep"], nulls=())
+    assert (other.by, other.nulls, other.informative) == ("nce", (), None)
     np.testing.assert_allclose(other.scores["leep"], ranking.scores["leep"])
+    probe = rank(SOURCES, LABELS, by="knn", metrics=(), nulls=("linear_probe",))
+    assert (probe.by, probe.nulls) == ("knn", ("linear_probe",))
+
+
+def test_scores_and_those_of_shuffled_labels_are_the_metrics_own(ranking):
+    for i, outputs in enumerate(SOURCES.values()):
+        given = {"features": outputs.features, "logits": outputs.logits, "num_classes": C}
+        expected = metrics.score(LABELS, metrics=list(ranking.scores), **given)
+        for name, value in expected.items():
+            assert ranking.scores[name][i] == pytest.approx(float(value), rel=1e-4, abs=1e-5)
+    assert (np.abs(ranking.shuffled["predictive_r2"]) < 0.03).all()
+    assert (ranking.shuffled["h_score"] > 0).all()
 
 
 def test_it_is_shown_in_words_and_tables(ranking):
@@ -151,11 +168,12 @@ def test_it_is_shown_in_words_and_tables(ranking):
         assert "knn *" in shown
         assert "2,000,000" in shown
         assert "nan" not in shown.lower()
+    assert page.count("<table>") == 1
     assert max(map(len, text.splitlines())) <= 100
-    assert ranking.decision.startswith(f"Fine-tune these 2: {', '.join(ranking.best[:2])}; P(")
-    assert "accuracy after fine-tuning was not measured" in " ".join(text.split())
-    assert "P(top 2)" in text
-    assert "No interval: knn, linear_probe" in text
+    one, several = "Fine-tune s1: with probability ", "No clear winner: try s1 and s2. With"
+    assert ranking.decision.startswith((one, several))
+    assert text.splitlines()[1].startswith(ranking.decision[:40])  # first
+    assert "Accuracy after fine-tuning was not measured" in " ".join(text.split())
 
 
 def test_text_is_plain_in_a_notebook_too(ranking, monkeypatch):
@@ -168,8 +186,8 @@ def test_text_is_plain_in_a_notebook_too(ranking, monkeypatch):
 def test_to_dict_is_json_and_plot_has_a_panel_for_each_score(ranking, tmp_path):
     plain = json.loads(json.dumps(ranking.to_dict(), allow_nan=False))
     assert [s["source"] for s in plain["sources"]] == list(ranking.best)
-    assert plain["sources"][0]["scores"]["leep"]["behind"] == 0
-    assert plain["sources"][0]["scores"]["knn"]["standard_error"] is None
+    assert plain["sources"][0]["behind"] == 0
+    assert plain["choice"] == list(ranking.choice)
     assert plain["decision"] == ranking.decision
     figure = ranking.plot()
     assert len(figure.axes) == len(ranking.scores)
@@ -178,21 +196,22 @@ def test_to_dict_is_json_and_plot_has_a_panel_for_each_score(ranking, tmp_path):
 
 def test_half_samples_give_nulls_their_intervals():
     few = {name: SOURCES[name] for name in ("s0", "s1")}
-    options = {"metrics": ["knn"], "nulls": (), "num_halves": 40, "top": 1}
-    found = rank(few, LABELS, **options)
+    options = {"by": "knn", "metrics": (), "nulls": ()}
+    found = rank(few, LABELS, num_halves=40, **options)
     binomial = np.sqrt(found.scores["knn"] * (1 - found.scores["knn"]) / N)
     # Neighbours are shared: 300 fresh draws of such samples have 1.2 to 1.3 times the binomial's.
-    ratio = found.standard_error() / binomial
+    ratio = found.standard_error / binomial
     assert (ratio > 0.8).all()
     assert (ratio < 2.2).all()
-    assert found.probability_in_top(1)[1] > 0.95
-    assert "no probability" in rank(few, LABELS, metrics="knn", nulls=(), top=1).decision
+    assert found.probability_best()[1] > 0.95
+    without = rank(few, LABELS, **options)
+    assert "how sure that is is not known" in without.decision
+    assert without.choice == ("s1",)
 
 
-def test_nulls_see_some_of_the_samples_and_the_table_says_so():
-    found = rank(SOURCES, LABELS, metrics="nce", null_samples=100)
-    assert "knn, linear_probe on 100 of the 480 samples" in str(found)
-    assert found.null_samples == 100
+def test_costly_scores_see_some_of_the_samples_and_the_table_says_so():
+    found = rank(SOURCES, LABELS, metrics="nce", max_samples=100)
+    assert "On 100 of the 480 samples" in str(found)
     for null in found.nulls:  # shares of 100
         hundredths = 100 * found.scores[null]
         np.testing.assert_allclose(hundredths, hundredths.round(), atol=1e-3)
@@ -206,8 +225,8 @@ def test_random_metrics_draw_the_same_for_every_source():
 
 def test_labels_may_be_any_numbers_and_classes_without_a_sample_do_not_count():
     few = {"s1": SOURCES["s1"], "s2": SOURCES["s2"]}
-    far = rank(few, LABELS * 10**9 + 5, metrics="leep", nulls=())
-    np.testing.assert_allclose(far.scores["leep"], rank(few, LABELS, metrics="leep").scores["leep"])
+    far, near = (rank(few, y, metrics="leep", nulls=()) for y in (LABELS * 10**9 + 5, LABELS))
+    np.testing.assert_allclose(far.scores["leep"], near.scores["leep"])
     assert far.num_classes == C
 
 
@@ -275,37 +294,52 @@ def test_what_is_wrong_with_a_source_is_one_line_and_the_others_are_ranked(name)
         rank({name: source}, LABELS, metrics=["leep", "h_score"], nulls=())
 
 
-def test_a_source_with_part_of_the_arrays_is_ranked_by_what_it_has():
-    part = {"only": {"features": GOOD.features}, **SOURCES}
-    found = rank(part, LABELS, nulls=())
-    assert found.by == "h_score"  # which all have
+def test_what_all_sources_have_decides():
+    only = {"only": {"features": GOOD.features}, **SOURCES}
+    found = rank(only, LABELS, nulls=())
+    assert found.by == "predictive_r2"
     assert len(found.best) == 5
     (failure,) = found.failures
-    assert failure == ("only", ("leep", "nce"), "needs probs or logits; the source has features")
-    asked = rank(part, LABELS, metrics=["leep", "h_score"], nulls=())
-    assert asked.by == "leep"
-    assert "only" not in asked.best
-    assert "nan" not in str(asked)
-    nobody = rank({"only": part["only"]}, LABELS, nulls=())
-    assert nobody.failures == ()  # a default that no source at all has is not missed
+    lacking = ("cross_fitted_leep", "leep", "nce")
+    assert failure == ("only", lacking, "needs probs or logits; the source has features")
+    heads = {name: {"logits": outputs.logits} for name, outputs in SOURCES.items()}
+    found = rank(heads, LABELS, nulls=())
+    assert found.by == "cross_fitted_leep"
+    assert found.failures == ()  # a default that no source at all has is not missed
+    assert found.informative
+    assert found.best[0] in ("s1", "s2")
+    mixed = rank({**heads, "only": {"features": GOOD.features}}, LABELS, nulls=())
+    assert mixed.by == "cross_fitted_leep"  # which most have
+    assert "only" not in mixed.best
+    assert "Not scored: only (cross_fitted_leep, leep, nce): needs probs" in str(mixed)
 
 
 def test_broken_probabilities_do_not_take_the_features_along():
+    lost = ("cross_fitted_leep", "leep", "nce")
     found = rank({"half": {"features": GOOD.features, "probs": NOT_ONE}, **SOURCES}, LABELS)
     (failure,) = found.failures
-    assert failure.metrics == ("leep", "nce")
+    assert failure.metrics == lost
     assert "half" in found.best  # by features
     logits = {"half": {"logits": GOOD.logits, "probs": NOT_ONE, "features": GOOD.features}}
-    assert rank(logits | SOURCES, LABELS).failures[0].metrics == ("leep", "nce")
+    assert rank(logits | SOURCES, LABELS).failures[0].metrics == lost
 
 
 def test_one_source_only():
     found = rank({"s1": GOOD}, LABELS)
-    assert "nothing to choose from" in found.decision
+    assert "carries information about these labels: there is nothing to choose" in found.decision
     assert "leep" in str(found)
-    assert found.probability_in_top(1) == [1]
+    assert found.probability_best() == [1]
     json.dumps(found.to_dict(), allow_nan=False)
     found.plot()
+
+
+def test_columns_that_do_not_vary_have_nothing():
+    found = rank({"flat": {"features": np.ones((N, 3), "f4")}, "s1": GOOD}, LABELS)
+    assert found.choice == ("s1",)
+    assert found.scores["predictive_r2"][0] == pytest.approx(0, abs=1e-12)
+    alone = rank({"flat": {"features": np.ones((N, 3), "f4")}}, LABELS)
+    assert alone.choice == ()
+    assert alone.decision.startswith("No source carries information about these labels")
 
 
 @pytest.mark.parametrize(
@@ -317,6 +351,7 @@ def test_one_source_only():
         (np.array([0, "a"], object), "dtype object"),
         ([], "dtype|shape"),
         (None, "got none"),
+        (np.zeros(480, int), "got 1 of 480: there is nothing to tell apart"),
     ],
 )
 def test_bad_labels(labels, got):
@@ -329,10 +364,10 @@ def test_bad_labels(labels, got):
     [
         ({"metrics": "leap"}, "metrics: wanted names among .* got 'leap'"),
         ({"metrics": ["logme_regression"]}, "metrics: wanted names among"),
-        ({"metrics": []}, "metrics: wanted at least one"),
-        ({"top": 0}, "top: wanted"),
+        ({"by": "leap"}, "metrics: wanted names among .* got 'leap'"),
+        ({"confidence": 1}, r"confidence: wanted a number in \(0, 1\), got 1"),
         ({"num_halves": -1}, "num_halves: wanted"),
-        ({"null_samples": 0}, "null_samples: wanted"),
+        ({"max_samples": 2}, "max_samples: wanted"),
         ({"facts": {"s9": {}}}, "facts: wanted names of sources, got 's9'"),
         ({"facts": {"s1": {"size": 3}}}, "facts: wanted numbers named"),
     ],
