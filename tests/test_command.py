@@ -103,24 +103,25 @@ def test_rank_writes_csv_and_json_with_the_failures(tmp_path, capsys):
     sources = save(tmp_path)
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 nothing")
     (tmp_path / "models.csv").write_text("model,parameters,seconds\na,1000,2.5\nb,,3\n")
-    options = ["--labels", str(tmp_path / "labels.npy"), "--metrics", "leep", "nce", "--top", "1"]
+    options = ["--labels", str(tmp_path / "labels.npy"), "--metrics", "leep", "nce"]
     options += ["--models", str(tmp_path / "models.csv")]
     for name in ("ranking.csv", "ranking.json"):
         output = ["--output", str(tmp_path / name)]
         main(["rank", *sources, str(tmp_path / "bad.npz"), *options, *output])
     shown = capsys.readouterr().out
-    assert "Fine-tune this one: b" in shown
+    assert "Fine-tune b: with probability" in shown
     assert "Not scored: bad: damaged" in shown
     with open(tmp_path / "ranking.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["source"] for row in rows] == ["b", "a", "bad"]
     assert [row["rank"] for row in rows] == ["1", "2", ""]
-    assert float(rows[1]["leep_behind"]) < 0 < float(rows[1]["leep_behind_standard_error"])
+    assert [row["chosen"] for row in rows] == ["True", "False", ""]
+    assert float(rows[1]["behind"]) < 0 < float(rows[1]["behind_standard_error"])
     assert float(rows[1]["parameters"]) == 1000
     assert "damaged" in rows[2]["failure"]
     held = json.loads((tmp_path / "ranking.json").read_text())
-    assert held["by"] == "leep"
-    assert held["sources"][0]["scores"]["leep"]["score"] == float(rows[0]["leep"])
+    assert held["by"] == "cross_fitted_leep"
+    assert held["sources"][0]["scores"]["leep"] == float(rows[0]["leep"])
 
 
 def test_score_of_predictions_and_of_named_arrays(tmp_path, capsys):
@@ -129,12 +130,12 @@ def test_score_of_predictions_and_of_named_arrays(tmp_path, capsys):
     main(["score", str(tmp_path / "a.npy"), str(tmp_path / "labels.npy")])
     shown = capsys.readouterr().out
     value = leepjax.leep(np.load(tmp_path / "a.npy"), labels, num_classes=3)
-    assert f"leep   {value:.3f} ±" in " ".join(shown.split()).replace("leep ", "leep   ", 1)
-    for name in ("leep_gain", "nce", "neg_label_entropy *"):
+    assert f" leep {value:.3f} (-" in " ".join(shown.split())
+    for name in ("cross_fitted_leep", "leep_gain", "nce", "neg_label_entropy *"):
         assert name in shown
     assert "h_score" not in shown  # there are no features
     main(["score", str(tmp_path / "a.npz"), str(tmp_path / "labels.npy"), "--metrics", "leep"])
-    assert f"{value:.3f} ±" in capsys.readouterr().out
+    assert f" leep {value:.3f} (-" in " ".join(capsys.readouterr().out.split())
 
 
 def save_network(folder, seed, *, classes=3):
@@ -281,7 +282,7 @@ def test_bad_tables_are_one_clear_line(tmp_path, change, message):
         (["rank", "a.npz", "--labels", "labels.npy", "--metrics", "leap"], "metrics: wanted names"),
         (["rank", "a.npz", "--labels", "labels.npy", "--output", "x.txt"], "output: wanted a .csv"),
         (["rank", "a.npz", "--labels", "labels.npy", "--output", "no/x.csv"], "output: wanted"),
-        (["rank", "a.npz", "--labels", "labels.npy", "--top", "0"], "top: wanted"),
+        (["rank", "a.npz", "--labels", "labels.npy", "--confidence", "1"], "confidence: wanted"),
         (["rank", "--labels", "labels.npy"], "sources: wanted at least one"),
         (["rank", "a.npz", "--labels", "labels.npy", "--models", "m.csv"], "no column 'model'"),
         (["rank", "a.npz", "--labels", "labels.npy", "--models", "n.csv"], "names of sources"),

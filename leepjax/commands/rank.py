@@ -19,7 +19,7 @@ from leepjax.ranking.networks import pretrained_sources, some_of
 
 @dataclasses.dataclass(frozen=True)
 class Rank:
-    """Source models ranked by their scores on the same labelled samples."""
+    """Source models ranked by what they say of the same labelled samples."""
 
     sources: Positional[tuple[Path, ...]]
     """A file for each: .npz, .safetensors or .parquet with features, logits or probs by name."""
@@ -36,14 +36,17 @@ class Rank:
     """Where --data is prepared; default TFDS_DATA_DIR or ~/tensorflow_datasets."""
     labels: Path | None = None
     """.npy of n integers >= 0; default the array labels of the first file that has one."""
+    by: str | None = None
+    """The score that decides; default what all sources have of predictive_r2 (a linear head, on
+    samples left out) and cross_fitted_leep."""
     metrics: tuple[str, ...] = ()
-    """Which, the one that decides first; default LEEP, NCE, H-scores and LogME."""
-    top: int = 3
-    """How many to choose."""
+    """Scores to stand beside it; default LEEP, NCE, H-scores and LogME."""
+    confidence: float = 0.9
+    """The probability with which the choice is to contain the best source."""
     models: Path | None = None
     """CSV of facts: model (a file's name without ending), parameters, source_accuracy, seconds."""
     halves: int = 0
-    """Half-samples for standard errors of metrics without a gradient; slow."""
+    """Half-samples for the interval of a score --by that has no gradient; slow."""
     output: Path | None = None
     """Also write the ranking to this .csv or .json."""
 
@@ -63,7 +66,8 @@ def rank_many(config: Rank, console: Console) -> None:
     ranking = rank(
         sources,
         labels,
-        top=config.top,
+        by=config.by,
+        confidence=config.confidence,
         facts=_read_facts(config.models) if config.models else None,
         num_halves=config.halves,
         **options,
@@ -106,11 +110,11 @@ def _write(ranking: Ranking, path: Path, commits: dict[str, str]) -> None:
         return
     rows = []
     for source in everything["sources"]:
-        scores = source.pop("scores")
+        scores, shuffled = source.pop("scores"), source.pop("shuffled")
         row = {"rank": source.pop("rank"), "source": source.pop("source")}
-        for name, found in scores.items():
-            row |= {name if k == "score" else f"{name}_{k}": v for k, v in found.items()}
-        rows.append(row | source)
+        chosen = {"chosen": row["source"] in everything["choice"]}
+        of_labels = {f"{name}_shuffled": value for name, value in shuffled.items()}
+        rows.append(row | chosen | scores | source | of_labels)
     for failure in everything["failures"]:
         about = ", ".join(failure["metrics"])
         said = f"{about}: {failure['reason']}" if about else failure["reason"]

@@ -16,7 +16,7 @@ OF_ONE = ("leep", "leep_gain", "nce", "h_score", "regularized_h_score", "logme")
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Scores of one source model's predictions on labelled samples, with standard errors."""
+    """Scores of one source model on labelled samples, beside those of shuffled labels."""
 
     predictions: Positional[Path]
     """.npy of one array [n, columns]; or .npz, .safetensors or .parquet that names its arrays
@@ -27,8 +27,6 @@ class Score:
     """What the array of an .npy is: probabilities of the source classes, logits, or features."""
     metrics: tuple[str, ...] = ()
     """Which; default LEEP, its gain, NCE, H-scores and LogME, those that the arrays suffice for."""
-    halves: int = 0
-    """Half-samples for standard errors of metrics without a gradient; slow."""
 
 
 def score_one(config: Score, console: Console) -> None:
@@ -46,7 +44,6 @@ def score_one(config: Score, console: Console) -> None:
             config.labels,
             metrics=config.metrics or tuple(name for name in OF_ONE if name in had),
             nulls=("neg_label_entropy", "knn", "linear_probe"),
-            num_halves=config.halves,
         )
     except ValueError as error:
         of_its_values = of_array and str(error).startswith("sources: none could be scored")

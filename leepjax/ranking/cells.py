@@ -43,6 +43,10 @@ def notes(ranking: Ranking) -> list[str]:
     hollow = [name for name in r.scores if r.misleading(name) and name != "neg_label_entropy"]
     if hollow:
         lines[0] += f" Columns in parentheses are hardly better with labels: {', '.join(hollow)}."
+    without = np.isnan(r.scores.get("predictive_r2", np.zeros(len(r.names))))
+    if r.by == "cross_fitted_leep" and without.any() and not without.all():
+        names = ", ".join(name for name, out in zip(r.names, without, strict=True) if out)
+        lines.append(f"{r.by} decides, which all have: without features of their own are {names}.")
     tau = {name: t for name, t in r.agreement().items() if math.isfinite(t)}
     if tau:
         listed = ", ".join(f"{_starred(name)} {decimal(t)}" for name, t in tau.items())
