@@ -2,7 +2,7 @@
 
     python docs/examples/pytorch_sources.py FOLDER
 
-They are trained on scikit-learn's digits 0 to 4 (one is not trained at all). What they say about 200
+They are trained on scikit-learn's digits 0 to 4, one of them not at all. What they say about 200
 labelled digits 5 to 9 is saved: features and logits, one .npz each, and labels.npy. Then the truth
 is printed that a ranking is meant to predict: each network fine-tuned on the 200, with a new head,
 and its accuracy on the 696 digits that are left, mean of ten seeds.

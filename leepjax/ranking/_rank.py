@@ -21,11 +21,10 @@ from leepjax.ranking.inputs import (
     read,
 )
 from leepjax.ranking.result import Failure, Ranking
-from leepjax.ranking.scored import Scored, Target, Unscored, score_source
+from leepjax.ranking.scored import JUDGING, Scored, Target, Unscored, score_source
+from leepjax.ranking.shuffles import p_value
 
 DEFAULT = ("leep", "nce", "h_score", "regularized_h_score", "logme")
-HELD_OUT = ("predictive_r2", "cross_fitted_leep")  # of samples that were not fitted on: they decide
-SHUFFLES = 19  # of the labels: what is ahead of all is so by chance in one case of 20
 
 
 def rank(
@@ -72,7 +71,7 @@ def rank(
         for all sources: what they cost grows with the square.
       num_halves: random halves for intervals of a metric ``by`` that has no weights; 0: it has no
         intervals. Each costs as much as the score of half the samples.
-      seed: of these draws, of shuffled labels and of random metrics.
+      seed: of these draws and of random metrics.
 
     Returns:
       A :class:`Ranking`, which prints as a table.
@@ -94,7 +93,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
       0.48 +- 0.03
     """
     sources = by_name(sources)
-    shown = check_metrics((by,) if by else (), HELD_OUT, metrics, nulls)
+    shown = check_metrics((by,) if by else (), JUDGING, metrics, nulls)
     for name, value, least in (("max_samples", max_samples, 3), ("num_halves", num_halves, 0)):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name}: wanted a whole number >= {least}, got {value!r}")
@@ -103,7 +102,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
     facts = check_facts(facts or {}, sources)
     given = check_labels(find_labels(labels, sources))
     target, some, of_some = _targets(given, max_samples, num_halves, seed)
-    deciding = (by,) if by else HELD_OUT
+    deciding = (by,) if by else JUDGING
 
     found: dict[str, dict[str, Scored]] = {}
     known: dict[str, dict[str, float]] = {}
@@ -143,7 +142,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
             name: np.array([s.shuffled[0] for s in column]) for name, column in columns.items()
         },
         covariance=_covariance(columns[decides]),
-        informative=_informative(columns[decides]) if decides in HELD_OUT else None,
+        p_value=_p_values(columns[decides], decides in JUDGING),
         facts={
             fact: np.array([known[name].get(fact, np.nan) for name in found])
             for fact in FACTS
@@ -177,8 +176,7 @@ def _targets(
     def target(labels: np.ndarray) -> Target:
         present, labels = np.unique(labels, return_inverse=True)  # a rare class may not be drawn
         labels = labels.astype(np.int32)
-        shuffled = np.stack([rng.permutation(labels) for _ in range(SHUFFLES)])
-        return Target(labels, shuffled, len(present), key, num_halves)
+        return Target(labels, len(present), key, num_halves)
 
     return target(codes), some, target(codes[some])
 
@@ -186,17 +184,11 @@ def _targets(
 _NOTHING = Scored(np.nan, np.full(1, np.nan))
 
 
-def _informative(column: Sequence[Scored]) -> bool:
-    """Whether the best score is ahead of the best under each of the shuffled labels.
-
-    Without information it is so in one case of 20; of a score that is clearly ahead of its own
-    first shuffle no more were made.
-    """
-    there = [scored for scored in column if np.isfinite(scored.value)]
-    if any(len(scored.shuffled) == 1 for scored in there):
-        return True
-    chance = np.max([scored.shuffled for scored in there], 0)
-    return bool(max(scored.value for scored in there) > chance.max() + 1e-9)
+def _p_values(column: Sequence[Scored], judging: bool) -> np.ndarray:
+    known = [judging and np.isfinite(s.value) for s in column]
+    return np.array(
+        [p_value(s.value, s.shuffled) if k else np.nan for s, k in zip(column, known, strict=True)]
+    )
 
 
 def _covariance(column: Sequence[Scored]) -> np.ndarray:

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from leepjax.ranking.shuffles import shuffle, shuffled_scores
+
 PENALTIES = 10.0 ** (np.arange(4, -9, -1) / 2)  # of which the largest wins a tie
 TIE = 1e-5  # scores of two classes that differ by no more are equal
-CLEAR = 4  # standard errors above nothing: no need to see more shuffled labels
 
 
 class HeldOut(NamedTuple):
@@ -21,7 +22,7 @@ class HeldOut(NamedTuple):
       r2: as ``predictive_r2``.
       accuracy: as ``linear_probe``.
       deviations: ``[n]`` whose products, summed, are (co)variances of ``r2`` over other samples.
-      shuffled_r2: ``[s]`` the same under shuffled labels; one where ``r2`` is far from nothing.
+      shuffled_r2: ``[s]`` as ``shuffled_scores``.
       shuffled_accuracy: under the first of them.
     """
 
@@ -32,20 +33,21 @@ class HeldOut(NamedTuple):
     shuffled_accuracy: float
 
 
-def held_out(features: np.ndarray, labels: np.ndarray, shuffled: np.ndarray) -> HeldOut:
-    """Judge ``features [n, d]`` by ``labels [n]``, and by ``shuffled [s, n]``, the same labels.
-
-    Labels are 0..c-1, each of which is there; n is at least 3 and c at least 2.
-    """
+def held_out(features: np.ndarray, labels: np.ndarray) -> HeldOut:
+    """Judge ``features [n, d]`` by ``labels [n]``, each of 0..c-1 there; n >= 3, c >= 2."""
     basis = _basis(np.asarray(features, float))
     fit = _fit(basis, labels)
     total = _spread(np.bincount(labels))
     r2, deviations = 1 - fit.error.mean() / total, _deviations(basis, fit, labels)
-    first = _fit(basis, shuffled[0])
-    values = [1 - first.error.mean() / total]
-    if r2 < CLEAR * np.sqrt(np.sum(deviations**2)):
-        values += [1 - _fit(basis, others).error.mean() / total for others in shuffled[1:]]
-    return HeldOut(r2, fit.accuracy, deviations, np.array(values), first.accuracy)
+    first, error = _fit(basis, shuffle(labels)), np.sqrt(np.sum(deviations**2))
+    shuffled = shuffled_scores(
+        r2,
+        error,
+        1 - first.error.mean() / total,
+        lambda others: 1 - _fit(basis, others).error.mean() / total,
+        labels,
+    )
+    return HeldOut(r2, fit.accuracy, deviations, shuffled, first.accuracy)
 
 
 class _Basis(NamedTuple):

@@ -39,8 +39,8 @@ class Ranking:
         information about the labels.
       covariance: ``[m, m]`` of the scores that decide, in their units squared: what another draw of
         as many samples would do to them. NaN where they have no intervals.
-      informative: whether any source says more of the labels than of shuffled ones, at the 5 %
-        level; None where what decides is not held out.
+      p_value: ``[m]`` of the scores that decide: probability of as high a one under shuffled
+        labels. 0 where no test was needed; NaN where what decides is not held out.
       facts: ``{fact: [m]}``: ``parameters``, ``source_accuracy`` and forward ``seconds``, of those
         that any source has.
       metrics: names of the scores, the one that decides first.
@@ -57,7 +57,7 @@ class Ranking:
     scores: dict[str, np.ndarray]
     shuffled: dict[str, np.ndarray]
     covariance: np.ndarray
-    informative: bool | None
+    p_value: np.ndarray
     facts: dict[str, np.ndarray]
     metrics: tuple[str, ...]
     nulls: tuple[str, ...]
@@ -85,17 +85,32 @@ class Ranking:
         return tuple(self.names[i] for i in self.order if np.isfinite(scores[i]))
 
     @property
+    def informative(self) -> bool | None:
+        """Whether any source says more of the labels than of shuffled ones, at the 5 % level.
+
+        By Bonferroni over the sources. None where what decides is not held out.
+        """
+        if np.isnan(self.p_value).all():
+            return None
+        return bool(np.nanmin(self.p_value) * np.sum(np.isfinite(self.p_value)) <= 0.05)
+
+    @property
     def choice(self) -> tuple[str, ...]:
         """The fewest sources that hold the best with probability ``confidence``, likeliest first.
 
         Without intervals the one of the highest score; none where no source is ``informative``.
+        Where some have information at the 1 % level, those without are not chosen.
         """
         if self.informative is False:
             return ()
         p = self.probability_best()
         if np.isnan(p).all():
             return self.best[:1]
-        return tuple(self.names[i] for i in smallest_set(np.nan_to_num(p), self.confidence))
+        p = np.nan_to_num(p)
+        sure = self.p_value <= 0.01
+        if p[sure].sum() > 0:
+            p = np.where(sure, p, 0) / p[sure].sum()
+        return tuple(self.names[i] for i in smallest_set(p, self.confidence))
 
     @property
     def standard_error(self) -> np.ndarray:

@@ -10,10 +10,12 @@ import numpy as np
 
 from leepjax.metrics import METRICS, Metric, score, uncertainty
 from leepjax.ranking.files import ARRAYS
-from leepjax.ranking.held_out import CLEAR, held_out
+from leepjax.ranking.held_out import held_out
+from leepjax.ranking.shuffles import shuffle, shuffled_scores
 
-HELD_OUT = ("predictive_r2", "linear_probe")  # in float64 NumPy
-OF_SOME = (*HELD_OUT, "knn")  # whose cost, or memory, grows with the square
+JUDGING = ("predictive_r2", "cross_fitted_leep")  # of samples that were not fitted on: they decide
+HEADS = ("predictive_r2", "linear_probe")  # in float64 NumPy
+OF_SOME = (*HEADS, "knn")  # whose cost, or memory, grows with the square
 
 
 class Target(NamedTuple):
@@ -21,14 +23,12 @@ class Target(NamedTuple):
 
     Attributes:
       labels: ``[n]`` in 0..c-1, each of which is there.
-      shuffled: ``[s, n]`` the same labels, each row in an order of its own.
       num_classes: c.
       key: of random metrics and half-samples, the same for all sources.
       num_halves: half-samples for the deviations of metrics without weights; 0: none.
     """
 
     labels: np.ndarray
-    shuffled: np.ndarray
     num_classes: int
     key: jax.Array
     num_halves: int
@@ -39,7 +39,7 @@ class Scored(NamedTuple):
 
     Attributes:
       value: the score.
-      shuffled: ``[s]`` the same under shuffled labels; one where no more were wanted.
+      shuffled: ``[s]`` as ``shuffled_scores``.
       deviations: ``[n]`` influences of the samples, or ``[r]`` centred scores of half-samples;
         None without either.
     """
@@ -89,7 +89,7 @@ def score_source(
             reasons.setdefault((lacks, True), []).append(name)
     few = {name: x[some] for name, x in ready.items()} if {*there} & {*OF_SOME} else {}
     parts = [
-        _held_out(few, of_some, [name for name in there if name in HELD_OUT]),
+        _held_out(few, of_some, [name for name in there if name in HEADS]),
         _scores(few, of_some, [name for name in there if name == "knn"], deciding),
         _scores(ready, target, [name for name in there if name not in OF_SOME], deciding),
     ]
@@ -106,7 +106,7 @@ def score_source(
 def _held_out(ready, target: Target, names: Sequence[str]) -> dict[str, Scored]:
     if not names:
         return {}
-    judged = held_out(np.asarray(ready["features"]), target.labels, target.shuffled)
+    judged = held_out(np.asarray(ready["features"]), target.labels)
     both = {
         "predictive_r2": Scored(float(judged.r2), judged.shuffled_r2, judged.deviations),
         "linear_probe": Scored(judged.accuracy, np.array([judged.shuffled_accuracy])),
@@ -116,24 +116,23 @@ def _held_out(ready, target: Target, names: Sequence[str]) -> dict[str, Scored]:
 
 def _scores(ready, target: Target, names, deciding) -> dict[str, Scored | str]:
     """Scores by name, or why there is none."""
-    found: dict[str, Scored | str] = {}
     values = _values(ready, target.labels, names, target)
-    alike = [name for name in names if not isinstance(values[name], str)]
-    shuffled = _values(ready, target.shuffled[0], alike, target)
-    for name in names:
-        value, first = values[name], shuffled.get(name, np.nan)
-        if isinstance(value, str):
-            found[name] = value
-            continue
-        nothing = [np.nan if isinstance(first, str) else first]
+    found: dict[str, Scored | str] = {k: v for k, v in values.items() if isinstance(v, str)}
+    first = _values(ready, shuffle(target.labels), [k for k in names if k not in found], target)
+    for name, nothing in first.items():
+        value, nothing = values[name], np.nan if isinstance(nothing, str) else nothing
         deviations = _deviations(METRICS[name], ready, target) if name in deciding else None
-        if deviations is not None:
+        shuffled = np.array([nothing])
+        if deviations is not None and name in JUDGING:
             error = np.sqrt(np.sum(np.square(deviations)))
-            if METRICS[name].weights and not value - nothing[0] > CLEAR * error:
-                others = [_values(ready, y, [name], target)[name] for y in target.shuffled[1:]]
-                nothing += [x for x in others if not isinstance(x, str)]
-        found[name] = Scored(value, np.array(nothing), deviations)
+            again = partial(_value, ready, name, target)
+            shuffled = shuffled_scores(value, error, nothing, again, target.labels)
+        found[name] = Scored(value, shuffled, deviations)
     return found
+
+
+def _value(ready, name: str, target: Target, labels: np.ndarray) -> float:
+    return _values(ready, labels, [name], target)[name]
 
 
 def _values(ready, labels, names: Iterable[str], target: Target) -> dict[str, float | str]:
