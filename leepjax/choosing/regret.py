@@ -29,8 +29,9 @@ def rel_at_k(score: np.ndarray, accuracy: np.ndarray, k: int = 1) -> np.ndarray:
 def recall_at_k(score: np.ndarray, accuracy: np.ndarray, k: int = 1) -> np.ndarray:
     """Recall@k: probability that a best model is among the k of highest score; same source.
 
-    >>> print(recall_at_k(np.array([1.0, 1.0, 1.0, 0.0]), np.array([0.9, 0.5, 0.7, 0.8]), k=2))
-    0.6666666666666666
+    >>> score, accuracy = np.array([1.0, 1.0, 1.0, 0.0]), np.array([0.9, 0.5, 0.7, 0.8])
+    >>> print(recall_at_k(score, accuracy, k=2).round(3))  # 2 of the 3 that tie
+    0.667
     """
     return expected_recall(best_of_top_k(score, accuracy, k), accuracy)
 
@@ -41,7 +42,7 @@ def regret_at_k(score: np.ndarray, accuracy: np.ndarray, k: int = 1) -> np.ndarr
     At least 0, smaller is better. Source: Renggli, Pinto, Rimanic, Puigcerver, Riquelme, Zhang,
     Lucic, Which model to transfer?, CVPR 2022, who divide it by the best accuracy: 1 - Rel@k.
 
-    >>> print(regret_at_k(np.array([1.0, 1.0, 0.0]), np.array([0.9, 0.5, 0.8])))  # 0 or 0.4
+    >>> print(regret_at_k(np.array([1.0, 1.0, 0.0]), np.array([0.9, 0.5, 0.8])))  # of 0 and 0.4
     0.2
     """
     return expected_regret(best_of_top_k(score, accuracy, k), accuracy)
