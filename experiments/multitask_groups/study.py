@@ -13,23 +13,22 @@ from flax import nnx
 from rich.console import Console
 
 from experiments.command import StudyConfig, load_small, run_study, show_sections, start
-from experiments.multitask_groups.affinity import (
-    Group,
-    Partition,
-    affinity,
-    groupings,
-    null_scores,
-    pairwise_scores,
-    random_partitions,
-    sizes_of,
-)
 from experiments.multitask_groups.joint import accuracies, train_group
+from experiments.multitask_groups.scores import null_scores, pairwise_scores
 from experiments.multitask_groups.show import draw, sections
 from experiments.multitask_groups.tables import comparison_rows, correlation_rows
 from experiments.multitask_groups.tasks import Drawn, draw_tasks
 from leepjax import report
 from leepjax._progress import progress
 from leepjax._store import Journal
+from leepjax.choosing import (
+    Group,
+    Partition,
+    affinity,
+    group_sizes,
+    group_tasks,
+    random_partitions,
+)
 from leepjax.data import Bank, Dataset
 from leepjax.models import Conv4, Preprocess, Source, TrainConfig, make_source
 
@@ -102,11 +101,11 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     _, independent = _alone(source, drawn, training, [seed + config.num_seeds for seed in seeds])
     nulls = null_scores(drawn.dataset.train, drawn.families)
     scores, independent = scores | nulls, independent | nulls
-    chosen = groupings(scores, config.num_groups)
+    chosen = {name: group_tasks(table, config.num_groups) for name, table in scores.items()}
     tasks = range(config.num_tasks)
     random = {
         sizes: random_partitions(sizes, config.num_random, config.seed)
-        for sizes in dict.fromkeys(map(sizes_of, chosen.values()))
+        for sizes in dict.fromkeys(map(group_sizes, chosen.values()))
     }
     together: Partition = (tuple(tasks),)
     partitions = [*chosen.values(), *(p for ps in random.values() for p in ps), together]

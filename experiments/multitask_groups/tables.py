@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.multitask_groups.affinity import (
+from leepjax.choosing import (
     Group,
     Partition,
-    companionship,
-    sizes_of,
-    within_targets,
+    affinity,
+    group_sizes,
+    pair_interaction,
+    standardise_columns,
 )
 from leepjax.evaluation import (
     Estimate,
@@ -85,14 +86,14 @@ def partner_gain(scores: np.ndarray, gains: np.ndarray) -> np.ndarray:
 
 def _within_target(scores: np.ndarray, gains: np.ndarray) -> Estimate:
     source, target = np.nonzero(~np.eye(len(scores), dtype=bool))
-    z = within_targets(scores)[source, target]
+    z = standardise_columns(scores)[source, target]
     membership = _both(source, target, len(scores))
     return jackknife(partial_pearson(target), z, gains[source, target], membership)[0]
 
 
 def _of_pairs(scores: np.ndarray, gains: np.ndarray) -> Estimate:
     pair = np.triu_indices(len(scores), 1)
-    close, gain = companionship(within_targets(scores))[pair], companionship(gains)[pair]
+    close, gain = affinity(scores)[pair], pair_interaction(gains)[pair]
     return jackknife(pearson, close, gain, _both(*pair, len(scores)))[0]
 
 
@@ -127,14 +128,14 @@ def comparison_rows(
     rows = []
     for name, partition in chosen.items():
         accuracy = of_partition(partition, reached)
-        others = np.stack([of_partition(p, reached) for p in random[sizes_of(partition)]])
+        others = np.stack([of_partition(p, reached) for p in random[group_sizes(partition)]])
         rows.append(
-            _row(name, sizes_of(partition), accuracy, lone, first)
+            _row(name, group_sizes(partition), accuracy, lone, first)
             | estimate_columns("ahead", mean(accuracy - others.mean(0), None))
             | {"beaten": int((others.mean(1) < accuracy.mean() - 1e-12).sum())}
             | {"partitions": len(others)}
         )
-    sizes = sizes_of(next(iter(chosen.values())))
+    sizes = group_sizes(next(iter(chosen.values())))
     others = np.mean([of_partition(p, reached) for p in random[sizes]], axis=0)
     rows.append(_row(RANDOM, sizes, others, lone, first))
     everyone = tuple(range(len(lone)))

@@ -15,7 +15,8 @@ from leepjax.models import TrainConfig, extract, train_source
 from leepjax.report import estimate_columns
 from leepjax.tasks import sample_tasks
 from leepjax.transfer import retrain_head
-from tests.experiments.hyperparameters.test_gradient import CLASSES, tasks
+from tests.choosing.test_gradient import CLASSES
+from tests.experiments.hyperparameters.test_gradient import tasks
 
 FLAGS = [
     *("--source-data", "digits", "--source-steps", "8", "--target-data", "digits"),

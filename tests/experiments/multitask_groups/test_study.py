@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.multitask_groups import main, study
-from experiments.multitask_groups.affinity import pairwise_scores
 from experiments.multitask_groups.joint import accuracies, train_group
+from experiments.multitask_groups.scores import pairwise_scores
 from experiments.multitask_groups.study import network
 from experiments.multitask_groups.tables import correlation_rows
 from tests.experiments.multitask_groups.test_joint import TRAINING
