@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial.distance import pdist, squareform
 
-from experiments.multitask_groups.joint import outputs
-from experiments.multitask_groups.tasks import tasks_of_classes
 from leepjax.data import Bank
 from leepjax.metrics import score
 from leepjax.models import Source
+from leepjax.transfer import compute_outputs
 
 SCORES = ("leep_gain", "nce", "h_score", "knn")  # of a network's outputs
 NULLS = ("knn", "pixels", "same_data")  # what needs no theory, and what looks at no model
@@ -20,10 +19,10 @@ def pairwise_scores(networks: Sequence[Source], bank: Bank) -> dict[str, np.ndar
 
     NCE is taken relative to -H(Y), as LEEP gain is, which changes nothing within a column.
     """
-    of_class, count = tasks_of_classes(bank), len(networks)
+    of_class, count = bank.class_groups, len(networks)
     found = {name: np.full((count, count), np.nan) for name in SCORES}
     for i, network in enumerate(networks):
-        features, logits = outputs(network, bank.images)
+        features, logits = compute_outputs(network, bank.images)
         for j in range(count):
             rows = bank.groups == j
             labels = bank.labels[rows] - np.flatnonzero(of_class == j)[0]  # a task's are in a row
