@@ -41,7 +41,7 @@ from leepjax.models import Outputs, TrainConfig, extract
 from leepjax.tasks import Split, Tasks, map_tasks, only_used, sample_tasks, score_tasks
 from leepjax.transfer import retrain_head
 
-METRICS = ("leep", "nce", "h_score", "logme", "knn", "linear_probe")
+METRICS = ("leep", "nce", "h_score", "logme", "knn", "linear_probe", "predictive_r2")
 
 
 @dataclasses.dataclass(frozen=True)

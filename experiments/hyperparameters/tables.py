@@ -23,7 +23,10 @@ from leepjax.report import (
 SCORES = ("cross_fitted_leep", "leep", "nce", "h_score", "logme")
 # What a score must beat: a head judged on held-out training images, neighbours and the probe;
 # what looks at no target; what one takes without choosing; chance.
-NULLS = ("validation", "knn", "linear_probe", "source_accuracy", "habit", "random")
+NULLS = (
+    *("validation", "knn", "linear_probe", "predictive_r2"),
+    *("source_accuracy", "habit", "random"),
+)
 OURS, OTHER, NULL = "#D55E00", "#0072B2", "0.45"  # Okabe and Ito
 
 

@@ -99,6 +99,7 @@ class Config(StudyConfig):
         "logme",
         "knn",
         "linear_probe",
+        "predictive_r2",
         "neg_label_entropy",
     )
     """Scores to compute, of leepjax.metrics.METRICS; all: every one."""

@@ -85,6 +85,7 @@ class Config(StudyConfig):
         "logme",
         "knn",
         "linear_probe",
+        "predictive_r2",
     )
     """Scores to choose by, of leepjax.metrics.METRICS; all: every one."""
     epochs: tuple[int, ...] = (1, 3, 9)
