@@ -30,6 +30,14 @@ from leepjax.ranking import rank
 
 FRESH = 4000
 SIZES, WIDTHS = (50, 100, 200, 500, 1000, 5000), (16, 64, 256, 1024)
+SHARES = (
+    0.3,
+    0.25,
+    0.2,
+    0.15,
+    0.08,
+    0.02,
+)  # of the sizes among cases of noise: large ones take long
 BINS = np.array([0, 0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98, 1])
 
 
@@ -147,7 +155,7 @@ def show_noise(cases: int) -> None:
     counted = chosen = 0
     for case in progress(range(cases), desc="noise", unit="case"):
         rng = np.random.default_rng(case)
-        n, classes = int(rng.choice(SIZES)), int(rng.integers(2, 51))
+        n, classes = int(rng.choice(SIZES, p=SHARES)), int(rng.integers(2, 51))
         labels = np.arange(n) % classes
         real = (
             rng.normal(size=(n, 16)) + rng.uniform(0.3, 2) * rng.normal(size=(classes, 16))[labels]
