@@ -7,7 +7,6 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 
 from experiments.multitask_groups.joint import outputs
-from experiments.multitask_groups.tasks import tasks_of_classes
 from leepjax.data import Bank
 from leepjax.metrics import score
 from leepjax.models import Source
@@ -23,7 +22,7 @@ def pairwise_scores(networks: Sequence[Source], bank: Bank) -> dict[str, np.ndar
 
     NCE is taken relative to -H(Y), as LEEP gain is, which changes nothing within a column.
     """
-    of_class, count = tasks_of_classes(bank), len(networks)
+    of_class, count = bank.class_groups, len(networks)
     found = {name: np.full((count, count), np.nan) for name in SCORES}
     for i, network in enumerate(networks):
         features, logits = outputs(network, bank.images)

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.multitask_groups.tasks import tasks_of_classes
 from leepjax._fit import DONATES, State, init, step
 from leepjax.data import Bank
 from leepjax.models import Outputs, Preprocess, Source, TrainConfig, apply
@@ -56,7 +55,7 @@ def train_group(
     state = init(fresh(key, source.params), fresh(key, source.rest), optimiser)
     index = np.concatenate([_order(bank, task, config, seed) for task in group], axis=1)
     update = _update(source.graphdef, source.preprocess, config)
-    arrays = jax.device_put((bank.images, bank.labels, bank.groups, tasks_of_classes(bank)))
+    arrays = jax.device_put((bank.images, bank.labels, bank.groups, bank.class_groups))
     for rows in index:
         state = update(state, rows, *arrays)
     if not all(np.isfinite(leaf).all() for leaf in jax.device_get(jax.tree.leaves(state.params))):
@@ -71,7 +70,7 @@ def accuracies(source: Source, bank: Bank, group: Sequence[int]) -> list[float]:
     """Share of right answers for each task of a group, among the task's own classes."""
     rows = np.flatnonzero(np.isin(bank.groups, group))
     logits = outputs(source, bank.images[rows]).logits
-    of_class, labels, task = tasks_of_classes(bank), bank.labels[rows], bank.groups[rows]
+    of_class, labels, task = bank.class_groups, bank.labels[rows], bank.groups[rows]
     right = np.where(of_class == task[:, None], logits, -np.inf).argmax(1) == labels
     return [float(right[task == t].mean()) for t in group]
 
