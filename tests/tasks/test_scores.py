@@ -79,10 +79,8 @@ def test_arrays_that_are_missing_leave_the_others_scores_as_they_are(shots):
         ({"features": features}, ("h_score", "logme", "knn", "neg_label_entropy")),
         ({"logits": logits}, of_outputs),
         ({"probs": probs}, of_outputs),
-        (
-            {"probs": probs, "logits": logits[:, ::-1]},
-            of_outputs,
-        ),  # probs count where both are given
+        # Where both are given, probs count.
+        ({"probs": probs, "logits": -logits}, of_outputs),
     ):
         scores = score_tasks(tasks, **arrays, metrics=names)
         assert tuple(scores) == tuple(name for name in METRICS if name in names)
