@@ -25,7 +25,7 @@ class Sorted(NamedTuple):
     bounds: jax.Array  # [c + 1]
 
 
-def sort_by_class(labels: Any, weights: Any, num_classes: int) -> Sorted:
+def sort_by_class(labels: jax.Array, weights: jax.Array, num_classes: int) -> Sorted:
     """The samples of positive weight by class; the others come last."""
     keys = jnp.where(weights > 0, labels, num_classes)
     counts = jnp.bincount(keys, length=num_classes)
@@ -33,14 +33,21 @@ def sort_by_class(labels: Any, weights: Any, num_classes: int) -> Sorted:
     return Sorted(jnp.argsort(keys), bounds)
 
 
-def take_rows(by_class: Sorted, start: Any, end: Any, size: int, g: Any, weights: Any):
+def take_rows(
+    by_class: Sorted,
+    start: jax.Array,
+    end: jax.Array,
+    size: int,
+    g: jax.Array,
+    weights: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
     """``size`` rows from ``start`` on, of weight zero from ``end`` on: ``(g, weights)``."""
     rows = start + jnp.arange(size)
     index = by_class.order[jnp.minimum(rows, len(by_class.order) - 1)]
     return g[index], jnp.where(rows < end, weights[index], 0)
 
 
-def gram_of_class(by_class: Sorted, c: Any, g: Any, weights: Any) -> jax.Array:
+def gram_of_class(by_class: Sorted, c: jax.Array, g: jax.Array, weights: jax.Array) -> jax.Array:
     """The sum of w g g^T ``[d, d]`` over the samples of class c, by blocks of rows."""
     start, end = by_class.bounds[c], by_class.bounds[c + 1]
 
@@ -53,7 +60,11 @@ def gram_of_class(by_class: Sorted, c: Any, g: Any, weights: Any) -> jax.Array:
 
 
 def map_class_grams(
-    fn: Callable[[Any, jax.Array], Any], g: Any, labels: Any, weights: Any, per_class: Any
+    fn: Callable[[Any, jax.Array], Any],
+    g: jax.Array,
+    labels: jax.Array,
+    weights: jax.Array,
+    per_class: Any,
 ) -> Any:
     """``fn(per_class[c], gram of class c)`` for each class, stacked."""
     classes = np.arange(jax.tree.leaves(per_class)[0].shape[0])  # no tracer to close over

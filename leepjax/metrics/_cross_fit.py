@@ -1,23 +1,23 @@
 """LEEP on samples that its predictor was not fitted on."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from leepjax.metrics._evaluate import check_count, evaluate
+from leepjax.metrics._checks import check_count, check_number
+from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._leep import conditional_of
 from leepjax.metrics._sums import sum_over_samples
 
 
 def cross_fitted_leep(
-    probs: Any,
-    labels: Any,
+    probs: ArrayLike,
+    labels: ArrayLike,
     *,
     num_classes: int,
     num_folds: int = 5,
     smoothing: float | None = None,
-    where: Any = None,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """The mean log-likelihood of held-out samples under the expected empirical predictor; <= 0.
 
@@ -53,9 +53,7 @@ def cross_fitted_leep(
     if check_count("num_folds", num_folds) < 2:
         raise ValueError(f"num_folds: wanted at least 2, got {num_folds}")
     c = check_count("num_classes", num_classes)
-    smoothing = 1 / c if smoothing is None else float(smoothing)
-    if not 0 < smoothing < float("inf"):
-        raise ValueError(f"smoothing: wanted a finite number > 0, got {smoothing}")
+    smoothing = 1 / c if smoothing is None else smoothing
     return evaluate(
         _cross_fitted_leep,
         probs=probs,
@@ -63,7 +61,7 @@ def cross_fitted_leep(
         num_classes=c,
         where=where,
         num_folds=num_folds,
-        smoothing=smoothing,
+        smoothing=check_number("smoothing", smoothing, positive=True),
     )
 
 

@@ -1,16 +1,15 @@
 """Energy: whether the target samples look like anything the source model knows."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from leepjax.metrics._evaluate import evaluate
 
 ONE_IN = 200  # the lowest 0.5 % of samples
 
 
-def energy(features: Any, *, where: Any = None) -> jax.Array:
+def energy(features: ArrayLike, *, where: ArrayLike | None = None) -> jax.Array:
     r"""Mean log-sum-exp of the 0.5 % of samples where it is lowest; larger is better.
 
     .. math:: -E(f) = \log \sum_j e^{f_j}, \qquad

@@ -1,25 +1,25 @@
 """GBC: how much the classes overlap, each seen as a Gaussian."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from leepjax.metrics._evaluate import check_choice, check_count, evaluate
+from leepjax.metrics._checks import check_choice, check_count
+from leepjax.metrics._evaluate import evaluate
 
 FLOOR = 1e-4  # of a variance, in the features' own unit squared
 GAP = 1e-6  # eigenvalues closer than this part of the larger are not told apart
 
 
 def gbc(
-    features: Any,
-    labels: Any,
+    features: ArrayLike,
+    labels: ArrayLike,
     *,
     num_classes: int,
     covariance: str = "diagonal",
     num_components: int | None = 64,
-    where: Any = None,
-    weights: Any = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Gaussian Bhattacharyya coefficient, -c(c - 1) <= GBC <= 0 for c classes present.
 

@@ -1,17 +1,22 @@
 """Leave-one-out nearest-neighbour accuracy: the null that is hardest to beat."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from leepjax.metrics._evaluate import check_count, evaluate
+from leepjax.metrics._checks import check_count
+from leepjax.metrics._evaluate import evaluate
 
 BLOCK = 1024  # rows of similarities held at once: n * BLOCK floats
 
 
 def knn(
-    features: Any, labels: Any, *, num_classes: int, k: int = 5, where: Any = None
+    features: ArrayLike,
+    labels: ArrayLike,
+    *,
+    num_classes: int,
+    k: int = 5,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """Leave-one-out accuracy of k nearest neighbours by cosine similarity; larger is better.
 

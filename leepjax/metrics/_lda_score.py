@@ -1,9 +1,8 @@
 """LDA score: how surely linear discriminant analysis finds the right class."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from leepjax.metrics._evaluate import evaluate
 
@@ -12,7 +11,9 @@ LEAST_SHRINKAGE = 1e-10
 LEAST_SPREAD = 1e-10  # within classes, as a part of the total
 
 
-def lda_score(features: Any, labels: Any, *, num_classes: int, where: Any = None) -> jax.Array:
+def lda_score(
+    features: ArrayLike, labels: ArrayLike, *, num_classes: int, where: ArrayLike | None = None
+) -> jax.Array:
     r"""Mean LDA posterior of the right class, in [0, 1]; larger is better.
 
     .. math:: \mathrm{score} = \tfrac1n \sum_i p(y_i \mid f_i), \qquad

@@ -1,18 +1,24 @@
 """LEEP and the classifier behind it, the expected empirical predictor."""
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
+from leepjax.metrics._checks import check_number
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._neg_label_entropy import neg_entropy
 from leepjax.metrics._sums import sum_over_samples
 
 
 def leep(
-    probs: Any, labels: Any, *, num_classes: int, where: Any = None, weights: Any = None
+    probs: ArrayLike,
+    labels: ArrayLike,
+    *,
+    num_classes: int,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> jax.Array:
     """Log expected empirical prediction: larger is better, -H(Y) <= LEEP <= 0, in nats.
 
@@ -68,7 +74,12 @@ def leep(
 
 
 def leep_gain(
-    probs: Any, labels: Any, *, num_classes: int, where: Any = None, weights: Any = None
+    probs: ArrayLike,
+    labels: ArrayLike,
+    *,
+    num_classes: int,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> jax.Array:
     """LEEP + H(Y): the nats that the source model adds to knowing class frequencies; >= 0.
 
@@ -109,12 +120,12 @@ class ExpectedEmpiricalPredictor:
     @classmethod
     def fit(
         cls,
-        probs: Any,
-        labels: Any,
+        probs: ArrayLike,
+        labels: ArrayLike,
         *,
         num_classes: int,
-        where: Any = None,
-        weights: Any = None,
+        where: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
         smoothing: float = 0.0,
     ) -> "ExpectedEmpiricalPredictor":
         """Estimate P(y | z) from ``probs [n, s]`` and ``labels [n]``.
@@ -130,9 +141,6 @@ class ExpectedEmpiricalPredictor:
           >>> print([round(float(p), 3) for p in eep.predict(jnp.array([[1.0, 0.0]]))[0]])
           [0.81, 0.19]
         """
-        smoothing = float(smoothing)
-        if not 0 <= smoothing < float("inf"):
-            raise ValueError(f"smoothing: wanted a finite number >= 0, got {smoothing}")
         conditional = evaluate(
             _conditional,
             probs=probs,
@@ -140,11 +148,11 @@ class ExpectedEmpiricalPredictor:
             num_classes=num_classes,
             where=where,
             weights=weights,
-            smoothing=smoothing,
+            smoothing=check_number("smoothing", smoothing),
         )
         return cls(conditional)
 
-    def predict(self, probs: Any) -> jax.Array:
+    def predict(self, probs: ArrayLike) -> jax.Array:
         """Target-class probabilities ``[m, c]`` of samples with source probabilities ``[m, s]``.
 
         Raises:

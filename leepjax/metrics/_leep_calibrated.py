@@ -2,10 +2,10 @@
 
 import math
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._leep import _leep, conditional_of
@@ -17,7 +17,12 @@ STEPS = 8  # of the root search between two of them
 
 
 def leep_calibrated(
-    logits: Any, labels: Any, *, num_classes: int, where: Any = None, weights: Any = None
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    num_classes: int,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> jax.Array:
     r"""LEEP maximised over the temperature of the source model; larger is better, in nats.
 
@@ -68,7 +73,12 @@ def leep_calibrated(
 
 
 def leep_temperature(
-    logits: Any, labels: Any, *, num_classes: int, where: Any = None, weights: Any = None
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    num_classes: int,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> jax.Array:
     """The temperature in [0.05, 20] at which LEEP is largest; see :func:`leep_calibrated`.
 

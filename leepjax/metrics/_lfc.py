@@ -1,11 +1,12 @@
 """LFC: how well similarity of features agrees with sameness of labels."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from leepjax.metrics._evaluate import check_choice, evaluate, undefined
+from leepjax.metrics._checks import check_choice
+from leepjax.metrics._evaluate import evaluate
+from leepjax.metrics._kernel import Kernel
 from leepjax.metrics._moments import Moments, sum_of_squares
 from leepjax.metrics._of_moments import evaluate_moments
 
@@ -13,13 +14,13 @@ CENTERINGS = ("scalar", "double")
 
 
 def lfc(
-    features: Any,
-    labels: Any,
+    features: ArrayLike,
+    labels: ArrayLike,
     *,
     num_classes: int,
     centering: str = "scalar",
-    where: Any = None,
-    weights: Any = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Label-feature correlation, -1 <= LFC <= 1; larger is better.
 
@@ -73,8 +74,7 @@ def lfc_from_moments(moments: Moments, *, centering: str = "scalar") -> jax.Arra
     return evaluate_moments(_lfc, moments, centering=centering)
 
 
-@undefined("labels: wanted at least two classes, got one")
-def _lfc(moments, *, centering):
+def _formula(moments, *, centering):
     """With f = f0 + 1 m^T, f0 centred of scatter A, K is f0 f0^T plus (f0 m) 1^T plus its transpose
     plus a constant, mutually orthogonal: |K|^2 = |A|^2 + 2 n m^T A m without the constant. L is
     2 * same - 1; for the class sums s_c of f0, <f0 f0^T, same> = sum_c |s_c|^2 and
@@ -99,3 +99,6 @@ def _lfc(moments, *, centering):
         jnp.sqrt(jnp.where(squares > 0, squares, 1)) * n * jnp.sqrt(jnp.where(one_class, 1, labels))
     )
     return jnp.where(one_class, jnp.nan, jnp.where(squares > 0, product / norm, 0))
+
+
+_lfc = Kernel(_formula, undefined="labels: wanted at least two classes, got one")

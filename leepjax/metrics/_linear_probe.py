@@ -1,9 +1,8 @@
 """Leave-one-out accuracy of a ridge classifier, in closed form."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from leepjax.metrics._evaluate import evaluate
 
@@ -12,7 +11,9 @@ PENALTIES = tuple(10 ** (k / 2) for k in range(4, -9, -1))
 TIE = 1e-5  # scores of two classes that differ by no more are equal
 
 
-def linear_probe(features: Any, labels: Any, *, num_classes: int, where: Any = None) -> jax.Array:
+def linear_probe(
+    features: ArrayLike, labels: ArrayLike, *, num_classes: int, where: ArrayLike | None = None
+) -> jax.Array:
     r"""Leave-one-out accuracy of a linear classifier (ridge regression); larger is better.
 
     One-hot labels t are regressed on the features, with an intercept that is not penalised:

@@ -1,11 +1,13 @@
 """LogME: how probable the labels are under a Bayesian linear model of the features."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from leepjax.metrics._evaluate import evaluate, undefined
+from leepjax.metrics._evaluate import evaluate
+from leepjax.metrics._kernel import Kernel
 from leepjax.metrics._moments import RTOL, Moments, Spectrum
 from leepjax.metrics._of_moments import evaluate_moments
 
@@ -14,7 +16,12 @@ GRID, ZOOMS, ZOOM = 121, 9, 9  # eight points a decade; then each zoom narrows f
 
 
 def logme(
-    features: Any, labels: Any, *, num_classes: int, where: Any = None, weights: Any = None
+    features: ArrayLike,
+    labels: ArrayLike,
+    *,
+    num_classes: int,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Log maximum evidence of the labels given the features, per sample; larger is better.
 
@@ -74,7 +81,11 @@ def logme_from_moments(moments: Moments) -> jax.Array:
 
 
 def logme_regression(
-    features: Any, targets: Any, *, where: Any = None, weights: Any = None
+    features: ArrayLike,
+    targets: ArrayLike,
+    *,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> jax.Array:
     """LogME of real targets: the mean over target columns of their log evidence per sample.
 
@@ -110,7 +121,7 @@ def logme_regression(
 
 def logme_regression_from_moments(moments: Moments) -> jax.Array:
     """:func:`logme_regression` of ``leepjax.metrics.moments`` with targets alone."""
-    return evaluate_moments(_logme_regression, moments, targets=True)
+    return evaluate_moments(_logme_regression, moments)
 
 
 def _logme(moments, spectrum):
@@ -129,8 +140,7 @@ class _Columns(NamedTuple):
     products: jax.Array  # [k, d] sums of (y - mean) g
 
 
-@undefined("targets: wanted a column that is not zero throughout, got none")
-def _logme_regression(moments, spectrum):
+def _regression(moments, spectrum):
     targets, n = moments.targets, moments.total
     centre = targets.sums / n
     variation = jnp.maximum(targets.squares - n * centre**2, 0)
@@ -139,6 +149,13 @@ def _logme_regression(moments, spectrum):
     present = variation + ys.mean**2 > 0
     evidence = _max_evidence(ys, present, moments, spectrum)
     return jnp.sum(jnp.where(present, evidence, 0)) / jnp.sum(present)
+
+
+_logme_regression = Kernel(
+    _regression,
+    undefined="targets: wanted a column that is not zero throughout, got none",
+    targets=True,
+)
 
 
 def _max_evidence(ys: _Columns, present, moments: Moments, spectrum: Spectrum):

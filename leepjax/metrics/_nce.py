@@ -1,9 +1,8 @@
 """NCE: negative conditional entropy of target labels given source labels."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._neg_label_entropy import xlogx
@@ -11,13 +10,13 @@ from leepjax.metrics._sums import sum_over_samples
 
 
 def nce(
-    source_labels: Any,
-    labels: Any,
+    source_labels: ArrayLike,
+    labels: ArrayLike,
     *,
     num_source_classes: int,
     num_classes: int,
-    where: Any = None,
-    weights: Any = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Negative conditional entropy -H(Y | Z) of hard labels, in nats; larger is better.
 

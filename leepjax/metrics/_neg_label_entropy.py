@@ -1,16 +1,19 @@
 """Minus the entropy of the labels: the null that every score must beat."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._sums import sum_over_samples
 
 
 def neg_label_entropy(
-    labels: Any, *, num_classes: int, where: Any = None, weights: Any = None
+    labels: ArrayLike,
+    *,
+    num_classes: int,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> jax.Array:
     r"""-H(Y), in nats: what can be said of a task without looking at the source model.
 

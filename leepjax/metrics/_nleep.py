@@ -1,11 +1,11 @@
 """N-LEEP: LEEP with the clusters of the features in place of source classes."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from leepjax.metrics._evaluate import check_count, check_key, evaluate
+from leepjax.metrics._checks import check_count, check_key
+from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._gbc import centred, principal_coordinates
 from leepjax.metrics._leep import _leep
 
@@ -17,14 +17,14 @@ TOLERANCE = 1e-5  # EM stops when a step moves less of a sample's responsibility
 
 
 def nleep(
-    key: Any,
-    features: Any,
-    labels: Any,
+    key: jax.Array,
+    features: ArrayLike,
+    labels: ArrayLike,
     *,
     num_classes: int,
     num_components: int | None = None,
     energy: float = 0.8,
-    where: Any = None,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""LEEP over the components of a Gaussian mixture, in nats, <= 0; larger is better.
 

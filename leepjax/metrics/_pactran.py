@@ -2,11 +2,11 @@
 
 import math
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln
+from jax.typing import ArrayLike
 
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._sums import sum_over_samples
@@ -15,7 +15,9 @@ ITERATIONS = 10
 PRIOR = 1.0  # alpha, the pseudo-samples of the prior
 
 
-def pactran_dirichlet(probs: Any, labels: Any, *, num_classes: int, where: Any = None) -> jax.Array:
+def pactran_dirichlet(
+    probs: ArrayLike, labels: ArrayLike, *, num_classes: int, where: ArrayLike | None = None
+) -> jax.Array:
     r"""PACTran-Dirichlet: a bound on the log evidence of the labels; larger is better, in nats.
 
     Each source class z has an unknown P(y | z) with prior Dirichlet(a), :math:`a_y = n_y / n`, and
@@ -61,7 +63,9 @@ def pactran_dirichlet(probs: Any, labels: Any, *, num_classes: int, where: Any =
     )
 
 
-def pactran_gamma(probs: Any, labels: Any, *, num_classes: int, where: Any = None) -> jax.Array:
+def pactran_gamma(
+    probs: ArrayLike, labels: ArrayLike, *, num_classes: int, where: ArrayLike | None = None
+) -> jax.Array:
     r"""PACTran-Gamma: as :func:`pactran_dirichlet`, the entries of the table unnormalised.
 
     The weight of label y under source class z has prior Gamma(a_y, 1), :math:`a_y = n_y / n`, all

@@ -1,23 +1,22 @@
 """PACTran-Gaussian: how well a linear classifier fits, and how flat its optimum is."""
 
-import math
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
+from leepjax.metrics._checks import check_number
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._softmax_regression import fit
 
 
 def pactran_gaussian(
-    features: Any,
-    labels: Any,
+    features: ArrayLike,
+    labels: ArrayLike,
     *,
     num_classes: int,
     prior_variance: float = 1.0,
     posterior_scale: float = 100.0,
-    where: Any = None,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Minus the loss of a linear classifier and the sharpness of its minimum; larger is better.
 
@@ -78,21 +77,10 @@ def pactran_gaussian(
         features=features,
         labels=labels,
         num_classes=num_classes,
-        prior_variance=_positive("prior_variance", prior_variance),
-        posterior_scale=_positive("posterior_scale", posterior_scale, or_zero=True),
+        prior_variance=check_number("prior_variance", prior_variance, positive=True),
+        posterior_scale=check_number("posterior_scale", posterior_scale),
         where=where,
     )
-
-
-def _positive(name, value, or_zero=False):
-    wanted = "a finite number >= 0" if or_zero else "a finite number > 0"
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: wanted {wanted}, got {value!r}") from None
-    if not (0 < number < math.inf or (or_zero and number == 0)):
-        raise ValueError(f"{name}: wanted {wanted}, got {value!r}")
-    return number
 
 
 def _pactran_gaussian(

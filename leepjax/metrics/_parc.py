@@ -1,25 +1,26 @@
 """PARC: do features tell pairs of images apart the way labels do?"""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from leepjax.metrics._evaluate import check_count, check_key, evaluate, undefined
+from leepjax.metrics._checks import check_count, check_key
+from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._gbc import principal_coordinates
+from leepjax.metrics._kernel import Kernel
 
 RTOL = 1e-6  # principal directions with less than this part of the largest variance are left out
 
 
 def parc(
-    key: Any,
-    features: Any,
-    labels: Any,
+    key: jax.Array,
+    features: ArrayLike,
+    labels: ArrayLike,
     *,
     num_classes: int,
     num_samples: int = 500,
     num_components: int | None = None,
-    where: Any = None,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Pairwise annotation representation comparison, in [-100, 100]; larger is better.
 
@@ -80,11 +81,7 @@ def parc(
     )
 
 
-@undefined(
-    "labels: wanted two samples of one class and two of different classes among the sampled, "
-    "got pairs of one kind only"
-)
-def _parc(key, features, labels, weights, *, num_classes, num_samples, num_components):
+def _formula(key, features, labels, weights, *, num_classes, num_samples, num_components):
     index, valid = _draw(key, weights > 0, min(num_samples, features.shape[0]))
     x, kept = _centred(features[index], valid), jnp.ones(features.shape[1], bool)
     if num_components is not None:
@@ -162,3 +159,10 @@ def _ranks(values, pair):
 
 def _total(matrix):
     return matrix.sum(1).sum()  # by rows: a plain sum of so many loses digits
+
+
+_parc = Kernel(
+    _formula,
+    undefined="labels: wanted two samples of one class and two of different classes among the "
+    "sampled, got pairs of one kind only",
+)

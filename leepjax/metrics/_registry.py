@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
+from leepjax.metrics._checks import check_key
 from leepjax.metrics._energy import _energy, energy
-from leepjax.metrics._evaluate import check_key, derived, evaluate_all
+from leepjax.metrics._evaluate import evaluate_all
 from leepjax.metrics._gbc import _gbc, gbc
 from leepjax.metrics._h_score import _h_score, h_score
+from leepjax.metrics._kernel import Kernel, as_kernel, derived
 from leepjax.metrics._knn import _knn, knn
 from leepjax.metrics._lda_score import _lda_score, lda_score
 from leepjax.metrics._leep import _leep, _leep_gain, leep, leep_gain
@@ -45,7 +48,8 @@ class Metric(NamedTuple):
       name: the public name.
       fn: ``fn(*inputs, num_classes=..., where=None, ...)`` -> scalar, larger is better; with a
         random key before the inputs where ``key``.
-      kernel: the formula on clean arrays; its parameters name what it needs.
+      kernel: the formula on clean arrays, by itself or as a ``Kernel`` that says when it is
+        undefined; its parameters are names of ``_kernel.PARAMETERS``.
       inputs: the arrays, in order, of ``probs``, ``logits``, ``source_labels``, ``features``,
         ``labels``, ``targets``.
       weights: whether it takes frequency weights.
@@ -55,7 +59,7 @@ class Metric(NamedTuple):
 
     name: str
     fn: Callable[..., jax.Array]
-    kernel: Callable[..., jax.Array]
+    kernel: Kernel | Callable[..., jax.Array]
     inputs: tuple[str, ...]
     weights: bool = False
     differentiable: bool = False
@@ -113,16 +117,16 @@ METRICS: dict[str, Metric] = {
 
 
 def score(
-    labels: Any,
+    labels: ArrayLike,
     *,
     num_classes: int,
-    features: Any = None,
-    probs: Any = None,
-    logits: Any = None,
-    source_labels: Any = None,
+    features: ArrayLike | None = None,
+    probs: ArrayLike | None = None,
+    logits: ArrayLike | None = None,
+    source_labels: ArrayLike | None = None,
     num_source_classes: int | None = None,
-    key: Any = None,
-    where: Any = None,
+    key: jax.Array | None = None,
+    where: ArrayLike | None = None,
     metrics: str | Sequence[str] = "all",
 ) -> dict[str, jax.Array]:
     """Scores by name: all registered metrics whose inputs are given, or those asked for.
@@ -174,38 +178,43 @@ def score(
     elif source_labels is not None and num_source_classes is None:
         num_source_classes = _count(source_labels, where)
     given = (*arrays, *(() if key is None else ("key",)))
-    if metrics is None:
-        raise ValueError(f"metrics: wanted 'all' or names among {sorted(METRICS)}, got None")
-    if isinstance(metrics, str):
-        metrics = metrics_of(*given) if metrics == "all" else (metrics,)
-    chosen = [_lookup(name, given) for name in metrics]
-    kernels = {m.name: (m.kernel, _defaults(m)) for m in chosen}
+    chosen = [METRICS[name] for name in metrics_of(*given, metrics=metrics)]
+    kernels = {m.name: (as_kernel(m.kernel), _defaults(m)) for m in chosen}
     counts = {"num_classes": num_classes, "num_source_classes": num_source_classes}
     scores = evaluate_all(kernels, arrays, counts, {} if key is None else {"key": check_key(key)})
     return {name: scores[name] for name in kernels}  # jit sorts dictionaries
 
 
-def metrics_of(*given: str) -> tuple[str, ...]:
+def metrics_of(*given: str, metrics: str | Sequence[str] = "all") -> tuple[str, ...]:
     """Names of the registered metrics that can be had from arrays of these names and ``"key"``.
+
+    Args:
+      *given: names of arrays, and ``"key"``.
+      metrics: ``"all"``, or names: those alone, checked.
+
+    Raises:
+      ValueError: an unknown name, or one whose inputs are missing.
 
     Example:
       >>> metrics_of("source_labels", "labels")
       ('nce', 'neg_label_entropy')
     """
-    return tuple(name for name, metric in METRICS.items() if not _missing(metric, given))
+    if metrics is None:
+        raise ValueError(f"metrics: wanted 'all' or names among {sorted(METRICS)}, got None")
+    if metrics == "all":
+        return tuple(name for name, metric in METRICS.items() if not _missing(metric, given))
+    names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    for name in names:
+        if name not in METRICS:
+            raise ValueError(f"metrics: wanted names among {sorted(METRICS)}, got {name!r}")
+        if missing := _missing(METRICS[name], given):
+            raise ValueError(f"metrics: {name!r} needs {missing}, which was not given")
+    return names
 
 
 def _missing(metric: Metric, given: Sequence[str]) -> list[str]:
     needed = {*metric.inputs, *(("key",) if metric.key else ())}
     return sorted(needed - {*given} - derived(given))
-
-
-def _lookup(name: str, given: Sequence[str]) -> Metric:
-    if name not in METRICS:
-        raise ValueError(f"metrics: wanted names among {sorted(METRICS)}, got {name!r}")
-    if missing := _missing(METRICS[name], given):
-        raise ValueError(f"metrics: {name!r} needs {missing}, which was not given")
-    return METRICS[name]
 
 
 def _defaults(metric: Metric) -> dict[str, Any]:
@@ -217,7 +226,7 @@ def _defaults(metric: Metric) -> dict[str, Any]:
     }
 
 
-def _count(source_labels: Any, where: Any) -> int:
+def _count(source_labels: ArrayLike, where: ArrayLike | None) -> int:
     """One more than the largest source label that counts."""
     if isinstance(source_labels, Tracer) or isinstance(where, Tracer):
         raise ValueError("num_source_classes: wanted while tracing with source_labels alone")
@@ -225,6 +234,6 @@ def _count(source_labels: Any, where: Any) -> int:
     ids = np.asarray(source_labels)
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         return 1
-    if np.shape(where) == ids.shape:
+    if where is not None and np.shape(where) == ids.shape:
         ids = np.where(np.asarray(where), ids, 0)
     return max(int(ids.max(initial=0)), 0) + 1

@@ -1,9 +1,8 @@
 """H-score with a shrunk covariance: readable also where features outnumber samples."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._moments import RTOL, Moments, sum_of_squares
@@ -11,7 +10,12 @@ from leepjax.metrics._of_moments import evaluate_moments
 
 
 def regularized_h_score(
-    features: Any, labels: Any, *, num_classes: int, where: Any = None, weights: Any = None
+    features: ArrayLike,
+    labels: ArrayLike,
+    *,
+    num_classes: int,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> jax.Array:
     r"""H-score with the Ledoit-Wolf covariance, >= 0; larger is better.
 

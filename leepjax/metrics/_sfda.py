@@ -1,9 +1,8 @@
 """SFDA: self-challenging Fisher discriminant analysis."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from leepjax.metrics._evaluate import evaluate
 
@@ -12,7 +11,9 @@ LEAST_SHRINKAGE = 1e-10
 LEAST_SPREAD = 1e-10  # within classes, as a part of the total
 
 
-def sfda(features: Any, labels: Any, *, num_classes: int, where: Any = None) -> jax.Array:
+def sfda(
+    features: ArrayLike, labels: ArrayLike, *, num_classes: int, where: ArrayLike | None = None
+) -> jax.Array:
     r"""Mean posterior of the right class in a Fisher space that was made harder; in [0, 1].
 
     Larger is better. A linear discriminant with class priors is fitted,

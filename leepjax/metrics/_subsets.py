@@ -1,9 +1,8 @@
 """Scores of many target tasks that are class subsets of one data set, from one pass over it."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._leep import joint_of
@@ -20,13 +19,13 @@ OF_SUBSETS = (*OF_PROBS, "neg_label_entropy", *OF_MOMENTS)  # the metrics that h
 
 
 def score_subsets(
-    labels: Any,
-    subsets: Any,
+    labels: ArrayLike,
+    subsets: ArrayLike,
     *,
     num_classes: int,
-    features: Any = None,
-    probs: Any = None,
-    where: Any = None,
+    features: ArrayLike | None = None,
+    probs: ArrayLike | None = None,
+    where: ArrayLike | None = None,
 ) -> dict[str, jax.Array]:
     r"""Scores of every task that is a subset of the classes, with all samples of those classes.
 

@@ -6,7 +6,7 @@ arrays then cost nothing, while those of all rows are written to fresh memory, w
 as long as reading them. Over a mesh each device sums its own rows, and ``psum`` adds the parts.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -25,7 +25,9 @@ LARGE = 2**20  # elements; below, all rows at once
 _layout: ContextVar[NamedSharding | None] = ContextVar("layout", default=None)
 
 
-def sum_over_samples(fn: Callable[..., Any], rows: tuple[Any, ...], *shared: Any) -> Any:
+def sum_over_samples(
+    fn: Callable[..., Any], rows: tuple[jax.Array | None, ...], *shared: Any
+) -> Any:
     """``fn(*rows, *shared)``, for an ``fn`` that adds: of all rows = the sum over parts of them.
 
     ``rows`` are arrays ``[n, ...]`` or None, ``shared`` pytrees of arrays that all rows need. The
@@ -45,7 +47,7 @@ def sum_over_samples(fn: Callable[..., Any], rows: tuple[Any, ...], *shared: Any
     )
 
 
-def over_mesh(fn: Callable[..., Any], rows: tuple[Any, ...], *shared: Any) -> Any:
+def over_mesh(fn: Callable[..., Any], rows: tuple[jax.Array | None, ...], *shared: Any) -> Any:
     """``fn(psum, *rows, *shared)`` on each device's rows; ``psum`` adds what all devices have.
 
     On one device ``psum`` is the identity. The result must be the same on all of them.
@@ -81,7 +83,9 @@ def _by_blocks(plain, rows, shared):
     return jax.lax.fori_loop(0, n // BLOCK, add_block, plain(tail, shared))
 
 
-def by_layout(arrays: dict[str, Any]) -> tuple[dict[str, Any], NamedSharding | None]:
+def by_layout(
+    arrays: Mapping[str, jax.Array],
+) -> tuple[dict[str, jax.Array], NamedSharding | None]:
     """The arrays, and how they are spread over several devices by their first axis, if they are.
 
     Meshes with explicit axes, of which JAX checks every operation, become automatic ones; nothing

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from leepjax.metrics._by_class import (
     LARGE,
@@ -15,7 +15,8 @@ from leepjax.metrics._by_class import (
     sort_by_class,
     take_rows,
 )
-from leepjax.metrics._evaluate import check_choice, evaluate
+from leepjax.metrics._checks import check_choice
+from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._moments import RTOL, Moments
 from leepjax.metrics._of_moments import evaluate_moments
 from leepjax.metrics._sums import is_spread
@@ -27,13 +28,13 @@ EPSILON = 1e-4  # the squared distortion of the code
 
 
 def transrate(
-    features: Any,
-    labels: Any,
+    features: ArrayLike,
+    labels: ArrayLike,
     *,
     num_classes: int,
     class_weights: str = "uniform",
-    where: Any = None,
-    weights: Any = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> jax.Array:
     r"""TransRate, in nats; larger is better.
 

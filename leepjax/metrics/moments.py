@@ -17,21 +17,22 @@ Example:
   0.9943
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
-from leepjax.metrics._evaluate import adds, check_count, evaluate
+from leepjax.metrics._checks import check_count
+from leepjax.metrics._evaluate import evaluate
+from leepjax.metrics._kernel import Kernel
 from leepjax.metrics._moments import Moments as Moments
 from leepjax.metrics._moments import Targets as Targets
 from leepjax.metrics._moments import add, centre_of, measure_about, select_classes
 
 
 def init(
-    features: Any,
+    features: ArrayLike,
     *,
     num_classes: int = 1,
     num_targets: int | None = None,
@@ -63,12 +64,12 @@ def init(
 
 def update(
     state: Moments,
-    features: Any,
-    labels: Any = None,
-    targets: Any = None,
+    features: ArrayLike,
+    labels: ArrayLike | None = None,
+    targets: ArrayLike | None = None,
     *,
-    where: Any = None,
-    weights: Any = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> Moments:
     """The moments with these samples added.
 
@@ -91,12 +92,12 @@ def update(
     if (targets is None) != (state.targets is None):
         wanted = "none" if state.targets is None else "an array: the state counts targets"
         raise ValueError(f"targets: wanted {wanted}, got {'none' if targets is None else 'one'}")
-    if state.targets is not None:
+    if state.targets is not None and targets is not None:
         t, shape = len(state.targets.sums), np.shape(targets)
         if (*shape, 1)[1] != t:
             raise ValueError(f"targets: wanted shape [n, {t}], got {list(shape)}")
     return evaluate(
-        _update if targets is None else _update_with_targets,
+        Kernel(_update if targets is None else _update_with_targets, adds=True),
         features=features,
         labels=labels,
         targets=targets,
@@ -121,7 +122,7 @@ def merge(a: Moments, b: Moments) -> Moments:
     return add(a, b)
 
 
-def subset(state: Moments, classes: Any) -> Moments:
+def subset(state: Moments, classes: ArrayLike) -> Moments:
     """Moments of the samples of some classes alone: a target task of those classes.
 
     Args:
@@ -148,14 +149,12 @@ def _about(features, weights, some):
     return centre_of(features, weights, some)
 
 
-@adds
 def _update(features, labels, weights, state):
     about, c, by_class = (state.shift, state.unit), len(state.counts), state.gram.ndim == 3
     batch = measure_about(about, features, labels, weights, num_classes=c, by_class=by_class)
     return add(state, batch)
 
 
-@adds
 def _update_with_targets(features, labels, weights, targets, state):
     about = (state.shift, state.unit, state.targets.shift)
     batch = measure_about(

@@ -18,15 +18,14 @@ Example:
   -0.3426
 """
 
-from typing import Any
-
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax.typing import ArrayLike
 
 
-def shard(mesh: Mesh, *, axis: str | None = None, **arrays: Any) -> dict[str, jax.Array]:
+def shard(mesh: Mesh, *, axis: str | None = None, **arrays: ArrayLike) -> dict[str, jax.Array]:
     """Arrays ``[n, ...]`` spread over the devices of a mesh, and the mask of what is no padding.
 
     Args:

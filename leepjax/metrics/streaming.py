@@ -20,16 +20,19 @@ Example:
   {'leep': -0.3426, 'leep_gain': 0.3505, 'nce': 0.0, 'neg_label_entropy': -0.6931}
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from leepjax.metrics import moments as _moments
-from leepjax.metrics._evaluate import adds, check_count, evaluate
+from leepjax.metrics._checks import check_count
+from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._h_score import h_score_from_moments
+from leepjax.metrics._kernel import Kernel
 from leepjax.metrics._leep import conditional_of, joint_of, log_likelihood
 from leepjax.metrics._lfc import lfc_from_moments
 from leepjax.metrics._logme import logme_from_moments
@@ -83,7 +86,7 @@ def init(
     *,
     num_classes: int,
     num_source_classes: int | None = None,
-    features: Any = None,
+    features: ArrayLike | None = None,
     by_class: bool = False,
 ) -> Stream:
     """A stream of no samples yet.
@@ -112,13 +115,13 @@ def init(
 
 def update(
     state: Stream,
-    labels: Any,
+    labels: ArrayLike,
     *,
-    features: Any = None,
-    probs: Any = None,
-    logits: Any = None,
-    where: Any = None,
-    weights: Any = None,
+    features: ArrayLike | None = None,
+    probs: ArrayLike | None = None,
+    logits: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> Stream:
     """The stream with a batch of samples added.
 
@@ -136,7 +139,6 @@ def update(
         dtype or (outside tracing) value is wrong. It names the argument; the state is unchanged.
     """
     second = state.conditional is not None
-    before: Any = state.predictions
     outputs = probs if probs is not None else logits
     _check_given("features", features, state.moments is not None and not second, second)
     _check_given("probs", outputs, state.predictions is not None, False)
@@ -146,24 +148,24 @@ def update(
         "where": where,
         "weights": weights,
     }
-    if outputs is not None:
-        s = before.soft.shape[1]
+    if outputs is not None and state.predictions is not None:
+        s = state.predictions.soft.shape[1]
         if np.ndim(outputs) == 2 and np.shape(outputs)[1] != s:
             raise ValueError(f"probs: wanted shape [n, {s}], got {list(np.shape(outputs))}")
         predictions = evaluate(
-            _predictions_again if second else _predictions,
+            Kernel(_predictions_again if second else _predictions, adds=True),
             probs=probs,
             logits=logits if probs is None else None,
             given={"conditional": state.conditional} if second else None,
             **shared,
         )
-        state = state._replace(predictions=jax.tree.map(jnp.add, before, predictions))
+        state = state._replace(predictions=jax.tree.map(jnp.add, state.predictions, predictions))
     if second:
         return state
     if features is not None and state.moments is not None:
         of_features = _moments.update(state.moments, features, labels, where=where, weights=weights)
         state = state._replace(moments=of_features)
-    return state._replace(counts=state.counts + evaluate(_counts, **shared))
+    return state._replace(counts=state.counts + evaluate(Kernel(_counts, adds=True), **shared))
 
 
 def merge(a: Stream, b: Stream) -> Stream:
@@ -176,14 +178,15 @@ def merge(a: Stream, b: Stream) -> Stream:
     """
     if jax.tree.map(jnp.shape, a) != jax.tree.map(jnp.shape, b):
         raise ValueError("b: wanted a stream of the same kind, pass and shapes as a")
-    predictions: Any = jax.tree.map(jnp.add, a.predictions, b.predictions)
-    if a.conditional is not None:
+    predictions = jax.tree.map(jnp.add, a.predictions, b.predictions)
+    if a.conditional is not None and a.predictions is not None:
         if not isinstance(a.conditional, Tracer) and not np.array_equal(
             a.conditional, np.asarray(b.conditional)
         ):
             raise ValueError("b: wanted a stream of the same second_pass as a")
-        first: Any = a.predictions  # its sums of the first pass are those of all parts already
-        return a._replace(predictions=predictions._replace(soft=first.soft, hard=first.hard))
+        # The sums of the first pass are those of all parts already.
+        first = {"soft": a.predictions.soft, "hard": a.predictions.hard}
+        return a._replace(predictions=predictions._replace(**first))
     of_features = a.moments
     if a.moments is not None and b.moments is not None:
         of_features = _moments.merge(a.moments, b.moments)
@@ -212,8 +215,9 @@ def finalize(state: Stream) -> dict[str, jax.Array]:
       ValueError: no sample was seen, or (outside tracing) the second pass saw another number.
     """
     total = state.counts.sum()
-    predictions: Any = state.predictions
-    seen = None if state.conditional is None else predictions.seen
+    seen = None
+    if state.conditional is not None and state.predictions is not None:
+        seen = state.predictions.seen
     if not isinstance(total, Tracer):
         if total <= 0:
             raise ValueError("state: wanted at least one sample, got none")
@@ -244,25 +248,22 @@ def _finalize(state):
     return scores | {"neg_label_entropy": null}
 
 
-def _check_given(name: str, x: Any, wanted: bool, optional: bool) -> None:
+def _check_given(name: str, x: ArrayLike | None, wanted: bool, optional: bool) -> None:
     if (x is not None) != wanted and not (optional and x is not None):
         wish = "an array: the stream counts it" if wanted else "none: the stream began without it"
         raise ValueError(f"{name}: wanted {wish}, got {'none' if x is None else 'one'}")
 
 
-@adds
 def _counts(labels, weights, *, num_classes):
     return jax.ops.segment_sum(weights, labels, num_classes)
 
 
-@adds
 def _predictions(probs, labels, weights, *, num_classes):
     soft = joint_of(probs, labels, weights, num_classes=num_classes)
     hard = joint_counts(probs.argmax(1), labels, weights, probs.shape[1], num_classes)
     return Predictions(soft, hard, jnp.zeros((), soft.dtype), jnp.zeros((), soft.dtype))
 
 
-@adds
 def _predictions_again(probs, labels, weights, conditional):
     zeros = jnp.zeros_like(conditional)
     return Predictions(

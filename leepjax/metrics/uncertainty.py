@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
-from leepjax.metrics._evaluate import check_count, check_key
+from leepjax.metrics._checks import check_count, check_key
 
 
 class Influence(NamedTuple):
@@ -48,9 +49,9 @@ class Influence(NamedTuple):
 
 def influence(
     metric: Callable[..., jax.Array],
-    *arrays: Any,
-    where: Any = None,
-    weights: Any = None,
+    *arrays: ArrayLike,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     **options: Any,
 ) -> Influence:
     r"""A score and the influence of every sample on it.
@@ -104,11 +105,11 @@ def covariance(influences: Sequence[Influence]) -> jax.Array:
 
 
 def subsample(
-    key: Any,
+    key: jax.Array,
     metric: Callable[..., jax.Array],
-    *arrays: Any,
+    *arrays: ArrayLike,
     num_replicates: int = 200,
-    where: Any = None,
+    where: ArrayLike | None = None,
     **options: Any,
 ) -> jax.Array:
     """``[num_replicates]`` scores of random halves of the samples.
@@ -135,11 +136,11 @@ def subsample(
 
 
 def bootstrap(
-    key: Any,
+    key: jax.Array,
     metric: Callable[..., jax.Array],
-    *arrays: Any,
+    *arrays: ArrayLike,
     num_replicates: int = 1000,
-    where: Any = None,
+    where: ArrayLike | None = None,
     **options: Any,
 ) -> jax.Array:
     """``[num_replicates]`` scores of resampled data, for metrics that take ``weights``.
@@ -160,11 +161,11 @@ def bootstrap(
 
 
 def permutation_null(
-    key: Any,
+    key: jax.Array,
     metric: Callable[..., jax.Array],
-    *arrays: Any,
+    *arrays: ArrayLike,
     num_replicates: int = 200,
-    where: Any = None,
+    where: ArrayLike | None = None,
     **options: Any,
 ) -> jax.Array:
     """``[num_replicates]`` scores with the labels shuffled among the samples.

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from leepjax._progress import progress
+from leepjax._seed import check_seed
 from leepjax.ranking.files import FACTS
 from leepjax.ranking.inputs import (
     Facts,
@@ -69,8 +70,8 @@ def rank(
       A :class:`Ranking`, which prints as a table.
 
     Raises:
-      ValueError: labels, an unknown metric or fact, names that are not unique, or no source that
-        could be scored; it names the argument.
+      ValueError: labels, an unknown metric or fact, a seed, names that are not unique, or no source
+        that could be scored; it names the argument.
 
     Example:
       >>> rng = np.random.default_rng(0)
@@ -92,6 +93,7 @@ target scored; accuracy after fine-tuning was not measured.
     ):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name}: wanted a whole number >= {least}, got {value!r}")
+    check_seed("seed", seed)
     facts = check_facts(facts or {}, sources)
     given = check_labels(find_labels(labels, sources))
     classes, codes = np.unique(given, return_inverse=True)

@@ -16,6 +16,7 @@ import pytest
 
 import leepjax.metrics
 from leepjax.metrics import METRICS
+from leepjax.metrics._kernel import PARAMETERS, as_kernel
 
 from .oracles import ORACLES, WITHOUT_ORACLE
 from .support import (
@@ -65,7 +66,8 @@ def test_metrics_without_gradient():
 def test_registry_entry(metric):
     assert METRICS[metric.name] is metric
     assert getattr(leepjax.metrics, metric.name) is metric.fn
-    assert callable(metric.kernel)
+    given = {*PARAMETERS, *parameters(metric)}  # its own options, beside what every kernel may have
+    assert set(as_kernel(metric.kernel).parameters) <= given
     assert isinstance(metric.inputs, tuple)
     assert set(metric.inputs) <= {*FLOATS, "source_labels", "labels"}
 

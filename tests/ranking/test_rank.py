@@ -333,6 +333,7 @@ def test_bad_labels(labels, got):
         ({"top": 0}, "top: wanted"),
         ({"num_halves": -1}, "num_halves: wanted"),
         ({"null_samples": 0}, "null_samples: wanted"),
+        ({"seed": -1}, r"seed: wanted an int in \[0, 2\^32\), got -1"),
         ({"facts": {"s9": {}}}, "facts: wanted names of sources, got 's9'"),
         ({"facts": {"s1": {"size": 3}}}, "facts: wanted numbers named"),
     ],

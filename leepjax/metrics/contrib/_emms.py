@@ -1,26 +1,27 @@
 """EMMS: how well a linear map finds the embeddings of the labels."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
-from leepjax.metrics._evaluate import check_count, evaluate, undefined
+from leepjax.metrics._checks import check_count
+from leepjax.metrics._evaluate import evaluate
+from leepjax.metrics._kernel import Kernel
 
 GAP = 1e-6  # of the score to its optimum over mixtures
 STEPS = 2000
 
 
 def emms(
-    features: Any,
-    labels: Any,
+    features: ArrayLike,
+    labels: ArrayLike,
     *,
     num_classes: int,
-    label_embeddings: Any = None,
-    where: Any = None,
-    weights: Any = None,
+    label_embeddings: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Minus the least squared error of regressing a mixture of label embeddings, in [-1, 0].
 
@@ -85,9 +86,9 @@ def emms(
     )
 
 
-def _check_embeddings(x: Any, num_classes: int) -> jax.Array:
+def _check_embeddings(embeddings: ArrayLike, num_classes: int) -> jax.Array:
     name = "label_embeddings"
-    x = jnp.asarray(x)
+    x = jnp.asarray(embeddings)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"{name}: wanted floating-point numbers, got dtype {x.dtype}")
     if x.ndim != 3 or x.shape[1] != num_classes or 0 in x.shape:
@@ -98,8 +99,7 @@ def _check_embeddings(x: Any, num_classes: int) -> jax.Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.result_type(float)))
 
 
-@undefined("labels: wanted samples whose label embeddings differ, got one class or one embedding")
-def _emms(moments, spectrum, embeddings):
+def _formula(moments, spectrum, embeddings):
     counts, total = moments.counts, moments.total
     share, present = counts / total, (counts > 0)[None, :, None]
 
@@ -168,3 +168,10 @@ def _to_simplex(x):
 
 def _product(a, b):
     return jnp.matmul(a, b, precision="highest")
+
+
+_emms = Kernel(
+    _formula,
+    undefined="labels: wanted samples whose label embeddings differ, got one class or one "
+    "embedding",
+)

@@ -1,13 +1,15 @@
 """NCTI: how near features are to the neural collapse that fine-tuning ends in; its three parts."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from leepjax.metrics._by_class import BLOCK, sort_by_class, take_rows
-from leepjax.metrics._evaluate import check_count, evaluate
+from leepjax.metrics._checks import check_count
+from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._gbc import centred, principal_coordinates
 
 LEADING = 32  # principal variances that say how much to shrink
@@ -25,12 +27,12 @@ class NCTI(NamedTuple):
 
 
 def ncti(
-    features: Any,
-    labels: Any,
+    features: ArrayLike,
+    labels: ArrayLike,
     *,
     num_classes: int,
     num_components: int = 64,
-    where: Any = None,
+    where: ArrayLike | None = None,
 ) -> NCTI:
     r"""The three parts of NCTI: ``(geometry, centres, compactness)``; of each, larger is better.
 
@@ -101,12 +103,12 @@ def ncti(
 
 
 def ncti_geometry(
-    features: Any,
-    labels: Any,
+    features: ArrayLike,
+    labels: ArrayLike,
     *,
     num_classes: int,
     num_components: int = 64,
-    where: Any = None,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """``geometry`` of :func:`ncti`, which see for all else: a scalar, larger is better."""
     parts = ncti(
@@ -116,12 +118,12 @@ def ncti_geometry(
 
 
 def ncti_centres(
-    features: Any,
-    labels: Any,
+    features: ArrayLike,
+    labels: ArrayLike,
     *,
     num_classes: int,
     num_components: int = 64,
-    where: Any = None,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """``centres`` of :func:`ncti`, which see for all else: a scalar, larger is better."""
     parts = ncti(
@@ -131,12 +133,12 @@ def ncti_centres(
 
 
 def ncti_compactness(
-    features: Any,
-    labels: Any,
+    features: ArrayLike,
+    labels: ArrayLike,
     *,
     num_classes: int,
     num_components: int = 64,
-    where: Any = None,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """``compactness`` of :func:`ncti`, which see for all else: a scalar, larger is better."""
     parts = ncti(

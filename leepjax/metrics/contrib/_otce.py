@@ -1,12 +1,11 @@
 """OTCE: the cost of carrying source samples to target samples, and of reading labels off that."""
 
-import math
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from leepjax.metrics._evaluate import check_count, evaluate
+from leepjax.metrics._checks import check_count, check_number
+from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._moments import power_of_two
 
 BLOCK = 256  # rows of the coupling at once
@@ -16,18 +15,18 @@ COOLING = 0.8  # from step to step, until the regularisation is reached
 
 
 def otce(
-    source_features: Any,
-    source_labels: Any,
-    features: Any,
-    labels: Any,
+    source_features: ArrayLike,
+    source_labels: ArrayLike,
+    features: ArrayLike,
+    labels: ArrayLike,
     *,
     num_source_classes: int,
     num_classes: int,
     regularization: float = 0.01,
     domain_weight: float = 1.0,
     task_weight: float = 1.0,
-    source_where: Any = None,
-    where: Any = None,
+    source_where: ArrayLike | None = None,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Optimal-transport-based conditional entropy, <= 0; larger is better.
 
@@ -110,18 +109,6 @@ def otce(
         given={"source": source, "options": options},
         num_source_classes=count,
     )
-
-
-def check_number(name: str, value: Any, positive: bool = False) -> float:
-    """A finite number >= 0, or > 0."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not 0 <= number < math.inf or (positive and number == 0):
-        wanted = f"a finite number {'>' if positive else '>='} 0"
-        raise ValueError(f"{name}: wanted {wanted}, got {value!r}")
-    return number
 
 
 def _as_given(features, labels, weights):

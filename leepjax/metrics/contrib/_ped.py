@@ -1,30 +1,29 @@
 """PED: SFDA after classes that overlap have pushed each other apart."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from leepjax.metrics._evaluate import check_count, evaluate
+from leepjax.metrics._checks import check_count, check_number
+from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._moments import measure, spectrum_of
 from leepjax.metrics._sfda import _sfda
-from leepjax.metrics.contrib._otce import check_number
 
 EXIT = 0.5  # the motion ends where a step is no longer than this part of the first
 LEAST_DEVIATION = 1e-3  # of a column of source features, as a part of the largest
 
 
 def ped(
-    features: Any,
-    labels: Any,
+    features: ArrayLike,
+    labels: ArrayLike,
     *,
     num_classes: int,
-    source_features: Any = None,
+    source_features: ArrayLike | None = None,
     radius: float = 0.6,
     time_step: float = 0.1,
     num_steps: int = 6,
-    where: Any = None,
-    source_where: Any = None,
+    where: ArrayLike | None = None,
+    source_where: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Potential energy decline: :func:`~leepjax.metrics.sfda` of moved features, in [0, 1].
 
