@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 
 from leepjax import report
+from leepjax._seed import check_seed
 from leepjax._store import cache_dir
 from leepjax.data import Dataset, load, shrink
 from leepjax.metrics import metrics_of
@@ -91,8 +92,7 @@ def run_study(
       work: writes the run, given its directory, the configuration and devices.
       show: prints a run that is finished.
     """
-    if not 0 <= config.seed < 2**32:
-        raise ValueError(f"--seed: wanted 0 to 2^32 - 1, got {config.seed}")
+    check_seed("--seed", config.seed)
     devices = devices_of(config.devices)
     options = {"output_dir": config.output_dir, "overwrite": config.overwrite}
     with report.open_run(name, config, **options) as study:

@@ -252,7 +252,7 @@ plt.show()
 # %%
 tasks = sample_tasks(jax.random.key(0), greek, num_tasks=12 if SMALL else 60, ways=c, shots=20)
 metrics = ("leep", "knn", "linear_probe")
-scores = score_tasks(*outputs, tasks, metrics=metrics)
+scores = score_tasks(tasks, features=outputs.features, logits=outputs.logits, metrics=metrics)
 heads = retrain_head(outputs.features, extract(source, greek.test).features, tasks)
 table = correlate(
     scores,

@@ -125,7 +125,7 @@ METRICS = ("leep", "nce", "h_score", "knn", "linear_probe", "neg_label_entropy")
 
 def study(tasks):
     """Scores of every task, what its head reaches, and how the two go together."""
-    scores = score_tasks(*train, tasks, metrics=METRICS)
+    scores = score_tasks(tasks, features=train.features, logits=train.logits, metrics=METRICS)
     reached = retrain_head(train.features, test.features, tasks).accuracy
     table = correlate(
         scores,
@@ -209,7 +209,7 @@ print(f"fine-tuned {tuned.accuracy.mean():.3f}, from scratch {scratch.accuracy.m
 
 # %%
 ahead = tuned.test_accuracy - scratch.test_accuracy  # [t, epochs + 1]
-of_some = score_tasks(*train, some, metrics=METRICS)
+of_some = score_tasks(some, features=train.features, logits=train.logits, metrics=METRICS)
 levels = in_levels(of_some["leep"], ahead, members(some.groups))
 print_levels("within scripts", "leep", levels, console)
 draw_levels(None, finding(levels, "leep"), "leep", levels)

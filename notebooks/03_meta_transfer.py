@@ -177,7 +177,10 @@ features = [extract(source, bank) for bank in target]
 scores, reached, gains, levels = {}, {}, [], []
 for shots, drawn in tasks.items():
     scores[shots] = score_tasks(
-        *features[0], drawn, metrics=("leep", "nce", "h_score", "knn", "linear_probe")
+        drawn,
+        features=features[0].features,
+        logits=features[0].logits,
+        metrics=("leep", "nce", "h_score", "knn", "linear_probe"),
     )
     heads = retrain_head(features[0].features, features[1].features, drawn)
     of_learners = {name: adapt_tasks(*learners[name], target, drawn) for name in learners}

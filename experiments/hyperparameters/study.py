@@ -151,7 +151,8 @@ def score_candidates(
     for i, (candidate, (train, test)) in enumerate(zip(candidates, outputs, strict=True)):
         key = "cross_fitted_leep"
         found = {key: map_tasks(_cross_fitted, train.logits, tasks, devices=devices, desc=key)}
-        found |= score_tasks(*train, tasks, metrics=METRICS, devices=devices)
+        arrays = {"features": train.features, "logits": train.logits}
+        found |= score_tasks(tasks, **arrays, metrics=METRICS, devices=devices)
         half = retrain_head(train.features, train.features, halves, devices=devices)
         head = retrain_head(train.features, test.features, tasks, devices=devices)
         found |= {"validation": half.accuracy, "accuracy": head.accuracy}

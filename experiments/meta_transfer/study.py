@@ -149,10 +149,11 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     scores = {}
     for shots, drawn in tasks.items():
         scores[shots] = score_tasks(
-            *features[0],
             drawn,
-            metrics=metric_names(config.metrics),
+            features=features[0].features,
+            logits=features[0].logits,
             key=jax.random.key(config.seed),
+            metrics=metric_names(config.metrics),
             devices=devices,
         )
         heads = retrain_head(features[0].features, features[1].features, drawn, devices=devices)

@@ -19,6 +19,7 @@ from experiments.multitask_groups.tables import comparison_rows, correlation_row
 from experiments.multitask_groups.tasks import Drawn, draw_tasks
 from leepjax import report
 from leepjax._progress import progress
+from leepjax._seed import check_seed
 from leepjax._store import Journal
 from leepjax.choosing import (
     Group,
@@ -306,8 +307,7 @@ def _check(config: Config) -> None:
         if not 0 < getattr(config, name) < float("inf"):
             flag = name.replace("_", "-")
             raise ValueError(f"--{flag}: wanted more than 0, got {getattr(config, name)}")
-    if not 0 <= config.seed < 2**32 - 2 * config.num_seeds:
-        raise ValueError(f"--seed: wanted 0 to 2^32 - 1 - 2 --num-seeds, got {config.seed}")
+    check_seed("--seed", config.seed, more=2 * config.num_seeds)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

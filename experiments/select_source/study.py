@@ -180,7 +180,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         train, test = (extract(source, bank, devices=wide) for bank in dataset)
         metrics = metric_names(config.metrics)
         options = {"metrics": metrics, "key": key, "devices": wide}
-        scores.append(score_tasks(train.features, train.logits, tasks, **options))
+        scores.append(score_tasks(tasks, features=train.features, logits=train.logits, **options))
         heads.append(retrain_head(train.features, test.features, tasks, devices=wide).accuracy)
         results = [
             fine_tune(

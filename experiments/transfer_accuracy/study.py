@@ -49,11 +49,11 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     findings = {}
     for setting, tasks in settings.items():
         scores = score_tasks(
-            train.features,
-            train.logits,
             tasks,
-            metrics=metric_names(config.metrics),
+            features=train.features,
+            logits=train.logits,
             key=jax.random.key(config.seed),
+            metrics=metric_names(config.metrics),
             devices=wide,
         )
         if test is not None:

@@ -98,9 +98,8 @@ def episode_bank(bank: Bank, shape: EpisodeShape) -> EpisodeBank:
     check_bank("bank", bank)
     counts = np.bincount(bank.labels, minlength=bank.num_classes)
     copies = TURNS if shape.rotations else 1
-    groups = np.zeros(bank.num_classes, np.int32)
-    groups[bank.labels] = bank.groups
-    in_group = np.bincount(groups, minlength=len(bank.group_names)) * copies
+    groups = bank.class_groups
+    in_group = np.bincount(groups[counts > 0], minlength=len(bank.group_names)) * copies
     most = in_group.max() if shape.within > 0 else copies * bank.num_classes
     if shape.ways > most:
         where = "in one group of the bank" if shape.within > 0 else "in the bank"

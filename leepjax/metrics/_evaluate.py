@@ -75,10 +75,16 @@ def evaluate_all(
     given: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Values of several kernels, ``{name: (kernel, options)}``, of the same arrays."""
-    parameters = {p for kernel, _ in kernels.values() for p in kernel.parameters}
     there = {k: v for k, v in arguments.items() if v is not None}
+    needed = {p for kernel, _ in kernels.values() for p in kernel.parameters}
+    if {"moments", "spectrum"} & needed:
+        needed.add("features")
+    if counts.get("num_classes") is not None:
+        needed.add("labels")  # of which moments ask, too, where there are classes
+    if any(kernel.targets for kernel, _ in kernels.values()):
+        needed.add("targets")
     for name in ("labels", *MATRICES, "source_labels", "targets"):
-        if name in parameters and name not in there.keys() | derived(there):
+        if name in needed and name not in there.keys() | derived(there):
             raise ValueError(f"{name}: wanted an array, got None")
     arrays = {k: as_array(k, v) for k, v in there.items()}
     sizes = {name: count for name, count in counts.items() if count is not None}

@@ -25,11 +25,13 @@ class Kernel(NamedTuple):
       formula: a function of some of ``PARAMETERS`` and of static options.
       undefined: the error that a NaN stands for, where the formula has no limit; empty: nowhere.
       adds: whether it is a sum: of no samples at all, or of no weight, it is zero.
+      targets: whether its moments are those with real targets.
     """
 
     formula: Callable[..., Any]
     undefined: str = ""
     adds: bool = False
+    targets: bool = False
 
     @property
     def parameters(self) -> list[str]:

@@ -121,7 +121,7 @@ def logme_regression(
 
 def logme_regression_from_moments(moments: Moments) -> jax.Array:
     """:func:`logme_regression` of ``leepjax.metrics.moments`` with targets alone."""
-    return evaluate_moments(_logme_regression, moments, targets=True)
+    return evaluate_moments(_logme_regression, moments)
 
 
 def _logme(moments, spectrum):
@@ -152,7 +152,9 @@ def _regression(moments, spectrum):
 
 
 _logme_regression = Kernel(
-    _regression, undefined="targets: wanted a column that is not zero throughout, got none"
+    _regression,
+    undefined="targets: wanted a column that is not zero throughout, got none",
+    targets=True,
 )
 
 

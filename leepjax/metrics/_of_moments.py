@@ -13,22 +13,18 @@ from leepjax.metrics._moments import Moments
 
 
 def evaluate_moments(
-    formula: Kernel | Callable[..., Any],
-    moments: Moments,
-    *,
-    targets: bool = False,
-    **options: Hashable,
+    formula: Kernel | Callable[..., Any], moments: Moments, **options: Hashable
 ) -> jax.Array:
     """What the kernel says of moments; a ``ValueError``, or NaN in a trace, where they are empty.
 
-    ``targets``: the kernel needs sums with real targets; ``options`` are static.
+    ``options`` are static.
     """
     if not isinstance(moments, Moments):
         wanted = "leepjax.metrics.moments.Moments, of init and update"
         raise ValueError(f"moments: wanted {wanted}, got {type(moments).__name__}")
-    if targets and moments.targets is None:
-        raise ValueError("moments: wanted some of moments.init(num_targets=...), got none")
     kernel = as_kernel(formula)
+    if kernel.targets and moments.targets is None:
+        raise ValueError("moments: wanted some of moments.init(num_targets=...), got none")
     value, empty = _run(kernel, moments, tuple(sorted(options.items())))
     if not isinstance(empty, Tracer):
         if empty:

@@ -182,38 +182,43 @@ def score(
     elif source_labels is not None and num_source_classes is None:
         num_source_classes = _count(source_labels, where)
     given = (*arrays, *(() if key is None else ("key",)))
-    if metrics is None:
-        raise ValueError(f"metrics: wanted 'all' or names among {sorted(METRICS)}, got None")
-    if isinstance(metrics, str):
-        metrics = metrics_of(*given) if metrics == "all" else (metrics,)
-    chosen = [_lookup(name, given) for name in metrics]
+    chosen = [METRICS[name] for name in metrics_of(*given, metrics=metrics)]
     kernels = {m.name: (as_kernel(m.kernel), _defaults(m)) for m in chosen}
     counts = {"num_classes": num_classes, "num_source_classes": num_source_classes}
     scores = evaluate_all(kernels, arrays, counts, {} if key is None else {"key": check_key(key)})
     return {name: scores[name] for name in kernels}  # jit sorts dictionaries
 
 
-def metrics_of(*given: str) -> tuple[str, ...]:
+def metrics_of(*given: str, metrics: str | Sequence[str] = "all") -> tuple[str, ...]:
     """Names of the registered metrics that can be had from arrays of these names and ``"key"``.
+
+    Args:
+      *given: names of arrays, and ``"key"``.
+      metrics: ``"all"``, or names: those alone, checked.
+
+    Raises:
+      ValueError: an unknown name, or one whose inputs are missing.
 
     Example:
       >>> metrics_of("source_labels", "labels")
       ('nce', 'neg_label_entropy')
     """
-    return tuple(name for name, metric in METRICS.items() if not _missing(metric, given))
+    if metrics is None:
+        raise ValueError(f"metrics: wanted 'all' or names among {sorted(METRICS)}, got None")
+    if metrics == "all":
+        return tuple(name for name, metric in METRICS.items() if not _missing(metric, given))
+    names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    for name in names:
+        if name not in METRICS:
+            raise ValueError(f"metrics: wanted names among {sorted(METRICS)}, got {name!r}")
+        if missing := _missing(METRICS[name], given):
+            raise ValueError(f"metrics: {name!r} needs {missing}, which was not given")
+    return names
 
 
 def _missing(metric: Metric, given: Sequence[str]) -> list[str]:
     needed = {*metric.inputs, *(("key",) if metric.key else ())}
     return sorted(needed - {*given} - derived(given))
-
-
-def _lookup(name: str, given: Sequence[str]) -> Metric:
-    if name not in METRICS:
-        raise ValueError(f"metrics: wanted names among {sorted(METRICS)}, got {name!r}")
-    if missing := _missing(METRICS[name], given):
-        raise ValueError(f"metrics: {name!r} needs {missing}, which was not given")
-    return METRICS[name]
 
 
 def _defaults(metric: Metric) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from flax import nnx
 
 from leepjax._fit import DONATES, Info, State, init, step
 from leepjax._progress import progress
+from leepjax._seed import check_seed
 from leepjax._store import cache_dir, digest, whole
 from leepjax.data.bank import Bank, Dataset, check_bank
 from leepjax.models.convolve import keep_barriers
@@ -60,8 +61,7 @@ class TrainConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}: wanted an int >= 1, got {value!r}")
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed: wanted an int in [0, 2^32), got {self.seed!r}")
+        check_seed("seed", self.seed)
         for name in ("learning_rate", "weight_decay"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}: wanted 0 or more, got {getattr(self, name)}")

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from leepjax._progress import progress
+from leepjax._seed import check_seed
 from leepjax.ranking.files import FACTS
 from leepjax.ranking.inputs import (
     Facts,
@@ -78,7 +79,7 @@ def rank(
 
     Raises:
       ValueError: labels (of at least two classes and three samples), an unknown metric or fact,
-        names that are not unique, or no source that could be scored; it names the argument.
+        a seed, names that are not unique, or no source that could be scored; it names the argument.
 
     Example:
       >>> rng = np.random.default_rng(0)
@@ -99,6 +100,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
             raise ValueError(f"{name}: wanted a whole number >= {least}, got {value!r}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: wanted a number in (0, 1), got {confidence!r}")
+    check_seed("seed", seed)
     facts = check_facts(facts or {}, sources)
     given = check_labels(find_labels(labels, sources))
     target, some, of_some = _targets(given, max_samples, num_halves, seed)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from leepjax.metrics import METRICS, metrics_of, score, score_subsets
 from leepjax.tasks.map import map_tasks
@@ -16,57 +17,73 @@ CLASS_GRAMS = 2**26  # numbers in the Gram matrices of all classes, at most: 256
 
 
 def score_tasks(
-    features: np.ndarray,
-    logits: np.ndarray,
     tasks: Tasks,
     *,
-    metrics: str | Sequence[str] = "all",
+    features: ArrayLike | None = None,
+    probs: ArrayLike | None = None,
+    logits: ArrayLike | None = None,
     key: jax.Array | None = None,
+    metrics: str | Sequence[str] = "all",
     devices: Sequence[Any] | None = None,
 ) -> dict[str, np.ndarray]:
     """Scores ``{name: [t]}`` of all tasks, from their labelled training images.
 
-    Where the tasks' classes come with the same images in every task (class subsets), the scores
-    that add over classes come from one pass over the data for all tasks.
+    Arrays are of the train bank, and at least one of them is given. Where the tasks' classes come
+    with the same images in every task (class subsets), the scores that add over classes come from
+    one pass over the data for all tasks.
 
     Args:
-      features: ``[n, d]`` source features of the train bank.
-      logits: ``[n, s]`` source logits of the train bank.
       tasks: the tasks, over the same bank.
-      metrics: ``"all"`` or names from ``leepjax.metrics.METRICS``.
-      key: a random key for the metrics that draw, the same for all tasks; without one ``"all"``
+      features: ``[n, d]`` features of the source model.
+      probs: ``[n, s]`` source-class probabilities; from ``logits`` where not given.
+      logits: ``[n, s]`` source-class logits.
+      key: a random key, for the metrics that draw, the same for all tasks; without one ``"all"``
         leaves them out.
+      metrics: ``"all"`` or names from ``leepjax.metrics.METRICS``.
       devices: the devices that share the tasks; default the first.
 
+    Returns:
+      Scores in the order of the registry, each as of ``leepjax.metrics.score``.
+
     Raises:
-      ValueError: an argument has a wrong shape or value; it names the argument.
+      ValueError: no array, an unknown metric, one whose inputs are missing, or a wrong shape or
+        value; it names the argument.
     """
-    check_rows("features", features, tasks.train)
-    check_rows("logits", logits, tasks.train)
-    if len(features) != len(logits):
-        raise ValueError(f"logits: wanted {len(features)} rows like features, got {len(logits)}")
-    if isinstance(metrics, str) and metrics == "all":
-        chosen = metrics_of("features", "logits", "labels", *(() if key is None else ("key",)))
-    else:
-        chosen = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    given = {"features": features, "probs": probs, "logits": logits}
+    arrays = {name: np.asarray(x) for name, x in given.items() if x is not None}
+    if not arrays:
+        raise ValueError("features, probs, logits: wanted at least one of them, got none")
+    for name, x in arrays.items():
+        check_rows(name, x, tasks.train)
+    first, n = next((name, len(x)) for name, x in arrays.items())
+    for name, x in arrays.items():
+        if len(x) != n:
+            raise ValueError(f"{name}: wanted {n} rows like {first}, got {len(x)}")
+    if probs is not None:  # a trace cannot say that they are none
+        score(np.zeros(n, int), num_classes=1, probs=probs, metrics="neg_label_entropy")
+    of_key = () if key is None else ("key",)
+    chosen = metrics_of("labels", *arrays, *of_key, metrics=metrics)
     scores = {}
-    labels = _bank_labels(len(features), tasks)
+    labels = _bank_labels(n, tasks)
     num_classes = int(tasks.classes.max()) + 1
-    if labels is not None and num_classes * features.shape[1] ** 2 <= CLASS_GRAMS:
+    width = arrays["features"].shape[1] if "features" in arrays else 0
+    if labels is not None and num_classes * width**2 <= CLASS_GRAMS:
         subsets = np.zeros((len(tasks.classes), num_classes + 1), bool)
         np.put_along_axis(subsets, tasks.classes, True, 1)  # -1, padding, is the last column
+        if probs is None and logits is not None:
+            probs = jax.nn.softmax(jnp.asarray(logits), axis=1)
         of_subsets = score_subsets(
             np.maximum(labels, 0),
             subsets[:, :-1],
             num_classes=num_classes,
-            features=jnp.asarray(features),
-            probs=jax.nn.softmax(jnp.asarray(logits), axis=1),
+            features=features,
+            probs=probs,
             where=labels >= 0,
         )
         scores = {name: np.asarray(of_subsets[name]) for name in chosen if name in of_subsets}
     rest = tuple(name for name in chosen if name not in scores)
     if rest:
-        shared = jnp.asarray(features), jnp.asarray(logits), key
+        shared = jax.tree.map(jnp.asarray, arrays), key
         scores |= map_tasks(_score(rest), shared, tasks, devices=devices, desc="scores")
     return {name: scores[name] for name in METRICS if name in scores}
 
@@ -86,17 +103,16 @@ def _bank_labels(n: int, tasks: Tasks) -> np.ndarray | None:
 @cache
 def _score(metrics):
     def of_tasks(shared, tasks):
-        features, logits, key = shared
+        arrays, key = shared
 
         def one(labels, indices, where):
             return score(
                 labels,
                 num_classes=tasks.classes.shape[1],
-                features=features[indices],
-                logits=logits[indices],
                 key=key,
                 where=where,
                 metrics=metrics,
+                **{name: x[indices] for name, x in arrays.items()},
             )
 
         return jax.vmap(one)(tasks.train.labels, tasks.train.indices, tasks.train.where)

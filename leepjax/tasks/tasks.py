@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from leepjax.data import Bank, Dataset, check_bank
 
@@ -142,19 +143,15 @@ def _used(bank: Bank, split: Split) -> tuple[Bank, Split]:
     return replace(bank, **arrays), split._replace(indices=indices.astype(np.int32))
 
 
-def check_rows(name: str, x: np.ndarray, split: Split) -> None:
-    """Check that ``x`` has a row ``[columns]`` of finite numbers for each image that a split draws.
+def check_rows(name: str, array: ArrayLike, split: Split) -> None:
+    """Check that an array has a row of finite numbers for each image that a split draws.
 
     Raises:
       ValueError: it has not, and would be read past its end or give NaN.
     """
-    fewest = int(split.indices.max()) + 1
-    if (
-        np.ndim(x) != 2
-        or np.shape(x)[1] == 0
-        or not np.issubdtype(np.asarray(x).dtype, np.floating)
-    ):
-        raise ValueError(f"{name}: wanted floats of shape [n, d], got shape {list(np.shape(x))}")
+    fewest, x = int(split.indices.max()) + 1, np.asarray(array)
+    if x.ndim != 2 or x.shape[1] == 0 or not np.issubdtype(x.dtype, np.floating):
+        raise ValueError(f"{name}: wanted floats of shape [n, d], got shape {list(x.shape)}")
     if len(x) < fewest:
         raise ValueError(
             f"{name}: wanted a row for each image of the bank, {fewest} or more, got {len(x)}"

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from leepjax._fit import fit, init
 from leepjax.tasks import Split, Tasks, check_rows, map_tasks
@@ -34,8 +35,8 @@ class TransferResult(NamedTuple):
 
 
 def retrain_head(
-    train_features: np.ndarray,
-    test_features: np.ndarray,
+    train_features: ArrayLike,
+    test_features: ArrayLike,
     tasks: Tasks,
     *,
     protocol: str = "optimum",
@@ -65,11 +66,9 @@ def retrain_head(
     """
     check_rows("train_features", train_features, tasks.train)
     check_rows("test_features", test_features, tasks.test)
-    if train_features.shape[1] != test_features.shape[1]:
-        raise ValueError(
-            f"test_features: wanted {train_features.shape[1]} columns like train_features, "
-            f"got {test_features.shape[1]}"
-        )
+    wanted, got = (np.shape(x)[1] for x in (train_features, test_features))
+    if got != wanted:
+        raise ValueError(f"test_features: wanted {wanted} columns like train_features, got {got}")
     if protocol not in ("optimum", "sgd"):
         raise ValueError(f"protocol: wanted 'optimum' or 'sgd', got {protocol!r}")
     if not 0 < l2 < float("inf"):
@@ -90,7 +89,7 @@ def retrain_head(
 
 
 def fit_heads(
-    features: np.ndarray,
+    features: ArrayLike,
     tasks: Tasks,
     *,
     l2: float = 1e-3,

@@ -1,5 +1,7 @@
 """Data sets made of others."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -33,6 +35,16 @@ def test_shrinking_keeps_means_and_small_images():
     assert shrink(data, 12).train is data.train
     with pytest.raises(ValueError, match="size: wanted at least 1"):
         shrink(data, 0)
+
+
+def test_a_class_has_the_group_of_its_images_and_without_any_none():
+    bank = dataset().train
+    np.testing.assert_array_equal(bank.class_groups, [0, 1] * 4)
+    rows = bank.labels != 3
+    some = dataclasses.replace(
+        bank, images=bank.images[rows], labels=bank.labels[rows], groups=bank.groups[rows]
+    )
+    np.testing.assert_array_equal(some.class_groups, [0, 1, 0, -1, 0, 1, 0, 1])
 
 
 def test_groups_are_left_out_and_the_rest_numbered_anew():

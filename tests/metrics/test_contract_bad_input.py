@@ -15,6 +15,7 @@ from .support import (
     S,
     cast,
     counted,
+    each,
     evaluate,
     jit_vmap,
     make_case,
@@ -153,6 +154,14 @@ def test_bad_input_is_refused(metric, bad):
     case, use, options = spoil(metric, bad, cast(make_case(), np.float32))
     with refuses(bad):
         evaluate(metric, case, use, **options)
+
+
+@each
+def test_an_array_that_is_left_out_is_named(metric):
+    case = make_case()
+    for name in metric.inputs:
+        with pytest.raises(ValueError, match=f"^{name}: wanted an array, got None$"):
+            evaluate(metric, case | {name: None})
 
 
 @pytest.mark.parametrize(

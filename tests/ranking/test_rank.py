@@ -368,6 +368,7 @@ def test_bad_labels(labels, got):
         ({"confidence": 1}, r"confidence: wanted a number in \(0, 1\), got 1"),
         ({"num_halves": -1}, "num_halves: wanted"),
         ({"max_samples": 2}, "max_samples: wanted"),
+        ({"seed": -1}, r"seed: wanted an int in \[0, 2\^32\), got -1"),
         ({"facts": {"s9": {}}}, "facts: wanted names of sources, got 's9'"),
         ({"facts": {"s1": {"size": 3}}}, "facts: wanted numbers named"),
     ],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from leepjax.data import Bank, Dataset
-from leepjax.metrics import score
+from leepjax.metrics import METRICS, metrics_of, score
 from leepjax.tasks import sample_tasks, score_tasks
 from leepjax.transfer import retrain_head
 
@@ -41,7 +41,7 @@ def alone(i, features, logits, tasks, names):
 )
 def test_equal_the_scores_of_each_task_alone(shots, names):
     features, logits, tasks = inputs(shots)
-    scores = score_tasks(features, logits, tasks, metrics=names)
+    scores = score_tasks(tasks, features=features, logits=logits, metrics=names)
     assert set(scores) == set(names)
     for i in range(TASKS):
         expected = alone(i, features, logits, tasks, names)
@@ -65,16 +65,50 @@ def inputs(shots=(5, 20)):
 def study(devices=None):
     """Scores and accuracies of the tasks."""
     features, logits, tasks = inputs()
-    scores = score_tasks(features, logits, tasks, metrics=NAMES, devices=devices)
+    scores = score_tasks(tasks, features=features, logits=logits, metrics=NAMES, devices=devices)
     return scores, retrain_head(features, features, tasks, devices=devices)
+
+
+@pytest.mark.parametrize("shots", [(5, 20), None], ids=["sampled", "class-subsets"])
+def test_arrays_that_are_missing_leave_the_others_scores_as_they_are(shots):
+    features, logits, tasks = inputs(shots)
+    every = score_tasks(tasks, features=features, logits=logits, metrics=NAMES)
+    probs = jax.nn.softmax(logits, axis=1)
+    of_outputs = ("leep", "nce", "neg_label_entropy")
+    for arrays, names in (
+        ({"features": features}, ("h_score", "logme", "knn", "neg_label_entropy")),
+        ({"logits": logits}, of_outputs),
+        ({"probs": probs}, of_outputs),
+        # Where both are given, probs count.
+        ({"probs": probs, "logits": -logits}, of_outputs),
+    ):
+        scores = score_tasks(tasks, **arrays, metrics=names)
+        assert tuple(scores) == tuple(name for name in METRICS if name in names)
+        for name in names:
+            # One program, or one with more in it: the order of sums may differ.
+            np.testing.assert_allclose(scores[name], every[name], rtol=1e-4, atol=1e-5)
+    probs_alone = set(score_tasks(tasks, probs=probs))
+    assert probs_alone == set(metrics_of("labels", "probs"))
+    assert "leep_calibrated" not in probs_alone
 
 
 def test_bad_input():
     features, logits, tasks = inputs()
+    with pytest.raises(ValueError, match="features, probs, logits: wanted at least one of them"):
+        score_tasks(tasks)
     with pytest.raises(ValueError, match="features: wanted finite numbers"):
-        score_tasks(np.where(features > 2, np.nan, features), logits, tasks)
+        score_tasks(tasks, features=np.where(features > 2, np.nan, features))
+    with pytest.raises(ValueError, match="logits: wanted 240 rows like features, got 480"):
+        score_tasks(tasks, features=features, logits=np.tile(logits, (2, 1)))
+    with pytest.raises(ValueError, match="probs: wanted probabilities: rows >= 0 that sum to 1"):
+        score_tasks(tasks, probs=logits)
     with pytest.raises(ValueError, match="metrics: wanted names among"):
-        score_tasks(features, logits, tasks, metrics=["leap"])
+        score_tasks(tasks, features=features, metrics=["leap"])
+    missing = r"metrics: 'leep' needs \['probs'\], which was not given"
+    with pytest.raises(ValueError, match=missing):
+        score_tasks(tasks, features=features, metrics=["h_score", "leep"])
+    with pytest.raises(ValueError, match=missing):
+        score(np.zeros(240, int), num_classes=1, features=features, metrics=["h_score", "leep"])
 
 
 @pytest.mark.slow

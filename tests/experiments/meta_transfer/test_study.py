@@ -75,7 +75,7 @@ def test_tables_hold_what_was_reached(tmp_path, capsys):
         (("--queries", "500"), r"shots \+ queries: wanted at most"),
         (("--queries", "0"), "queries: wanted an int >= 1, got 0"),
         (("--source-steps", "0"), "--source-steps: wanted at least 1, got 0"),
-        (("--seed", "-1"), "--seed: wanted 0 to"),
+        (("--seed", "-1"), "--seed: wanted an int in"),
         (("--devices", "bogus"), "--devices: wanted 1 to"),
         (("--source-model", "resnet20", "--algorithms", "cavia"), "layer: wanted a normalisation"),
     ],
