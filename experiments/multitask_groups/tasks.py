@@ -94,10 +94,9 @@ def _class_sets(
     rng: np.random.Generator, name: str, bank: Bank, free: np.ndarray, number: int, ways: int
 ) -> list[tuple[int, np.ndarray]]:
     """Group and classes of each task: disjoint, of those that are free, groups in turn."""
-    of_class = bank.class_groups
     sets: list[tuple[int, int, np.ndarray]] = []  # round, group, classes
     for group in range(len(bank.group_names)):
-        pool = rng.permutation(np.flatnonzero((of_class == group) & free))
+        pool = rng.permutation(np.flatnonzero((bank.class_groups == group) & free))
         whole = len(pool) // ways * ways
         sets += [(i, group, c) for i, c in enumerate(pool[:whole].reshape(-1, ways))]
     if len(sets) < number:

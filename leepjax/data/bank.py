@@ -40,7 +40,7 @@ class Bank:
 
     @property
     def class_groups(self) -> np.ndarray:
-        """``[C]`` int32, the group of each class; -1 for one without an image in this bank."""
+        """``[C]`` int32, the group of each class's images; -1 without an image."""
         groups = np.full(self.num_classes, -1, np.int32)
         groups[self.labels] = self.groups
         return groups

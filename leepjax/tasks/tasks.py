@@ -180,9 +180,9 @@ def _rows_by_class(bank: Bank) -> list[np.ndarray]:
 def _pools(bank: Bank, usable: np.ndarray, within_groups: bool) -> dict[int, np.ndarray]:
     if not within_groups:
         return {-1: np.flatnonzero(usable)}
-    of_class = bank.class_groups
+    class_groups = bank.class_groups
     return {
-        group: np.flatnonzero(usable & (of_class == group))
+        group: np.flatnonzero(usable & (class_groups == group))
         for group in range(len(bank.group_names))
     }
 
