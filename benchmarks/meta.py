@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,8 +94,9 @@ def make_contenders(
     """Calls that take the steps and return the loss of the first, by name."""
     on_device = [jax.device_put(batch) for batch in problem.batches]
 
-    def ours(vmap: bool) -> Callable[[], float]:
-        update = jax.jit(partial(meta_update, problem.learner, problem.training, vmap=vmap))
+    def ours(strategy: Any) -> Callable[[], float]:
+        step = partial(meta_update, problem.learner, problem.training, strategy=strategy)
+        update = jax.jit(step)
 
         def call() -> float:
             state: MetaState = init_state(problem.meta.params, problem.training, WAYS)
@@ -108,7 +109,7 @@ def make_contenders(
 
         return call
 
-    calls = {f"leepjax {strategy}": ours(strategy == "vmap") for strategy in config.strategies}
+    calls = {f"leepjax {strategy}": ours(strategy) for strategy in config.strategies}
     return calls | (_theirs(problem, console) if config.peers else {})
 
 

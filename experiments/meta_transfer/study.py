@@ -105,7 +105,8 @@ class Config(StudyConfig):
     level_score: str = "leep"
     """The score whose levels the figure shows; one of --metrics."""
     devices: str = "1"
-    """How many devices share the scores' and heads' work: a number, or all."""
+    """How many devices share the work: a number, or all; on a CPU each core can be one, for
+    learners that adapt the whole network. Of a meta-step's episodes each device takes as many."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -127,8 +128,8 @@ def run(config: Config, console: Console) -> Path:
     return run_study("meta_transfer", config, console, _run, partial(show_sections, sections))
 
 
-def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:
-    devices = undivided(devices)
+def _run(study: report.Run, config: Config, every: Sequence[Any], console: Console) -> None:
+    devices = undivided(every)
     source_data = load_small("--source-data", config.source_data, config.data_dir)
     target = load_small("--target-data", config.target_data, config.data_dir)
     target = _unseen(source_data, target, console)
@@ -158,11 +159,12 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         settings[f"head-{shots}"] = drawn, scores[shots], heads
         accuracies[shots] = {report.HEAD: heads.accuracy}
     for name in config.algorithms:
-        learner, meta = trained(name, config, source, source_data, trainings[name])
+        learner, meta = trained(name, config, source, source_data, trainings[name], every)
         queries = tasks[config.shots[0]].test.where.shape[1]
         notes[name] = f"{queries} together" if learner.transductive else "alone"
         for shots, drawn in tasks.items():
-            result: AdaptationResult = adapt_tasks(learner, meta, target, drawn)
+            sharing = _sharing(learner, every)
+            result: AdaptationResult = adapt_tasks(learner, meta, target, drawn, devices=sharing)
             settings[f"{name}-{shots}"] = drawn, scores[shots], result
             accuracies[shots][name] = result.accuracy
             failed[shots] |= result.failed > 0
@@ -206,7 +208,12 @@ def training(name: str, config: Config, source_data: Dataset) -> MetaTraining:
 
 
 def trained(
-    name: str, config: Config, source: Source, source_data: Dataset, recipe: MetaTraining
+    name: str,
+    config: Config,
+    source: Source,
+    source_data: Dataset,
+    recipe: MetaTraining,
+    devices: Sequence[Any],
 ) -> tuple[MetaLearner, Meta]:
     """A meta-learner of the source, trained or from the cache."""
     key = jax.random.key(config.seed)
@@ -216,9 +223,16 @@ def trained(
     learner = make_learner(name, source, config.ways)
     place = digest(VERSION, dict(learner.identity), recipe, source_data.train.digest, config.seed)
     checkpoint = cache_dir("meta") / f"{name}-{place}"
-    return learner, meta_train(learner, source_data.train, recipe, key=key, checkpoint=checkpoint)[
-        0
-    ]
+    sharing = _sharing(learner, devices)
+    while recipe.tasks % len(sharing):  # as many episodes each
+        sharing = sharing[:-1]
+    options = {"key": key, "checkpoint": checkpoint, "devices": sharing}
+    return learner, meta_train(learner, source_data.train, recipe, **options)[0]
+
+
+def _sharing(learner: MetaLearner, devices: Sequence[Any]) -> Sequence[Any]:
+    """The devices for a learner: cores that are devices only where each task has its network."""
+    return devices if learner.whole_network else undivided(devices)
 
 
 def _unseen(source_data: Dataset, target: Dataset, console: Console) -> Dataset:

@@ -1,6 +1,7 @@
 """Meta-training: steps over batches of episodes, with checkpoints to go on from."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from leepjax._progress import progress
 from leepjax._store import digest
@@ -23,6 +26,7 @@ from leepjax.meta._episodes import (
 )
 from leepjax.meta.checkpoints import Checkpoints
 from leepjax.meta.learner import Meta, MetaLearner, meta_gradient
+from leepjax.tasks import Strategy, task_mesh
 
 VERSION = 1  # of what is computed; checkpoints of another are not gone on from
 CHUNK = 50  # steps between looks at the loss, and checkpoints
@@ -121,9 +125,10 @@ def meta_update(
     fixed: Any,
     batch: Episodes,
     *,
-    vmap: bool | None = None,
+    strategy: Strategy = "auto",
+    mesh: Mesh | None = None,
 ) -> tuple[MetaState, MetaInfo]:
-    """One step on a batch of episodes; pure. ``vmap`` is that of :func:`meta_gradient`."""
+    """One step on a batch of episodes; pure. The options are those of :func:`meta_gradient`."""
     shape = training.episode
     grads, info = meta_gradient(
         learner,
@@ -131,7 +136,8 @@ def meta_update(
         batch,
         shots=training.shots or (shape.shots,),
         progress=state.step / training.steps,
-        vmap=vmap,
+        strategy=strategy,
+        mesh=mesh,
     )
     updates, moments = make_optimiser(training).update(grads, state.optimiser, state.params)
     failed = state.failed
@@ -155,16 +161,17 @@ def meta_step(
     bank: EpisodeBank,
     key: jax.Array,
     *,
-    vmap: bool | None = None,
+    strategy: Strategy = "auto",
+    mesh: Mesh | None = None,
 ) -> tuple[MetaState, MetaInfo]:
-    """Draw episodes and take one step; pure. ``vmap`` is that of :func:`meta_gradient`."""
+    """Draw episodes and take one step; pure. The options are those of :func:`meta_gradient`."""
     hard = None
     if training.hard_every:
         turn = state.step % training.hard_every == training.hard_every - 1
         hard = state.failed & turn
     key = jax.random.fold_in(key, state.step)
     batch = episodes(key, bank, training.episode, training.tasks, hard)
-    return meta_update(learner, training, state, fixed, batch, vmap=vmap)
+    return meta_update(learner, training, state, fixed, batch, strategy=strategy, mesh=mesh)
 
 
 def init_state(params: Any, training: MetaTraining, num_classes: int) -> MetaState:
@@ -180,7 +187,8 @@ def meta_train(
     *,
     key: jax.Array,
     checkpoint: Path | None = None,
-    vmap: bool | None = None,
+    strategy: Strategy = "auto",
+    devices: Sequence[Any] | None = None,
 ) -> tuple[Meta, MetaInfo]:
     """Train a meta-learner on episodes of a bank.
 
@@ -193,8 +201,10 @@ def meta_train(
       training: the recipe.
       key: typed JAX key.
       checkpoint: folder for parameters, optimiser and step, written every 50 steps.
-      vmap: episodes of a step at once, or (False) one after another, so that memory does not grow
-        with their number; None: what suits learner and backend.
+      strategy: ``"vmap"``: the episodes of a step at once; ``"loop"``: one after another, so that
+        memory does not grow with their number; ``"auto"``: what suits learner and backend.
+      devices: the devices that share the episodes of each step, as many each; default the first.
+        The result depends on them by rounding alone, and training may go on with others.
 
     Returns:
       What the learner then knows, and the course of the training.
@@ -206,6 +216,12 @@ def meta_train(
     if learner.ways != training.episode.ways:
         raise ValueError(
             f"training: wanted episodes of {learner.ways} ways, the learner's, got {training}"
+        )
+    mesh = task_mesh(devices)
+    if training.tasks % mesh.size:
+        raise ValueError(
+            f"training.tasks: wanted a multiple of {mesh.size}, the devices that share a step's "
+            f"episodes, got {training.tasks}"
         )
     drawn = episode_bank(bank, training.episode)
     identity = {
@@ -222,13 +238,16 @@ def meta_train(
         state = init_state(meta.params, training, copies * bank.num_classes)
         history = MetaInfo(*np.full((4, training.steps), np.nan))
         state, history = kept.load((state, history))
-        run = _runner(learner, training, vmap)
+        run = _runner(learner, training, strategy, mesh)
+        everywhere = NamedSharding(mesh, P())
+        arrays = jax.device_put((state, meta.fixed, drawn, episode_key), everywhere)
+        state, fixed, drawn, episode_key = arrays
         done = int(state.step)
         with progress(total=training.steps, desc=f"meta-train {learner.name}", unit="step") as bar:
             bar.update(done)
             while done < training.steps:
                 number = min(CHUNK, training.steps - done)
-                state, infos = run(state, meta.fixed, drawn, episode_key, number)
+                state, infos = run(state, fixed, drawn, episode_key, number)
                 _check_finite(infos, done, training, learner, kept)
                 for whole, part in zip(history, infos, strict=True):
                     whole[done : done + number] = part
@@ -243,9 +262,9 @@ def meta_train(
     return Meta(state.params, meta.fixed), history
 
 
-def _runner(learner: MetaLearner, training: MetaTraining, vmap: bool | None) -> Any:
+def _runner(learner: MetaLearner, training: MetaTraining, strategy: Strategy, mesh: Mesh) -> Any:
     """So many steps: one scan, or on a CPU, where loops slow convolutions down, one by one."""
-    step = partial(meta_step, learner, training, vmap=vmap)
+    step = partial(meta_step, learner, training, strategy=strategy, mesh=mesh)
     if jax.default_backend() == "cpu":
         once = jax.jit(step)
 

@@ -9,18 +9,17 @@ the same alone, in any wave, and on any number of devices.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from leepjax._progress import progress
 from leepjax._store import Journal, digest
 from leepjax.data import Dataset, check_bank
 from leepjax.models import Source, extract
-from leepjax.tasks import Tasks
+from leepjax.tasks import Strategy, Tasks, check_chunk, task_mesh, use_vmap
 from leepjax.transfer._retrain_head import fit_heads
 from leepjax.transfer._softmax_regression import Heads
 from leepjax.transfer.lanes import HostLane, make_lanes, make_split
@@ -29,7 +28,6 @@ from leepjax.transfer.waves import Layout, Waves
 
 DEFAULT = Recipe()
 CHUNK = 32  # lanes a device holds at once, by vmap
-Strategy = Literal["auto", "loop", "vmap"]
 
 
 class TrainingResult(NamedTuple):
@@ -145,7 +143,7 @@ def _train(
     tasks: Tasks,
     recipes: tuple[Recipe, ...],
     key: jax.Array,
-    strategy: str,
+    strategy: Strategy,
     chunk: int | None,
     devices: Sequence[Any] | None,
     journal: Path | None,
@@ -215,16 +213,12 @@ def check_recipes(recipe: Recipe | Sequence[Recipe]) -> tuple[Recipe, ...]:
     return recipes
 
 
-def _layout(strategy: str, chunk: int | None, devices: Sequence[Any] | None, lanes: int) -> Layout:
-    if strategy not in get_args(Strategy):
-        raise ValueError(f"strategy: wanted {' or '.join(get_args(Strategy))}, got {strategy!r}")
-    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
-        raise ValueError(f"chunk: wanted an int >= 1, got {chunk!r}")
-    if devices is not None and len(devices) == 0:
-        raise ValueError("devices: wanted at least one, got none; leave it out for the first")
-    mesh = Mesh(np.array(devices or jax.devices()[:1]), ("data",))
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    vmap = strategy == "vmap" or (strategy == "auto" and not on_cpu)
+def _layout(
+    strategy: Strategy, chunk: int | None, devices: Sequence[Any] | None, lanes: int
+) -> Layout:
+    check_chunk(chunk)
+    mesh = task_mesh(devices)
+    vmap = use_vmap(strategy, mesh.devices.flat[0].platform)
     return Layout(mesh, min(chunk or CHUNK, -(-lanes // mesh.size)) if vmap else 1, vmap)
 
 

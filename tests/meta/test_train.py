@@ -1,6 +1,9 @@
 """Meta-training: learns, goes on where it was stopped, stops where it diverges, refuses."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from functools import cache, partial
 
 import jax
@@ -139,6 +142,42 @@ def test_steps_in_one_scan_are_the_steps_one_by_one(monkeypatch):
     course = plain()[1]
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     np.testing.assert_allclose(train()[1].loss, course.loss, rtol=1e-3)
+
+
+DEVICES = """
+import dataclasses, jax, numpy as np, pytest
+from leepjax.meta import adapt_tasks, make_learner, meta_train
+from leepjax.tasks import sample_tasks
+from tests.meta.support import WAYS, bank, dataset, flat, source
+from tests.meta.test_train import KEY, QUICK
+assert jax.device_count() == 4
+several = jax.devices()[:1], jax.devices()
+recipe = dataclasses.replace(QUICK, steps=8, tasks=4, hard_every=3)
+tasks = sample_tasks(KEY, dataset(), num_tasks=10, ways=WAYS, shots=2, test_shots=4)
+for name, strategy in (("fomaml", "loop"), ("mtl", "vmap")):
+    learner = make_learner(name, source(), WAYS)
+    options = {"key": KEY, "strategy": strategy}
+    (one, course), (four, same) = (
+        meta_train(learner, bank(), recipe, devices=d, **options) for d in several
+    )
+    # A mean over four devices is another order of sums of float32, eight times over.
+    np.testing.assert_allclose(course.loss, same.loss, rtol=1e-4)
+    np.testing.assert_allclose(course.deviation, same.deviation, atol=1e-6)
+    np.testing.assert_allclose(flat(one), flat(four), atol=1e-4)
+    alone, shared = (
+        adapt_tasks(learner, one, dataset(), tasks, strategy=strategy, chunk=2, devices=d)
+        for d in several
+    )
+    np.testing.assert_allclose(alone.loss, shared.loss, rtol=1e-4)
+with pytest.raises(ValueError, match="tasks: wanted a multiple of 4, the devices .*, got 6"):
+    meta_train(learner, bank(), dataclasses.replace(recipe, tasks=6), key=KEY, devices=several[1])
+"""
+
+
+def test_four_devices_equal_one():
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", DEVICES], env=environment, check=True, timeout=600)
 
 
 def test_hard_batches_are_of_classes_that_failed(monkeypatch):
