@@ -34,7 +34,7 @@ def cavia(
       rate: of the inner steps.
       context: length of the context vector.
       layer: the normalisation whose channels it scales and shifts.
-      batch_norm: by the images at hand (transductive), or by the source's running averages.
+      batch_norm: ``"batch"`` or ``"running"`` (``leepjax.models.BatchNormMode``).
 
     Raises:
       ValueError: an argument out of its range, or a network without ``head`` or ``layer``.

@@ -55,7 +55,7 @@ def gradient_learner(
     order: Literal[1, 2, "annealed"] = 2,
     multi_step: bool = False,
     head: Literal["learnt", "prototypes", "shared"] = "learnt",
-    batch_norm: Literal["batch", "frozen"] = "batch",
+    batch_norm: Literal["batch", "running"] = "batch",
     name: str = "maml",
 ) -> MetaLearner:
     """A learner that takes a few gradient steps on the support.
@@ -75,7 +75,7 @@ def gradient_learner(
       head: what the head starts from: learnt; prototypes of the support, weight 2 c and bias
         -|c|^2, by which the start is a nearest-mean classifier; or one learnt vector for all
         classes.
-      batch_norm: by the images at hand (transductive), or by the source's running averages.
+      batch_norm: ``"batch"`` or ``"running"`` (``leepjax.models.BatchNormMode``).
       name: for the identity.
 
     Raises:

@@ -23,7 +23,7 @@ from leepjax.models import Source
 
 
 def mtl(source: Source, ways: int, *, steps: int = 20) -> MetaLearner:
-    """Meta-transfer learning (MTL), with the source's running averages in batch normalisation.
+    """Meta-transfer learning (MTL), with the source's batch normalisation frozen.
 
     Args:
       source: the pre-trained network; its convolutions ``conv*`` are followed by ``bn*``.
@@ -35,7 +35,7 @@ def mtl(source: Source, ways: int, *, steps: int = 20) -> MetaLearner:
         normalisation follows.
     """
     check_steps(steps)
-    features = feature_function(source, "frozen", in_loop=False)
+    features = feature_function(source, "running", in_loop=False)
     _check_pairs(source.params, source.rest)
 
     def init(key: jax.Array) -> Meta:

@@ -29,7 +29,7 @@ def reptile(
       ways: classes of a task.
       steps: inner steps.
       rate: of the inner steps.
-      batch_norm: by the images at hand (transductive), or by the source's running averages.
+      batch_norm: ``"batch"`` or ``"running"`` (``leepjax.models.BatchNormMode``).
 
     Raises:
       ValueError: an argument out of its range, or a network without ``head``.

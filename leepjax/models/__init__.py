@@ -1,6 +1,7 @@
 """Source models: Flax NNX networks, their training and import, and what they say about images."""
 
 from leepjax.models._cut import cut
+from leepjax.models.batch_norm import BatchNormMode
 from leepjax.models.conv4 import Conv4
 from leepjax.models.extraction import accuracy, extract, forward_seconds
 from leepjax.models.hub import Checkpoint, find_checkpoint, load_pretrained, read_checkpoint
@@ -16,6 +17,7 @@ __all__ = [
     "CIFAR10_CLASS_NAMES",
     "MLP",
     "NETWORKS",
+    "BatchNormMode",
     "Checkpoint",
     "Conv4",
     "Outputs",

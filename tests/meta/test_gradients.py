@@ -175,7 +175,7 @@ def test_products_are_convolutions():
 def test_a_network_in_a_loop_is_the_network():
     src = source()
     x = src.preprocess(some_episodes(1).support[0])
-    for mode in ("batch", "frozen"):
+    for mode in ("batch", "running"):
         inside, outside = (
             jax.jit(feature_function(src, mode, in_loop=flag)) for flag in (True, False)
         )
@@ -238,7 +238,7 @@ def test_convolutions_with_groups_or_dilation_stay_what_they_are():
     src = make_source(Grouped(nnx.Rngs(0)), source().preprocess, tuple("abc"))
     x = src.preprocess(some_episodes(1).support[0])
     inside, outside = (
-        jax.jit(feature_function(src, "frozen", in_loop=flag)) for flag in (True, False)
+        jax.jit(feature_function(src, "running", in_loop=flag)) for flag in (True, False)
     )
     args = body(src.params), src.rest, x
     np.testing.assert_allclose(inside(*args), outside(*args), atol=1e-5)
