@@ -85,7 +85,7 @@ from leepjax import (
     train_source,
 )
 from leepjax.evaluation import NULLS, in_levels, members
-from leepjax.models import TrainConfig, accuracy
+from leepjax.models import SourceRecipe, accuracy
 from leepjax.report import (
     draw_levels,
     finding,
@@ -108,7 +108,7 @@ console = Console(width=112)
 # %%
 source_data = load("glyphs:latin+greek+cyrillic")
 target = load("glyphs:nko+tifinagh+ogham" if SMALL else "glyphs:-latin-greek-cyrillic")
-source = train_source("conv4", source_data, TrainConfig(steps=40 if SMALL else 1200))
+source = train_source("conv4", source_data, SourceRecipe(steps=40 if SMALL else 1200))
 print(f"source: {len(source.class_names)} classes, {accuracy(source, source_data.test):.2f} right")
 print(f"targets: {target.train.num_classes} classes, {', '.join(target.train.group_names)}")
 train, test = (extract(source, bank) for bank in target)
@@ -203,8 +203,8 @@ some = sample_tasks(
     within_groups=True,
 )
 recipe = Recipe(epochs=2 if SMALL else 10)
-tuned = fine_tune(source, target, some, recipe, key=jax.random.key(3))
-scratch = from_scratch(source, target, some, recipe, key=jax.random.key(3))
+tuned = fine_tune(jax.random.key(3), source, target, some, recipe)
+scratch = from_scratch(jax.random.key(3), source, target, some, recipe)
 print(f"fine-tuned {tuned.accuracy.mean():.3f}, from scratch {scratch.accuracy.mean():.3f}")
 
 # %%

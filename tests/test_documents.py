@@ -80,7 +80,7 @@ def test_every_metric_is_in_the_reference():
 
 
 PACKAGES = (
-    *("data", "models", "tasks", "transfer", "meta"),
+    *("data", "models", "tasks", "fit", "transfer", "meta"),
     *("evaluation", "ranking", "choosing", "audit", "report"),
 )
 

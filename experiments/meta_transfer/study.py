@@ -32,14 +32,14 @@ from leepjax.meta import (
     EpisodeShape,
     Meta,
     MetaLearner,
-    MetaTraining,
+    MetaRecipe,
     adapt_tasks,
     episode_bank,
     make_learner,
     meta_train,
 )
 from leepjax.meta.train import VERSION
-from leepjax.models import NETWORKS, Source, TrainConfig, accuracy, extract, train_source
+from leepjax.models import NETWORKS, Source, SourceRecipe, accuracy, extract, train_source
 from leepjax.models.fresh import fresh
 from leepjax.models.train import untrained
 from leepjax.tasks import Tasks, sample_tasks, score_tasks
@@ -135,9 +135,9 @@ def _run(study: report.Run, config: Config, every: Sequence[Any], console: Conso
     target = _unseen(source_data, target, console)
     # What does not fit together shows before long work.
     tasks = {shots: _tasks(config, target, shots) for shots in config.shots}
-    trainings = {name: training(name, config, source_data) for name in config.algorithms}
-    like = untrained(config.source_model, source_data.train, jax.random.key(0))
-    for name, recipe in trainings.items():
+    recipes = {name: recipe_of(name, config, source_data) for name in config.algorithms}
+    like = untrained(jax.random.key(0), config.source_model, source_data.train)
+    for name, recipe in recipes.items():
         make_learner(name, like, config.ways)
         episode_bank(source_data.train, recipe.episode)
     source = _source(config, source_data, console)
@@ -159,7 +159,7 @@ def _run(study: report.Run, config: Config, every: Sequence[Any], console: Conso
         settings[f"head-{shots}"] = drawn, scores[shots], heads
         accuracies[shots] = {report.HEAD: heads.accuracy}
     for name in config.algorithms:
-        learner, meta = trained(name, config, source, source_data, trainings[name], every)
+        learner, meta = trained(name, config, source, source_data, recipes[name], every)
         queries = tasks[config.shots[0]].test.where.shape[1]
         notes[name] = f"{queries} together" if learner.transductive else "alone"
         for shots, drawn in tasks.items():
@@ -187,7 +187,7 @@ def _run(study: report.Run, config: Config, every: Sequence[Any], console: Conso
     report.write_page(study.path / "page.html", "Meta-transfer", [*sections(study.path), figure])
 
 
-def training(name: str, config: Config, source_data: Dataset) -> MetaTraining:
+def recipe_of(name: str, config: Config, source_data: Dataset) -> MetaRecipe:
     """How an algorithm is meta-trained: its own choices, with what flags say instead."""
     bank, most = source_data.train, max(config.shots)
     fewest = int(np.bincount(bank.labels).min())
@@ -197,14 +197,14 @@ def training(name: str, config: Config, source_data: Dataset) -> MetaTraining:
     within = characters and config.ways <= (TURNS if rotations else 1) * max(in_groups)
     shift = (2 if characters else 0) if config.shift is None else config.shift
     episode = EpisodeShape(config.ways, most, queries, rotations, shift, 0.5 if within else 0.0)
-    own = {"shots": config.shots, **ALGORITHMS[name].training}
+    own = {"shots": config.shots, **ALGORITHMS[name].recipe}
     flags = {
         "steps": config.meta_steps,
         "learning_rate": config.meta_learning_rate,
         "tasks": config.episodes,
     }
     own |= {field: value for field, value in flags.items() if value is not None}
-    return MetaTraining(episode=episode, **own)
+    return MetaRecipe(episode=episode, **own)
 
 
 def trained(
@@ -212,7 +212,7 @@ def trained(
     config: Config,
     source: Source,
     source_data: Dataset,
-    recipe: MetaTraining,
+    recipe: MetaRecipe,
     devices: Sequence[Any],
 ) -> tuple[MetaLearner, Meta]:
     """A meta-learner of the source, trained or from the cache."""
@@ -226,8 +226,8 @@ def trained(
     sharing = _sharing(learner, devices)
     while recipe.tasks % len(sharing):  # as many episodes each
         sharing = sharing[:-1]
-    options = {"key": key, "checkpoint": checkpoint, "devices": sharing}
-    return learner, meta_train(learner, source_data.train, recipe, **options)[0]
+    options = {"checkpoint": checkpoint, "devices": sharing}
+    return learner, meta_train(key, learner, source_data.train, recipe, **options)[0]
 
 
 def _sharing(learner: MetaLearner, devices: Sequence[Any]) -> Sequence[Any]:
@@ -264,7 +264,7 @@ def _tasks(config: Config, target: Dataset, shots: int) -> Tasks:
 
 def _source(config: Config, source_data: Dataset, console: Console) -> Source:
     dataset = with_rotations(source_data) if _rotations(config, source_data) else source_data
-    recipe = TrainConfig(steps=config.source_steps, seed=config.seed)
+    recipe = SourceRecipe(steps=config.source_steps, seed=config.seed)
     source = named("--source-model", train_source, config.source_model, dataset, recipe)
     reached = accuracy(source, dataset.test)
     console.print(f"Source: {len(source.class_names)} classes, test accuracy {reached:.3f}")

@@ -14,9 +14,9 @@ import numpy as np
 import optax
 
 from experiments.multitask_groups.tasks import tasks_of_classes
-from leepjax._fit import DONATES, State, init, step
 from leepjax.data import Bank
-from leepjax.models import Outputs, Preprocess, Source, TrainConfig, apply
+from leepjax.fit import DONATES, State, init, step
+from leepjax.models import Outputs, Preprocess, Source, SourceRecipe, apply
 from leepjax.models.convolve import keep_barriers
 from leepjax.models.fresh import fresh
 from leepjax.models.train import adamw
@@ -36,7 +36,7 @@ def joint_loss(logits: jax.Array, labels: jax.Array, task: jax.Array, of_class: 
 
 
 def train_group(
-    source: Source, bank: Bank, group: Sequence[int], config: TrainConfig, seed: int
+    source: Source, bank: Bank, group: Sequence[int], config: SourceRecipe, seed: int
 ) -> Source:
     """Train a network on the tasks of a group.
 
@@ -95,7 +95,7 @@ def _forward(graphdef: Any, preprocess: Preprocess, params: Any, rest: Any, imag
 # A Python loop over one jitted step: XLA's CPU backend runs a convolution inside a loop body more
 # than ten times slower (https://github.com/jax-ml/jax/issues/12868).
 @cache
-def _update(graphdef: Any, preprocess: Preprocess, config: TrainConfig) -> Callable[..., State]:
+def _update(graphdef: Any, preprocess: Preprocess, config: SourceRecipe) -> Callable[..., State]:
     optimiser = adamw(config)
 
     @partial(jax.jit, donate_argnums=(0,) if DONATES else (), compiler_options=keep_barriers())
@@ -111,7 +111,7 @@ def _update(graphdef: Any, preprocess: Preprocess, config: TrainConfig) -> Calla
     return update
 
 
-def _order(bank: Bank, task: int, config: TrainConfig, seed: int) -> np.ndarray:
+def _order(bank: Bank, task: int, config: SourceRecipe, seed: int) -> np.ndarray:
     """Rows ``[steps, batch]`` of a task's images, one permutation after another."""
     rng = np.random.default_rng([seed, task])
     rows = np.flatnonzero(bank.groups == task)

@@ -31,7 +31,7 @@ from leepjax.evaluation import NULLS, clusters
 from leepjax.models import (
     NETWORKS,
     Source,
-    TrainConfig,
+    SourceRecipe,
     accuracy,
     apply,
     extract,
@@ -170,7 +170,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     )
     dataset, tasks = only_used(whole, tasks)
     budgets = [_recipe(config, epochs) for epochs in config.epochs]
-    lane = make_lanes(dataset, tasks, budgets[:1], key)[0]  # what does not fit shows at once
+    lane = make_lanes(key, dataset, tasks, budgets[:1])[0]  # what does not fit shows at once
     wide = undivided(devices)
     facts, scores, heads, trials = [], [], [], []
     for i, spec in enumerate(specs, start=1):
@@ -183,8 +183,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         heads.append(retrain_head(train.features, test.features, tasks, devices=wide).accuracy)
         results = [
             fine_tune(
-                *(source, dataset, tasks, recipe),
-                key=key,
+                *(key, source, dataset, tasks, recipe),
                 devices=devices,
                 journal=study.path / f"{_file(i, spec)}-{recipe.epochs}.journal",
             )
@@ -240,11 +239,11 @@ def _source(spec: Spec, config: Config) -> tuple[Source, dict[str, float]]:
     else:
         dataset = load_small("--sources", spec.data, config.data_dir)
         if spec.steps:
-            recipe = TrainConfig(steps=spec.steps, seed=config.seed)
+            recipe = SourceRecipe(steps=spec.steps, seed=config.seed)
             source = named("--sources", train_source, spec.model, dataset, recipe)
             reached = accuracy(source, dataset.test)
         else:
-            source = untrained(spec.model, dataset.train, jax.random.key(config.seed))
+            source = untrained(jax.random.key(config.seed), spec.model, dataset.train)
     return source, {
         "parameters": float(sum(np.size(x) for x in jax.tree.leaves(source.params))),
         "source_accuracy": reached,

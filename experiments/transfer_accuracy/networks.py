@@ -43,4 +43,4 @@ def train_networks(
     tried = recipes(config)
     study.log(event="recipes", setting=setting, recipes=[dataclasses.asdict(r) for r in tried])
     key = jax.random.key(config.seed)
-    return learner(source, dataset, tasks, tried, key=key, devices=devices, journal=journal)
+    return learner(key, source, dataset, tasks, tried, devices=devices, journal=journal)

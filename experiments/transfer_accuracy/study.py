@@ -37,7 +37,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         settings = {config.regime: across}
     if config.learner != "retrain_head":
         for tasks in settings.values():  # what does not fit together shows before long work
-            make_lanes(dataset, tasks, recipes(config), across_key)
+            make_lanes(across_key, dataset, tasks, recipes(config))
     source, source_accuracy = make_source(config)
     console.print(f"Source: {len(source.class_names)} classes, test accuracy {source_accuracy}")
     study.log(event="source", accuracy=source_accuracy, digest=source.digest)

@@ -6,8 +6,8 @@ from leepjax.meta.algorithms import ALGORITHMS, Algorithm, make_learner
 from leepjax.meta.learner import Meta, MetaLearner, meta_gradient
 from leepjax.meta.train import (
     MetaInfo,
+    MetaRecipe,
     MetaState,
-    MetaTraining,
     init_state,
     meta_step,
     meta_train,
@@ -24,8 +24,8 @@ __all__ = [
     "Meta",
     "MetaInfo",
     "MetaLearner",
+    "MetaRecipe",
     "MetaState",
-    "MetaTraining",
     "adapt_tasks",
     "episode_bank",
     "episodes",

@@ -3,7 +3,7 @@
 Q. Sun, Y. Liu, T.-S. Chua, B. Schiele: Meta-Transfer Learning for Few-Shot Learning, CVPR 2019.
 The kernel W of every convolution, frozen, is scaled by a learnt factor for each pair of an input
 and an output channel, and its output shifted by a learnt value for each channel; the inner loop
-adapts the head, from a learnt start. (Their hard-task meta-batches are `MetaTraining.hard_every`.)
+adapts the head, from a learnt start. (Their hard-task meta-batches are `MetaRecipe.hard_every`.)
 
 Two things are ours: the head works on features in the task's own units (`units.task_units`), since
 over raw features the inner loop diverges once training lets them grow; and its rate, at most 2, and

@@ -11,7 +11,7 @@ from leepjax.models.preprocess import Preprocess, ResizeCrop
 from leepjax.models.pretrained import CIFAR10_CLASS_NAMES, load_resnet
 from leepjax.models.resnet import ResNet
 from leepjax.models.source import Outputs, Source, apply, make_source
-from leepjax.models.train import TrainConfig, train_checkpoints, train_source
+from leepjax.models.train import SourceRecipe, train_checkpoints, train_source
 
 __all__ = [
     "CIFAR10_CLASS_NAMES",
@@ -25,7 +25,7 @@ __all__ = [
     "ResNet",
     "ResizeCrop",
     "Source",
-    "TrainConfig",
+    "SourceRecipe",
     "accuracy",
     "apply",
     "cut",

@@ -15,6 +15,7 @@ from leepjax.tasks.tasks import Split, Tasks
 ROWS = 2**16  # training rows of a chunk: 200 tasks of 5 x 50 images, or 1 of 60,000
 ROUND_ROWS, ROUND_TASKS = 64, 8  # shapes are rounded up, so that other draws compile alike
 Strategy = Literal["auto", "loop", "vmap"]
+"""How a device runs the tasks it has: one after another, or several at once by `vmap`."""
 
 
 def map_tasks(

@@ -1,8 +1,5 @@
 """Transfer learners: what the scores are meant to predict."""
 
-from leepjax._fit import Info as Info
-from leepjax._fit import State as State
-from leepjax._fit import fit as fit
 from leepjax.transfer._fine_tune import TrainingResult as TrainingResult
 from leepjax.transfer._fine_tune import check_recipes as check_recipes
 from leepjax.transfer._fine_tune import fine_tune as fine_tune

@@ -55,12 +55,12 @@ class TrainingResult(NamedTuple):
 
 
 def fine_tune(
+    key: jax.Array,
     source: Source,
     dataset: Dataset,
     tasks: Tasks,
     recipe: Recipe | Sequence[Recipe] = DEFAULT,
     *,
-    key: jax.Array,
     strategy: Strategy = "auto",
     chunk: int | None = None,
     devices: Sequence[Any] | None = None,
@@ -69,12 +69,12 @@ def fine_tune(
     """Train the whole source network, with a new head, on each task.
 
     Args:
+      key: typed JAX key, of the order of images, the augmentation and the validation split.
       source: where training starts.
       dataset: the two banks that the tasks are of.
       tasks: t tasks.
       recipe: how; or several, which differ in rates and weight decay alone: each task is trained
         with all of them, and the best on its validation images counts.
-      key: typed JAX key, of the order of images, the augmentation and the validation split.
       strategy: ``"loop"``: a device trains one task at a time, a dispatch a step; ``"vmap"``:
         ``chunk`` tasks at a time, a dispatch an epoch; ``"auto"``: ``"loop"`` on CPUs, where XLA
         slows convolutions down inside loops and for several kernels at once, else ``"vmap"``.
@@ -91,28 +91,28 @@ def fine_tune(
     Example:
       >>> import jax
       >>> from leepjax import fine_tune, load, sample_tasks, train_source
-      >>> from leepjax.models import TrainConfig
+      >>> from leepjax.models import SourceRecipe
       >>> from leepjax.transfer import Recipe
       >>> digits = load("digits")
-      >>> source = train_source("mlp", digits, TrainConfig(steps=50))
+      >>> source = train_source("mlp", digits, SourceRecipe(steps=50))
       >>> tasks = sample_tasks(jax.random.key(0), digits, num_tasks=4, ways=3, shots=10)
-      >>> result = fine_tune(source, digits, tasks, Recipe(epochs=5), key=jax.random.key(1))
+      >>> result = fine_tune(jax.random.key(1), source, digits, tasks, Recipe(epochs=5))
       >>> result.test_accuracy.shape, bool(result.accuracy.mean() > 0.8)
       ((4, 6), True)
     """
     recipes = check_recipes(recipe)
     return _train(
-        source, dataset, tasks, recipes, key, strategy, chunk, devices, journal, scratch=False
+        key, source, dataset, tasks, recipes, strategy, chunk, devices, journal, scratch=False
     )
 
 
 def from_scratch(
+    key: jax.Array,
     source: Source,
     dataset: Dataset,
     tasks: Tasks,
     recipe: Recipe | Sequence[Recipe] = DEFAULT,
     *,
-    key: jax.Array,
     strategy: Strategy = "auto",
     chunk: int | None = None,
     devices: Sequence[Any] | None = None,
@@ -133,16 +133,16 @@ def from_scratch(
                 f"{getattr(first, name)!r}"
             )
     return _train(
-        source, dataset, tasks, recipes, key, strategy, chunk, devices, journal, scratch=True
+        key, source, dataset, tasks, recipes, strategy, chunk, devices, journal, scratch=True
     )
 
 
 def _train(
+    key: jax.Array,
     source: Source,
     dataset: Dataset,
     tasks: Tasks,
     recipes: tuple[Recipe, ...],
-    key: jax.Array,
     strategy: Strategy,
     chunk: int | None,
     devices: Sequence[Any] | None,
@@ -155,7 +155,7 @@ def _train(
         check_bank(f"dataset.{split}", bank)
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise ValueError(f"key: wanted a typed key such as jax.random.key(0), got {key!r}")
-    lanes = make_lanes(dataset, tasks, recipes, key)
+    lanes = make_lanes(key, dataset, tasks, recipes)
     layout = _layout(strategy, chunk, devices, len(lanes))
     identity = {
         "learner": learner,
@@ -170,7 +170,7 @@ def _train(
     rows = [] if record is None else record.rows
     done = {(row["task"], row["recipe"]) for row in rows}
     heads = _heads(source, dataset, tasks, lanes, recipe, devices)
-    waves = Waves(source, dataset, recipes, heads, scratch, key, layout)
+    waves = Waves(key, source, dataset, recipes, heads, scratch, layout)
     # Lanes of about equal length together; formed before what is done is left out, so that a wave
     # is the same whether a run was interrupted or not.
     lanes.sort(key=lambda lane: (lane.steps, lane.recipe, lane.task))

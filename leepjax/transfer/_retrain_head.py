@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from leepjax._fit import fit, init
+from leepjax.fit import fit, init
 from leepjax.tasks import Split, Tasks, check_rows, map_tasks
 from leepjax.transfer._softmax_regression import Heads, certify, softmax_regression
 

@@ -48,7 +48,7 @@ class HostLane(NamedTuple):
 
 
 def make_lanes(
-    dataset: Dataset, tasks: Tasks, recipes: Sequence[Recipe], key: jax.Array
+    key: jax.Array, dataset: Dataset, tasks: Tasks, recipes: Sequence[Recipe]
 ) -> list[HostLane]:
     """Every task with every setting, tasks in order.
 
@@ -98,7 +98,7 @@ def make_lanes(
 
 
 def epoch_batches(
-    lane: HostLane, key: jax.Array, epoch: int, batch_size: int
+    key: jax.Array, lane: HostLane, epoch: int, batch_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows and labels ``[steps, batch_size]`` of one epoch: a fresh order, its last images left."""
     order = _rng(key, lane.seed, epoch).permutation(len(lane.train.indices))

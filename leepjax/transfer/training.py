@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from leepjax import _fit
-from leepjax._fit import DONATES, State
+from leepjax import fit
+from leepjax.fit import DONATES, State
 from leepjax.models import Preprocess, apply
 from leepjax.models.convolve import keep_barriers
 from leepjax.models.fresh import fresh
@@ -76,7 +76,7 @@ def make_program(
         if scratch:
             params, rest = fresh(jax.random.fold_in(lane.key, 0), params), fresh(lane.key, rest)
         params = params | {"head": {"kernel": lane.head.kernel, "bias": lane.head.bias}}
-        return _fit.init(params, rest, make_optimiser(recipe, lane.rates, lane.steps, params))
+        return fit.init(params, rest, make_optimiser(recipe, lane.rates, lane.steps, params))
 
     def loss(num_classes: jax.Array, params: Any, rest: Any, batch: Any):
         x, labels = batch
@@ -98,7 +98,7 @@ def make_program(
                 key = jax.random.fold_in(lane.key, batch.number + 1)
                 x = augment(key, x, flip=recipe.flip, crop=recipe.crop)
             of_task = partial(loss, lane.num_classes)
-            return _fit.step(of_task, optimiser, state, (preprocess(x), batch.labels), batch.live)
+            return fit.step(of_task, optimiser, state, (preprocess(x), batch.labels), batch.live)
 
         if vmap:
             return jax.lax.scan(step, state, batches)

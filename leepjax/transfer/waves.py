@@ -32,23 +32,23 @@ class Waves:
     """Trains one wave after another; what they share is on the devices once.
 
     Args:
+      key: typed JAX key.
       source: the network.
       dataset: the two banks.
       recipes: the settings that lanes refer to.
       heads: ``[t, d, k]``, what the head of each task starts from.
       scratch: start from fresh parameters.
-      key: typed JAX key.
       layout: where lanes run.
     """
 
     def __init__(
         self,
+        key: jax.Array,
         source: Source,
         dataset: Dataset,
         recipes: Sequence[Recipe],
         heads: Heads,
         scratch: bool,
-        key: jax.Array,
         layout: Layout,
     ):
         self.recipes, self.heads, self.key, self.layout = recipes, heads, key, layout
@@ -122,7 +122,7 @@ class Waves:
         rows, labels, number, live = [], [], [], []
         for lane, goes in zip(wave, going, strict=True):
             take = np.arange(most) % lane.steps
-            drawn = epoch_batches(lane, self.key, epoch, self.recipe.batch_size)
+            drawn = epoch_batches(self.key, lane, epoch, self.recipe.batch_size)
             rows.append(drawn[0][take])
             labels.append(drawn[1][take])
             number.append(epoch * lane.steps + np.arange(most))

@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
-from leepjax._fit import init
+from leepjax.fit import init
 from leepjax.models import Preprocess, convolve, make_network, make_source
 from leepjax.models.batch_norm import BatchNorm
 from leepjax.models.source import apply

@@ -224,7 +224,7 @@ def test_a_pretrained_network_is_fine_tuned(kind, tmp_path):
     source = load_pretrained(tmp_path)
     digits = load("digits")
     tasks = sample_tasks(KEY, digits, num_tasks=1, ways=2, shots=8, test_shots=4)
-    result = fine_tune(source, digits, tasks, Recipe(epochs=1, batch_size=16), key=KEY)
+    result = fine_tune(KEY, source, digits, tasks, Recipe(epochs=1, batch_size=16))
     assert np.isfinite(result.train_loss).all()
     assert result.failed.tolist() == [0]
 

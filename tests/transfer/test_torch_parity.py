@@ -54,9 +54,9 @@ def tasks(dataset):
 
 def batches_of(dataset, tasks, recipe):
     """Rows and labels of all steps, ``[steps, batch]``."""
-    (lane,) = make_lanes(dataset, tasks, [recipe], KEY)
+    (lane,) = make_lanes(KEY, dataset, tasks, [recipe])
     epochs = range(1, recipe.epochs + 1)
-    drawn = [epoch_batches(lane, KEY, epoch, recipe.batch_size) for epoch in epochs]
+    drawn = [epoch_batches(KEY, lane, epoch, recipe.batch_size) for epoch in epochs]
     return [np.concatenate(a) for a in zip(*drawn, strict=True)]
 
 
@@ -115,7 +115,7 @@ def test_20_steps_of_sgd_in_float32(weights, dataset, tasks):
     expected, _ = theirs(*args)
     assert expected[-5:].mean() < 0.85 * expected[0]  # it learns
     np.testing.assert_allclose(ours(*args)[0], expected, rtol=1e-4)
-    result = fine_tune(load_resnet(weights, 20), dataset, tasks, FLOAT32, key=KEY)
+    result = fine_tune(KEY, load_resnet(weights, 20), dataset, tasks, FLOAT32)
     np.testing.assert_allclose(result.train_loss[0], expected.reshape(2, 10).mean(1), rtol=1e-4)
 
 

@@ -10,7 +10,7 @@ from experiments.hyperparameters import main
 from experiments.hyperparameters.study import validation
 from experiments.hyperparameters.tables import mean_row, regret
 from leepjax.data import load
-from leepjax.models import TrainConfig, extract, train_source
+from leepjax.models import SourceRecipe, extract, train_source
 from leepjax.tasks import sample_tasks
 from leepjax.transfer import retrain_head
 from tests.experiments.hyperparameters.test_gradient import CLASSES, tasks
@@ -99,7 +99,7 @@ def test_heads_are_tested_on_test_images_and_intervals_are_for_other_classes(
     rows = table(tmp_path / "run" / "results.csv")
     last = [row for row in rows if row["candidate"] == "step 8"]
     digits, key = load("digits"), jax.random.key(0)
-    source = train_source("conv4", digits, TrainConfig(steps=8))
+    source = train_source("conv4", digits, SourceRecipe(steps=8))
     drawn = sample_tasks(key, digits, num_tasks=12, ways=5, shots=10, test_shots=10)
     train, test = (extract(source, bank).features for bank in digits)
     expected = {

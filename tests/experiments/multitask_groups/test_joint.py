@@ -8,9 +8,9 @@ import pytest
 
 from experiments.multitask_groups.joint import joint_loss, outputs, train_group
 from experiments.multitask_groups.study import network
-from leepjax.models import TrainConfig
+from leepjax.models import SourceRecipe
 
-TRAINING = TrainConfig(steps=3, batch_size=5, learning_rate=1e-2)
+TRAINING = SourceRecipe(steps=3, batch_size=5, learning_rate=1e-2)
 
 
 def test_the_masked_loss_is_that_of_separate_heads():
