@@ -1,8 +1,9 @@
 """The one training loop: a pure step, and a scan of it.
 
 ``State`` is what a step passes on, ``Info`` what it reports. A step is the unit that everything
-else repeats: `fit` in one scan, source training and fine-tuning also from Python, one dispatch a step,
-where XLA would slow a convolution inside a loop down (CPU); `vmap` over any of them trains many.
+else repeats: `fit` in one scan, source training and fine-tuning also from Python, one dispatch a
+step, where XLA would slow a convolution inside a loop down (CPU); `vmap` over any of them trains
+many.
 """
 
 from collections.abc import Callable

@@ -64,9 +64,9 @@ def map_tasks(
                 size = min(chunk, -(-len(members) // mesh.size)) * mesh.size
             for start in range(0, len(members), size):
                 rows = np.arange(start, min(start + size, len(members)))
-                chunk = _take(bucket, np.resize(rows, size))  # the last one filled up by repetition
+                part = _take(bucket, np.resize(rows, size))  # the last one filled up by repetition
                 value = jax.device_get(
-                    run(shared, jax.device_put(chunk, NamedSharding(mesh, P("data"))))
+                    run(shared, jax.device_put(part, NamedSharding(mesh, P("data"))))
                 )
                 results.append(_take(value, np.arange(len(rows))))
                 order.append(members[rows])

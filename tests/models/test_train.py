@@ -29,7 +29,7 @@ def count_instant_trainings(monkeypatch):
     monkeypatch.setattr(
         train,
         "_train",
-        lambda name, fresh, *args: calls.append(name) or dict.fromkeys(args[-1], fresh),
+        lambda key, name, fresh, *args: calls.append(name) or dict.fromkeys(args[-1], fresh),
     )
     return calls
 
