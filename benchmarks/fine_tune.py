@@ -24,7 +24,7 @@ from leepjax.data import Bank, Dataset
 from leepjax.models import Preprocess, Source, make_network, make_source
 from leepjax.tasks import Tasks, sample_tasks
 from leepjax.transfer import Recipe, fine_tune
-from leepjax.transfer.lanes import epoch_batches, make_lanes
+from leepjax.transfer.jobs import epoch_batches, make_jobs
 
 CLASSES, WAYS, SHOTS, BATCH, SIZE = 10, 5, 50, 25, 32
 NOTE = "Of training; leepjax tests one image of each class besides, after every epoch."
@@ -106,8 +106,8 @@ def _theirs(problem: Problem, console: Console) -> dict[str, Callable[[], float]
         return {}
     key, source, dataset, tasks, recipe = problem
     batches = []
-    for lane in make_lanes(key, dataset, tasks, [recipe]):
-        epochs = [epoch_batches(key, lane, e, BATCH) for e in range(1, recipe.epochs + 1)]
+    for job in make_jobs(key, dataset, tasks, [recipe]):
+        epochs = [epoch_batches(key, job, e, BATCH) for e in range(1, recipe.epochs + 1)]
         batches.append(tuple(np.concatenate(a) for a in zip(*epochs, strict=True)))
     return module.contenders(source, dataset.train.images, batches, WAYS, recipe)
 

@@ -40,7 +40,7 @@ from leepjax.meta import (
 )
 from leepjax.meta.train import VERSION
 from leepjax.models import NETWORKS, Source, SourceRecipe, accuracy, extract, train_source
-from leepjax.models.fresh import fresh
+from leepjax.models.initialisation import reinitialise
 from leepjax.models.train import untrained
 from leepjax.tasks import Tasks, sample_tasks, score_tasks
 from leepjax.transfer import retrain_head
@@ -218,7 +218,7 @@ def trained(
     """A meta-learner of the source, trained or from the cache."""
     key = jax.random.key(config.seed)
     if not ALGORITHMS[name].pretrained:
-        params, rest = fresh(key, source.params), fresh(key, source.rest)
+        params, rest = reinitialise(key, source.params), reinitialise(key, source.rest)
         source = dataclasses.replace(source, params=params, rest=rest)
     learner = make_learner(name, source, config.ways)
     place = digest(VERSION, dict(learner.identity), recipe, source_data.train.digest, config.seed)

@@ -18,7 +18,7 @@ from leepjax.data import Bank
 from leepjax.fit import DONATES, State, init, step
 from leepjax.models import Outputs, Preprocess, Source, SourceRecipe, apply
 from leepjax.models.convolve import keep_barriers
-from leepjax.models.fresh import fresh
+from leepjax.models.initialisation import reinitialise
 from leepjax.models.train import adamw
 
 FORWARD = 300  # images of a forward pass
@@ -53,7 +53,7 @@ def train_group(
     """
     key = jax.random.key(seed)
     optimiser = adamw(config)
-    state = init(fresh(key, source.params), fresh(key, source.rest), optimiser)
+    state = init(reinitialise(key, source.params), reinitialise(key, source.rest), optimiser)
     index = np.concatenate([_order(bank, task, config, seed) for task in group], axis=1)
     update = _update(source.graphdef, source.preprocess, config)
     arrays = jax.device_put((bank.images, bank.labels, bank.groups, tasks_of_classes(bank)))
@@ -78,13 +78,13 @@ def accuracies(source: Source, bank: Bank, group: Sequence[int]) -> list[float]:
 
 def outputs(source: Source, images: np.ndarray) -> Outputs:
     """Features and logits of images, in batches of one shape."""
-    found = []
+    outputs = []
     for start in range(0, len(images), FORWARD):
         part = images[start : start + FORWARD]
         filled = np.resize(part, (FORWARD, *part.shape[1:]))
         value = _forward(source.graphdef, source.preprocess, source.params, source.rest, filled)
-        found.append(Outputs(*(np.asarray(a)[: len(part)] for a in value)))
-    return Outputs(*map(np.concatenate, zip(*found, strict=True)))
+        outputs.append(Outputs(*(np.asarray(a)[: len(part)] for a in value)))
+    return Outputs(*map(np.concatenate, zip(*outputs, strict=True)))
 
 
 @partial(jax.jit, static_argnames=("graphdef", "preprocess"))

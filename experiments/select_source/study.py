@@ -41,7 +41,7 @@ from leepjax.models import (
 from leepjax.models.train import untrained
 from leepjax.tasks import Tasks, only_used, sample_tasks, score_tasks
 from leepjax.transfer import Recipe, fine_tune, retrain_head
-from leepjax.transfer.lanes import make_lanes
+from leepjax.transfer.jobs import make_jobs
 
 BACKWARD = 2  # forward passes that a backward pass costs
 
@@ -170,7 +170,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     )
     dataset, tasks = only_used(whole, tasks)
     budgets = [_recipe(config, epochs) for epochs in config.epochs]
-    lane = make_lanes(key, dataset, tasks, budgets[:1])[0]  # what does not fit shows at once
+    job = make_jobs(key, dataset, tasks, budgets[:1])[0]  # what does not fit shows at once
     wide = undivided(devices)
     facts, scores, heads, trials = [], [], [], []
     for i, spec in enumerate(specs, start=1):
@@ -191,8 +191,8 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         ]
         trials.append(results)
         forward = fact["operations"]
-        steps = lane.steps * config.batch_size * np.array(config.epochs)
-        cost = forward * ((1 + BACKWARD) * steps + len(lane.validation.indices))
+        steps = job.steps * config.batch_size * np.array(config.epochs)
+        cost = forward * ((1 + BACKWARD) * steps + len(job.validation.indices))
         facts.append(fact | {"score": forward * config.ways * config.shots, "tune": cost})
         study.log(event="source", source=spec.name, digest=source.digest)
     unit = np.mean([fact["tune"][-1] for fact in facts])

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from leepjax.meta.inner import check_steps, descend
 from leepjax.meta.learner import Meta, MetaLearner, assemble, cross_entropy
-from leepjax.meta.network import body, feature_function, fresh_head, linear
+from leepjax.meta.network import body, feature_function, init_head, linear
 from leepjax.meta.units import in_units, task_units
 from leepjax.models import Source
 
@@ -43,7 +43,7 @@ def mtl(source: Source, ways: int, *, steps: int = 20) -> MetaLearner:
         params = {
             "scale": _of_convolutions(source.params, lambda k: jnp.ones(k.shape[2:], k.dtype)),
             "shift": _of_convolutions(source.params, lambda k: jnp.zeros(k.shape[3], k.dtype)),
-            "head": fresh_head(key, source, ways),
+            "head": init_head(key, source, ways),
             "rate": jnp.zeros((), dtype),
             "gain": jnp.zeros((), dtype),
         }
@@ -106,15 +106,15 @@ def modulated(meta: Meta) -> tuple[Any, Any]:
 
 def _of_convolutions(params: Any, make: Any) -> Any:
     """``make(kernel)`` of every convolution, in dicts like the parameters'."""
-    found = {}
+    made = {}
     for name, value in params.items():
         if not isinstance(value, dict):
             continue
         if "kernel" in value and value["kernel"].ndim == 4:
-            found[name] = make(value["kernel"])
+            made[name] = make(value["kernel"])
         elif inside := _of_convolutions(value, make):
-            found[name] = inside
-    return found
+            made[name] = inside
+    return made
 
 
 def _follows(name: str) -> str:

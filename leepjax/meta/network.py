@@ -69,7 +69,7 @@ def body(params: Any) -> Any:
     return {name: value for name, value in params.items() if name != "head"}
 
 
-def fresh_head(key: jax.Array, source: Source, ways: int) -> dict[str, jax.Array]:
+def init_head(key: jax.Array, source: Source, ways: int) -> dict[str, jax.Array]:
     """A head for ``ways`` classes: weights normal with variance 1 / d, no bias."""
     kernel = source.params["head"]["kernel"]
     shape = kernel.shape[0], ways

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from leepjax.meta.inner import check_rate, check_steps, descend
 from leepjax.meta.learner import Meta, MetaLearner, assemble, cross_entropy
-from leepjax.meta.network import body, feature_function, fresh_head, linear, pixels
+from leepjax.meta.network import body, feature_function, init_head, linear, pixels
 from leepjax.models import Source
 
 
@@ -40,7 +40,7 @@ def reptile(
 
     def init(key: jax.Array) -> Meta:
         return Meta(
-            {"body": body(source.params), "head": fresh_head(key, source, ways)}, source.rest
+            {"body": body(source.params), "head": init_head(key, source, ways)}, source.rest
         )
 
     def predict(meta: Meta, adapted: Any, x: jax.Array) -> jax.Array:

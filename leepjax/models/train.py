@@ -112,18 +112,18 @@ def train_checkpoints(
     for split, bank in zip(dataset._fields, dataset, strict=True):
         check_bank(f"dataset.{split}", bank)
     init_key, order_key = jax.random.split(jax.random.key(recipe.seed))
-    fresh = untrained(init_key, name, dataset.train)
+    initial = untrained(init_key, name, dataset.train)
 
     def folder(steps: int) -> Path:
         moment = () if steps == recipe.steps else (steps,)
         key = digest(VERSION, name, recipe, dataset.train.digest, *moment)
         return cache_dir("sources").absolute() / key
 
-    found = {steps: _load(folder(steps), fresh) for steps in at}
-    missing = [steps for steps, source in found.items() if source is None]
+    trained = {steps: _load(folder(steps), initial) for steps in at}
+    missing = [steps for steps, source in trained.items() if source is None]
     if missing:
-        trained = _train(order_key, name, fresh, dataset.train, recipe, missing)
-        for steps, source in trained.items():
+        reached = _train(order_key, name, initial, dataset.train, recipe, missing)
+        for steps, source in reached.items():
             record = {
                 "network": name,
                 "recipe": dataclasses.asdict(recipe),
@@ -133,8 +133,8 @@ def train_checkpoints(
                 "test_accuracy": accuracy(source, dataset.test),
             }
             _save(folder(steps), source, record)
-        found |= trained
-    return tuple(source for source in found.values() if source is not None)
+        trained |= reached
+    return tuple(source for source in trained.values() if source is not None)
 
 
 def make_step(
@@ -195,15 +195,15 @@ def _batches(key: jax.Array, n: int, recipe: SourceRecipe) -> Iterator[np.ndarra
 def _train(
     key: jax.Array,
     name: str,
-    fresh: Source,
+    initial: Source,
     bank: Bank,
     recipe: SourceRecipe,
     at: Sequence[int],
 ) -> dict[int, Source]:
     """The network after each of ``at`` updates; none is made after the last of them."""
     optimiser = adamw(recipe)
-    update = make_step(fresh.graphdef, fresh.preprocess, optimiser)
-    state = init(fresh.params, fresh.rest, optimiser)
+    update = make_step(initial.graphdef, initial.preprocess, optimiser)
+    state = init(initial.params, initial.rest, optimiser)
     images, labels = jax.device_put((bank.images, bank.labels))
     window: list[Info] = []
     total = at[-1] * recipe.batch_size
@@ -225,7 +225,7 @@ def _train(
                 window.clear()
             if done in at:  # a copy: the next update takes the arrays of the state
                 params, rest = jax.tree.map(jnp.copy, (state.params, state.rest))
-                reached[done] = dataclasses.replace(fresh, params=params, rest=rest)
+                reached[done] = dataclasses.replace(initial, params=params, rest=rest)
     return reached
 
 
@@ -246,18 +246,18 @@ def _write_record(path: Path, record: dict[str, Any]) -> None:
         part.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _load(folder: Path, fresh: Source) -> Source | None:
+def _load(folder: Path, initial: Source) -> Source | None:
     complete = folder / "source.json"
     if not complete.is_file():
         return None
     try:
         record = json.loads(complete.read_text())
         with ocp.StandardCheckpointer() as checkpointer:
-            empty = jax.device_get({"params": fresh.params, "rest": fresh.rest})
+            empty = jax.device_get({"params": initial.params, "rest": initial.rest})
             tree = checkpointer.restore(folder / record["checkpoint"], empty)
         if tree_digest(tree) != record["arrays"]:
             raise ValueError("the arrays are not those that were saved")
     except Exception as error:  # Orbax passes on whatever its parsers and its storage raise.
         warnings.warn(f"{folder} is damaged and trained anew: {error}", stacklevel=3)
         return None
-    return dataclasses.replace(fresh, **jax.tree.map(jnp.asarray, tree))
+    return dataclasses.replace(initial, **jax.tree.map(jnp.asarray, tree))

@@ -54,22 +54,22 @@ def map_tasks(
     results, order = [], []
     with progress(total=len(counts), desc=desc, unit="task") as bar:
         for count in np.unique(counts):
-            members = np.flatnonzero(counts == count)
-            bucket = _trim(_take(tasks, members), count)
+            in_bucket = np.flatnonzero(counts == count)
+            bucket = _trim(_take(tasks, in_bucket), count)
             if chunk is None:
-                size = max(1, min(len(members), ROWS // bucket.train.where.shape[1]))
+                size = max(1, min(len(in_bucket), ROWS // bucket.train.where.shape[1]))
                 multiple = np.lcm(ROUND_TASKS if size > ROUND_TASKS else 1, mesh.size)
                 size = -(-size // multiple) * multiple
             else:
-                size = min(chunk, -(-len(members) // mesh.size)) * mesh.size
-            for start in range(0, len(members), size):
-                rows = np.arange(start, min(start + size, len(members)))
+                size = min(chunk, -(-len(in_bucket) // mesh.size)) * mesh.size
+            for start in range(0, len(in_bucket), size):
+                rows = np.arange(start, min(start + size, len(in_bucket)))
                 part = _take(bucket, np.resize(rows, size))  # the last one filled up by repetition
                 value = jax.device_get(
                     run(shared, jax.device_put(part, NamedSharding(mesh, P("data"))))
                 )
                 results.append(_take(value, np.arange(len(rows))))
-                order.append(members[rows])
+                order.append(in_bucket[rows])
                 bar.update(len(rows))
     inverse = np.argsort(np.concatenate(order))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[inverse], *results)
@@ -114,11 +114,11 @@ def use_vmap(strategy: Strategy, platform: str) -> bool:
 def _sharded(fn: Callable[[Any, Tasks], Any], mesh: Mesh) -> Callable[[Any, Tasks], Any]:
     """``fn`` on every device's part of the tasks, without communication."""
     specs = {"in_specs": (P(), P("data")), "out_specs": P("data"), "check_vma": False}
-    options = one_after_another() if mesh.devices.flat[0].platform == "cpu" else None
+    options = serial_lapack() if mesh.devices.flat[0].platform == "cpu" else None
     return jax.jit(jax.shard_map(fn, mesh=mesh, **specs), compiler_options=options)
 
 
-def one_after_another() -> dict[str, str] | None:
+def serial_lapack() -> dict[str, str] | None:
     """``compiler_options`` for programs with several batches of LAPACK's functions, on a CPU.
 
     In jaxlib 0.10 each such batch holds a thread while it waits for others of the same pool: as

@@ -1,8 +1,8 @@
 """Fine-tuning and from-scratch training of many tasks: the whole network moves, not its head alone.
 
-Lanes (a task with a setting) go in waves: as many as the devices hold at once. A wave is trained to
+Jobs (a task with a recipe) go in waves: as many as the devices hold at once. A wave is trained to
 its end, tested after every epoch, and written down; memory holds one wave, whatever the number of
-tasks. The order of a lane's images is drawn on the host from the task's own images, so that it is
+tasks. The order of a job's images is drawn on the host from the task's own images, so that it is
 the same alone, in any wave, and on any number of devices.
 """
 
@@ -22,12 +22,12 @@ from leepjax.models import Source, extract
 from leepjax.tasks import Strategy, Tasks, check_chunk, task_mesh, use_vmap
 from leepjax.transfer._retrain_head import fit_heads
 from leepjax.transfer._softmax_regression import Heads
-from leepjax.transfer.lanes import HostLane, make_lanes, make_split
+from leepjax.transfer.jobs import Job, make_jobs, make_split
 from leepjax.transfer.recipe import Recipe
 from leepjax.transfer.waves import Layout, Waves
 
 DEFAULT = Recipe()
-CHUNK = 32  # lanes a device holds at once, by vmap
+CHUNK = 32  # jobs a device holds at once, by vmap
 
 
 class TrainingResult(NamedTuple):
@@ -155,8 +155,8 @@ def _train(
         check_bank(f"dataset.{split}", bank)
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise ValueError(f"key: wanted a typed key such as jax.random.key(0), got {key!r}")
-    lanes = make_lanes(key, dataset, tasks, recipes)
-    layout = _layout(strategy, chunk, devices, len(lanes))
+    jobs = make_jobs(key, dataset, tasks, recipes)
+    layout = _layout(strategy, chunk, devices, len(jobs))
     identity = {
         "learner": learner,
         "source": source.digest,
@@ -169,20 +169,20 @@ def _train(
     record = None if journal is None else Journal(journal, identity)
     rows = [] if record is None else record.rows
     done = {(row["task"], row["recipe"]) for row in rows}
-    heads = _heads(source, dataset, tasks, lanes, recipe, devices)
+    heads = _heads(source, dataset, tasks, jobs, recipe, devices)
     waves = Waves(key, source, dataset, recipes, heads, scratch, layout)
-    # Lanes of about equal length together; formed before what is done is left out, so that a wave
+    # Jobs of about equal length together; formed before what is done is left out, so that a wave
     # is the same whether a run was interrupted or not.
-    lanes.sort(key=lambda lane: (lane.steps, lane.recipe, lane.task))
+    jobs.sort(key=lambda job: (job.steps, job.recipe, job.task))
     size = layout.chunk * layout.mesh.size
     images = recipe.epochs * recipe.batch_size
-    total = images * sum(lane.steps for lane in lanes)
+    total = images * sum(job.steps for job in jobs)
     with progress(total=total, desc=f"{learner} {len(tasks.classes)} tasks", unit="image") as bar:
-        for start in range(0, len(lanes), size):
-            wave = lanes[start : start + size]
-            missing = {(lane.task, lane.recipe) for lane in wave} - done
+        for start in range(0, len(jobs), size):
+            wave = jobs[start : start + size]
+            missing = {(job.task, job.recipe) for job in wave} - done
             if not missing:
-                bar.update(images * sum(lane.steps for lane in wave))
+                bar.update(images * sum(job.steps for job in wave))
                 continue
             results = waves.run(wave, bar)
             results = [row for row in results if (row["task"], row["recipe"]) in missing]
@@ -214,26 +214,26 @@ def check_recipes(recipe: Recipe | Sequence[Recipe]) -> tuple[Recipe, ...]:
 
 
 def _layout(
-    strategy: Strategy, chunk: int | None, devices: Sequence[Any] | None, lanes: int
+    strategy: Strategy, chunk: int | None, devices: Sequence[Any] | None, jobs: int
 ) -> Layout:
     check_chunk(chunk)
     mesh = task_mesh(devices)
     vmap = use_vmap(strategy, mesh.devices.flat[0].platform)
-    return Layout(mesh, min(chunk or CHUNK, -(-lanes // mesh.size)) if vmap else 1, vmap)
+    return Layout(mesh, min(chunk or CHUNK, -(-jobs // mesh.size)) if vmap else 1, vmap)
 
 
 def _heads(
     source: Source,
     dataset: Dataset,
     tasks: Tasks,
-    lanes: Sequence[HostLane],
+    jobs: Sequence[Job],
     recipe: Recipe,
     devices: Sequence[Any] | None,
 ) -> Heads:
     """What the head of each task starts from, ``[t, d, k]``: zero, or its optimum (LP-FT)."""
     if recipe.head == "optimum":
         features = extract(source, dataset.train, devices=devices).features
-        first = [lane.train for lane in lanes if lane.recipe == 0]  # without validation images
+        first = [job.train for job in jobs if job.recipe == 0]  # without validation images
         return fit_heads(features, tasks._replace(train=make_split(first)), devices=devices)
     size, shape = source.params["head"]["kernel"].shape[0], tasks.classes.shape
     return Heads(np.zeros((shape[0], size, shape[1]), np.float32), np.zeros(shape, np.float32))

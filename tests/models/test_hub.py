@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from leepjax.data import load
 from leepjax.models import Source, extract, forward_seconds, load_pretrained
-from leepjax.models.checkpoint import describe
+from leepjax.models.configuration import describe
 from leepjax.models.hub import find_checkpoint
 from leepjax.models.tensors import to_tensors
 from leepjax.tasks import sample_tasks

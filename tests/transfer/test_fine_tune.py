@@ -18,7 +18,7 @@ from leepjax.models import MLP, Conv4, Preprocess, apply, extract, make_source
 from leepjax.models.batch_norm import BatchNorm
 from leepjax.tasks import sample_tasks
 from leepjax.transfer import Recipe, fine_tune, from_scratch, retrain_head, sweep, waves
-from leepjax.transfer.lanes import epoch_batches, make_lanes
+from leepjax.transfer.jobs import epoch_batches, make_jobs
 from leepjax.transfer.memory import check_fits
 
 DIGITS = load("digits")
@@ -140,24 +140,24 @@ def test_four_devices_equal_one():
 
 def test_batches_are_the_tasks_own_images_each_once_in_an_epoch():
     tasks = draw()
-    for lane in make_lanes(KEY, DIGITS, tasks, (dataclasses.replace(QUICK, validation=0.3),)):
-        where = tasks.train.where[lane.task]
+    for job in make_jobs(KEY, DIGITS, tasks, (dataclasses.replace(QUICK, validation=0.3),)):
+        where = tasks.train.where[job.task]
         own = dict(
             zip(
-                tasks.train.indices[lane.task][where],
-                tasks.train.labels[lane.task][where],
+                tasks.train.indices[job.task][where],
+                tasks.train.labels[job.task][where],
                 strict=True,
             )
         )
-        parts = lane.train.indices, lane.validation.indices
+        parts = job.train.indices, job.validation.indices
         assert sorted(np.concatenate(parts)) == sorted(own)
-        kept = np.bincount(lane.train.labels, minlength=lane.num_classes)
-        counts = kept + np.bincount(lane.validation.labels, minlength=lane.num_classes)
+        kept = np.bincount(job.train.labels, minlength=job.num_classes)
+        counts = kept + np.bincount(job.validation.labels, minlength=job.num_classes)
         np.testing.assert_array_equal(counts - kept, np.round(0.3 * counts))
         orders = []
         for epoch in (1, 2):
-            rows, labels = epoch_batches(KEY, lane, epoch, 8)
-            assert rows.shape == (len(lane.train.indices) // 8, 8)
+            rows, labels = epoch_batches(KEY, job, epoch, 8)
+            assert rows.shape == (len(job.train.indices) // 8, 8)
             assert len(set(rows.ravel())) == rows.size
             assert all(own[r] == y for r, y in zip(rows.ravel(), labels.ravel(), strict=True))
             orders.append(rows)
@@ -167,15 +167,15 @@ def test_batches_are_the_tasks_own_images_each_once_in_an_epoch():
 def final_state(recipe, scratch=False):
     """Parameters before and after training one task."""
     source, tasks = network("small"), draw(num_tasks=1)
-    lanes = make_lanes(KEY, DIGITS, tasks, (recipe,))
+    jobs = make_jobs(KEY, DIGITS, tasks, (recipe,))
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     heads = waves.Heads(np.zeros((1, 8, 4), np.float32), np.zeros((1, 4), np.float32))
     layout = waves.Layout(mesh, 1, False)
     run = waves.Waves(KEY, source, DIGITS, (recipe,), heads, scratch, layout)
-    arrays = run._lanes(lanes)
+    arrays = run._jobs(jobs)
     state = run.program.init(source.params, source.rest, arrays)
     start = jax.device_get(state)
-    batches = run._batches(lanes, 1, np.array([True]))
+    batches = run._batches(jobs, 1, np.array([True]))
     return source, start, jax.device_get(run._epoch(arrays, state, batches)[0])
 
 
@@ -212,12 +212,12 @@ def test_what_batch_normalisation_normalises_by(mode):
         weight_decay=0.0,
         schedule="constant",
     )
-    (lane,) = make_lanes(KEY, DIGITS, tasks, (recipe,))
+    (job,) = make_jobs(KEY, DIGITS, tasks, (recipe,))
     result = fine_tune(KEY, source, DIGITS, tasks, recipe)
-    head, k, losses, rest = np.zeros((8, lane.num_classes)), lane.num_classes, [], source.rest
+    head, k, losses, rest = np.zeros((8, job.num_classes)), job.num_classes, [], source.rest
     bias, train = np.zeros(k), mode == "batch"
     run = jax.jit(partial(apply, source.graphdef, train=train))
-    for rows, labels in zip(*epoch_batches(KEY, lane, 1, 8), strict=True):
+    for rows, labels in zip(*epoch_batches(KEY, job, 1, 8), strict=True):
         x = source.preprocess(DIGITS.train.images[rows])
         outputs, rest = run(source.params, rest, x)
         f = np.asarray(outputs.features, np.float64)

@@ -32,7 +32,7 @@ def test_an_interrupted_study_goes_on_to_the_same_tables(tmp_path, capsys, monke
     trained, original = [], Waves.run
 
     def counted(self, wave, bar):
-        trained.extend(lane.task for lane in wave)
+        trained.extend(job.task for job in wave)
         if len(trained) == 18:  # of 30: in the fourth fine-tune
             raise KeyboardInterrupt
         return original(self, wave, bar)
