@@ -30,7 +30,7 @@ DEFAULT = Recipe()
 CHUNK = 32  # jobs a device holds at once, by vmap
 
 
-class TrainingResult(NamedTuple):
+class NetworkResult(NamedTuple):
     """What training a network on each of t tasks reached.
 
     Attributes:
@@ -65,7 +65,7 @@ def fine_tune(
     chunk: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: Path | None = None,
-) -> TrainingResult:
+) -> NetworkResult:
     """Train the whole source network, with a new head, on each task.
 
     Args:
@@ -117,7 +117,7 @@ def from_scratch(
     chunk: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: Path | None = None,
-) -> TrainingResult:
+) -> NetworkResult:
     """Train the source's network on each task from fresh parameters: what transfer is worth.
 
     Arguments, result and errors are those of :func:`fine_tune`. The source's parameters are not
@@ -149,7 +149,7 @@ def _train(
     journal: Path | None,
     *,
     scratch: bool,
-) -> TrainingResult:
+) -> NetworkResult:
     recipe, learner = recipes[0].static, "from_scratch" if scratch else "fine_tune"
     for split, bank in zip(dataset._fields, dataset, strict=True):
         check_bank(f"dataset.{split}", bank)
@@ -241,7 +241,7 @@ def _heads(
 
 def _collect(
     rows: Sequence[dict[str, Any]], tasks: int, recipes: int, epochs: int
-) -> TrainingResult:
+) -> NetworkResult:
     """The best recipe of each task, and of that the epoch that counts."""
     shape = tasks, recipes, epochs + 1
     test, validation = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -259,7 +259,7 @@ def _collect(
     chosen = merit.max(2).argmax(1)
     each = np.arange(tasks)
     epoch = epoch[each, chosen]
-    return TrainingResult(
+    return NetworkResult(
         test[each, chosen, epoch],
         epoch,
         failed[each, chosen],
