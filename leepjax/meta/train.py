@@ -275,6 +275,10 @@ def _runner(learner: MetaLearner, recipe: MetaRecipe, strategy: Strategy, mesh: 
             infos = []
             for _ in range(number):
                 state, info = once(key, state, fixed, bank)
+                if mesh.size > 1:
+                    # Cores that are devices share threads: two steps that wait for each other's
+                    # sums, both in flight, can take all of them and wait for ever.
+                    jax.block_until_ready(state)
                 infos.append(info)
             return state, MetaInfo(*map(np.array, zip(*jax.device_get(infos), strict=True)))
 
