@@ -128,8 +128,8 @@ def run(config: Config, console: Console) -> Path:
     return run_study("meta_transfer", config, console, _run, partial(show_sections, sections))
 
 
-def _run(study: report.Run, config: Config, every: Sequence[Any], console: Console) -> None:
-    devices = undivided(every)
+def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:
+    wide = undivided(devices)
     source_data = load_small("--source-data", config.source_data, config.data_dir)
     target = load_small("--target-data", config.target_data, config.data_dir)
     target = _unseen(source_data, target, console)
@@ -141,7 +141,7 @@ def _run(study: report.Run, config: Config, every: Sequence[Any], console: Conso
         make_learner(name, like, config.ways)
         episode_bank(source_data.train, recipe.episode)
     source = _source(config, source_data, console)
-    features = [extract(source, bank, devices=devices) for bank in target]
+    features = [extract(source, bank, devices=wide) for bank in target]
     settings: dict[str, tuple[Tasks, Any, Any]] = {}
     accuracies: dict[int, dict[str, np.ndarray]] = {}
     notes = {report.HEAD: "alone"}
@@ -153,17 +153,17 @@ def _run(study: report.Run, config: Config, every: Sequence[Any], console: Conso
             drawn,
             metrics=metric_names(config.metrics),
             key=jax.random.key(config.seed),
-            devices=devices,
+            devices=wide,
         )
-        heads = retrain_head(features[0].features, features[1].features, drawn, devices=devices)
+        heads = retrain_head(features[0].features, features[1].features, drawn, devices=wide)
         settings[f"head-{shots}"] = drawn, scores[shots], heads
         accuracies[shots] = {report.HEAD: heads.accuracy}
     for name in config.algorithms:
-        learner, meta = trained(name, config, source, source_data, recipes[name], every)
+        learner, meta = trained(name, config, source, source_data, recipes[name], devices)
         queries = tasks[config.shots[0]].test.where.shape[1]
         notes[name] = f"{queries} together" if learner.transductive else "alone"
         for shots, drawn in tasks.items():
-            sharing = _sharing(learner, every)
+            sharing = _sharing(learner, devices)
             result: AdaptationResult = adapt_tasks(learner, meta, target, drawn, devices=sharing)
             settings[f"{name}-{shots}"] = drawn, scores[shots], result
             accuracies[shots][name] = result.accuracy
