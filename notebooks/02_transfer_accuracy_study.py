@@ -84,7 +84,7 @@ from leepjax import (
     score_tasks,
     train_source,
 )
-from leepjax.evaluation import NULLS, in_levels, members
+from leepjax.evaluation import NULLS, cluster_membership, in_levels
 from leepjax.models import SourceRecipe, accuracy
 from leepjax.report import (
     draw_levels,
@@ -173,7 +173,7 @@ figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
 looks = {"leep": "o-", "nce": "s-", "knn": "^--", "linear_probe": "v--"}
 colours = ("#0072B2", "#009E73", "#D55E00", "#CC79A7")  # told apart by colour-blind readers too
 for i, (name, look) in enumerate(looks.items()):
-    fifths = in_levels(scores[name], reached[:, None], members(tasks.groups))
+    fifths = in_levels(scores[name], reached[:, None], cluster_membership(tasks.groups))
     mean, low, high = np.array([[f.mean[0], f.low[0], f.high[0]] for f in fifths]).T
     at = np.arange(1, 6) + 0.1 * (i - 1.5)
     label = f"{name} (null)" if name in NULLS else name
@@ -210,7 +210,7 @@ print(f"fine-tuned {tuned.accuracy.mean():.3f}, from scratch {scratch.accuracy.m
 # %%
 ahead = tuned.test_accuracy - scratch.test_accuracy  # [t, epochs + 1]
 of_some = score_tasks(*train, some, metrics=METRICS)
-levels = in_levels(of_some["leep"], ahead, members(some.groups))
+levels = in_levels(of_some["leep"], ahead, cluster_membership(some.groups))
 print_levels("within scripts", "leep", levels, console)
 draw_levels(None, finding(levels, "leep"), "leep", levels)
 

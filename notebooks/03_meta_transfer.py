@@ -86,7 +86,7 @@ from leepjax import (
     train_source,
 )
 from leepjax.data import with_rotations
-from leepjax.evaluation import difference, members, pearson
+from leepjax.evaluation import cluster_membership, difference, pearson
 from leepjax.meta import ALGORITHMS, EpisodeShape, MetaRecipe
 from leepjax.models import SourceRecipe, accuracy
 from leepjax.report import (
@@ -182,7 +182,7 @@ for shots, drawn in tasks.items():
     heads = retrain_head(features[0].features, features[1].features, drawn)
     of_learners = {name: adapt_tasks(*learners[name], target, drawn) for name in learners}
     reached[shots] = {HEAD: heads.accuracy} | {n: r.accuracy for n, r in of_learners.items()}
-    scripts = members(drawn.groups)
+    scripts = cluster_membership(drawn.groups)
     gains += gain_rows(shots, reached[shots], dict.fromkeys(reached[shots], ""), scripts)
     of_levels = accuracy_levels(scores[shots]["leep"], reached[shots], scripts)
     levels += level_rows("leep", shots, of_levels)
@@ -228,7 +228,7 @@ for name in learners:
         of, accuracies = scores[shots], reached[shots][name]
         for other in ("nce", "knn", "linear_probe") if shots > 1 else ("nce",):
             found = difference(
-                pearson, of["leep"], of[other], accuracies, members(tasks[shots].groups)
+                pearson, of["leep"], of[other], accuracies, cluster_membership(tasks[shots].groups)
             )
             text = "{:+.2f} [{:+.2f}, {:+.2f}]".format(*found[:3])
             print(f"{name}, {shots} shot: r of leep less that of {other:12} {text}")

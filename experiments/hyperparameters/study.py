@@ -36,7 +36,7 @@ from experiments.hyperparameters.tables import (
 )
 from leepjax import report
 from leepjax.data import Bank, Dataset
-from leepjax.evaluation import clusters
+from leepjax.evaluation import task_membership
 from leepjax.metrics import cross_fitted_leep
 from leepjax.models import Outputs, SourceRecipe, extract
 from leepjax.tasks import Split, Tasks, map_tasks, only_used, sample_tasks, score_tasks
@@ -105,7 +105,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     subset_classes(origin)  # what does not fit shows before long work
     tasks = named("--target-data", _draw, config, target)
     banks, tasks = only_used(target, tasks)
-    membership = clusters(tasks)
+    membership = task_membership(tasks)
     rows, regrets, gradient = [], [], []
     for choice in config.choices:
         candidates = named(f"--choices {choice}", CHOICES[choice], origin)

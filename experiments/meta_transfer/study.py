@@ -25,7 +25,7 @@ from leepjax import report
 from leepjax._store import cache_dir, digest
 from leepjax.data import Dataset, with_rotations, without_groups
 from leepjax.data.transform import TURNS
-from leepjax.evaluation import clusters
+from leepjax.evaluation import task_membership
 from leepjax.meta import (
     ALGORITHMS,
     AdaptationResult,
@@ -173,7 +173,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     for shots, drawn in tasks.items():
         kept = ~failed[shots]  # of all learners, so that gains are of the same tasks
         study.log(event="tasks", shots=shots, failed=int(failed[shots].sum()))
-        shared = clusters(drawn)
+        shared = task_membership(drawn)
         membership = shared[kept]
         reached = {name: values[kept] for name, values in accuracies[shots].items()}
         gains += report.gain_rows(shots, reached, notes, membership)

@@ -27,7 +27,7 @@ from experiments.select_source import tables
 from experiments.select_source.ways import Table, choices, correlations, summary
 from leepjax import report
 from leepjax.data import Bank, check_prepared, load
-from leepjax.evaluation import NULLS, clusters
+from leepjax.evaluation import NULLS, task_membership
 from leepjax.models import (
     NETWORKS,
     Source,
@@ -209,7 +209,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         test=reached("test_accuracy"),
         score_cost=np.array([fact["score"] for fact in facts]) / unit,
         tune_cost=np.stack([fact["tune"] for fact in facts]) / unit,
-        membership=clusters(tasks),
+        membership=task_membership(tasks),
     )
     _write(study, config, table, tasks, dataset.train)
 

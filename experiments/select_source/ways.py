@@ -8,9 +8,9 @@ import numpy as np
 from leepjax.choosing import Choice, successive_halving
 from leepjax.evaluation import (
     NULLS,
-    averaged,
+    cluster_membership,
     jackknife,
-    members,
+    mean_over_groups,
     pearson,
     static_ranking,
 )
@@ -144,9 +144,9 @@ def correlations(table: Table) -> Iterator[dict[str, Any]]:
             x, y = score.ravel(), values.ravel()
             both = np.isfinite(x) & np.isfinite(y)
             found, _ = jackknife(
-                averaged(pearson, task[both]),
+                mean_over_groups(pearson, task[both]),
                 x[both],
                 y[both],
-                (table.membership[task[both]], members(source[both])),
+                (table.membership[task[both]], cluster_membership(source[both])),
             )
             yield {"score": name, "accuracy": kind} | found._asdict()
