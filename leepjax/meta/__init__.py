@@ -4,9 +4,9 @@ from leepjax.meta._episodes import EpisodeBank, Episodes, EpisodeShape, episode_
 from leepjax.meta.adapt import AdaptationResult, adapt_tasks
 from leepjax.meta.algorithms import ALGORITHMS, Algorithm, make_learner
 from leepjax.meta.learner import Meta, MetaLearner, meta_gradient
+from leepjax.meta.recipe import MetaRecipe
 from leepjax.meta.train import (
     MetaInfo,
-    MetaRecipe,
     MetaState,
     init_state,
     meta_step,
