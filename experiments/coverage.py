@@ -15,7 +15,9 @@ nominal 95 % intervals that
 and then, where tasks come in groups within which classes nest, clustered by groups and by classes;
 for every statistic and for the difference of two scores on the same rows, independent or in
 clusters of several rows; and for means over targets of correlations over models. The truth is there
-the mean of the statistic over all samples of that size, but for Pearson's, the population's.
+the mean of the statistic over all samples of that size, but for Pearson's, the population's. Last,
+of a mean over tasks (leepjax.evaluation.mean) beside Student's interval of independent tasks, where
+the effects of classes and the noise of tasks are normal or, as losses are, skewed (exponential).
 """
 
 import dataclasses
@@ -28,7 +30,14 @@ import numpy as np
 import tyro
 from scipy.stats import bootstrap
 
-from leepjax.evaluation import cluster_membership, difference, jackknife, mean_over_groups, pearson
+from leepjax.evaluation import (
+    cluster_membership,
+    difference,
+    jackknife,
+    mean,
+    mean_over_groups,
+    pearson,
+)
 from leepjax.evaluation.correlation import STATISTICS, Statistic
 
 REPEATS, NOISE_CORRELATION = 200, 0.3
@@ -49,7 +58,9 @@ class Config:
     """Simulate how often intervals of a correlation contain the truth."""
 
     sections: tyro.conf.Positional[
-        tuple[Literal["shared_classes", "nested_groups", "every_statistic", "crossed"], ...]
+        tuple[
+            Literal["shared_classes", "nested_groups", "every_statistic", "crossed", "means"], ...
+        ]
     ] = ()
     """Which designs; default all."""
 
@@ -157,11 +168,44 @@ def crossed(rng: np.random.Generator) -> None:
             return (general[model] + own).T
 
         for name in ("pearson", "weighted_tau:both"):
-            mean = mean_over_groups(STATISTICS[name], target)
+            statistic = mean_over_groups(STATISTICS[name], target)
             cells = _two_scores(
-                mean, draw, 400, (cluster_membership(target), cluster_membership(model)), None
+                statistic, draw, 400, (cluster_membership(target), cluster_membership(model)), None
             )
             print(f"{models:6d} {targets:7d} | {name:21s} {'   '.join(cells)}", flush=True)
+
+
+def means(rng: np.random.Generator) -> None:
+    """Tasks that share classes: a mean over tasks, in standard deviations of a class effect."""
+    print("\nclasses  k  tasks  noise  effects     | leepjax        tasks   (coverage, width)")
+    for classes, size, number, noise, name in (
+        (5, 1, 20, 0.5, "normal"),
+        (13, 1, 60, 0.5, "normal"),
+        (13, 1, 60, 0.5, "exponential"),
+        (10, 5, 10, 0.5, "normal"),
+        (10, 5, 40, 0.5, "normal"),
+        (10, 5, 40, 0.5, "exponential"),
+        (10, 5, 40, 2.0, "normal"),
+        (15, 5, 60, 0.5, "normal"),
+    ):
+        draw = {"normal": rng.standard_normal, "exponential": rng.standard_exponential}[name]
+        columns: list[list[tuple[float, float]]] = [[], []]
+        for _ in range(5 * REPEATS):
+            sets = (
+                class_sets(rng, classes, size, number) if size > 1 else _one_class(classes, number)
+            )
+            values = draw(classes)[sets].mean(1) + noise / np.sqrt(size) * draw(len(sets))
+            shared = (sets[:, :, None] == np.arange(classes)).any(1)
+            for column, membership in zip(columns, (shared, None), strict=True):
+                column.append(mean(values, membership)[1:])
+        truth = 0.0 if name == "normal" else 1 + noise / np.sqrt(size)
+        cells = "   ".join(coverage(column, truth, 3) for column in columns)
+        print(f"{classes:7d} {size:2d} {number:6d} {noise:6.1f}  {name:11s} | {cells}", flush=True)
+
+
+def _one_class(classes: int, number: int) -> np.ndarray:
+    """``[number, 1]``: tasks that hold one class each, such as a script, in turn."""
+    return np.arange(number)[:, None] % classes
 
 
 def _two_scores(
@@ -202,7 +246,7 @@ def coverage(intervals: Sequence[Sequence[float]], truth: float, decimals: int =
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the sections that the command line names."""
     config = tyro.cli(Config, args=sys.argv[1:] if arguments is None else arguments)
-    for section in (shared_classes, nested_groups, every_statistic, crossed):
+    for section in (shared_classes, nested_groups, every_statistic, crossed, means):
         if section.__name__ in config.sections or not config.sections:
             section(np.random.default_rng(0))
 

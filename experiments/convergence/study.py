@@ -36,6 +36,10 @@ def run(config: Config, console: Console) -> Path:
         raise ValueError(
             f"--level-score: wanted one of {', '.join(config.metrics)}, got {config.level_score!r}"
         )
+    if config.num_tasks < LEVELS:
+        raise ValueError(
+            f"--num-tasks: wanted at least {LEVELS}, one for each level, got {config.num_tasks}"
+        )
     directory = None if config.output_dir is None else config.output_dir / "convergence"
     with report.open_run(
         "convergence", config, output_dir=directory, overwrite=config.overwrite

@@ -133,10 +133,8 @@ def subset_classes(origin: Origin) -> dict[str, np.ndarray]:
       ValueError: a name of neither a class nor a group, or a subset of fewer than two classes.
     """
     bank = origin.dataset.train
-    group_of = np.zeros(bank.num_classes, int)
-    group_of[bank.labels] = bank.groups
     ids = np.arange(bank.num_classes)
-    groups = {name: ids[group_of == g] for g, name in enumerate(bank.group_names)}
+    groups = {name: ids[bank.class_groups == g] for g, name in enumerate(bank.group_names)}
     if not origin.subsets and len(groups) == 1:
         first, second = np.array_split(ids, 2)
         return {"first half": first, "second half": second}

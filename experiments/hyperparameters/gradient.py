@@ -1,16 +1,8 @@
 """Temperature, source-class weights and a mixture of sources, chosen by the gradient of LEEP.
 
-With theta_m the softmax of source m over its own s_m classes, all are probabilities of the disjoint
-union of the source classes, for which LEEP is defined as for any one source:
-
-    temperature     softmax(l_1 / T)                    start: T = 1
-    class_weights   softmax(l_1 + b), b of each class   start: b = 0
-    mixture         (w_1 theta_1, ..., w_M theta_M)     start: w = 1/M
-
-P(y | z) of a class z of source m does not depend on w, the weight cancels; so LEEP of the mixture
-is the mean logarithm of sum_m w_m p_m(y_i | x_i), concave in w: a gradient finds its maximum. A
-parameter is fitted on a task's training images and judged on its test images, by the expected
-empirical predictor of the training images: its mean log-likelihood (held-out LEEP) and accuracy.
+A parameter is fitted on a task's training images, by gradient beside a grid, and judged on its test
+images by the expected empirical predictor of the training images: its mean log-likelihood (held-out
+LEEP) and accuracy. What the parameters do: ``leepjax.choosing.temperature_probs`` and its kin.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,16 +12,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
+from leepjax.choosing import (
+    class_weight_probs,
+    maximise,
+    mixture_probs,
+    temperature_probs,
+)
 from leepjax.metrics import ExpectedEmpiricalPredictor, cross_fitted_leep, leep
 from leepjax.tasks import Tasks, map_tasks
 
-STEPS, RATE = 150, 0.1  # of Adam
 TEMPERATURES = np.geomspace(0.05, 20, 25)  # the grid: a factor of 1.28 apart, 1 among them
 
 OBJECTIVES = {"leep": leep, "cross_fitted_leep": cross_fitted_leep}
-Logits = Sequence[jax.Array]  # [n, s_m] of each source
+Logits = Sequence[jax.Array]  # [n, s_m] of each source; temperature and class weights: one
 
 
 class Judged(NamedTuple):
@@ -50,23 +46,6 @@ class Judged(NamedTuple):
     accuracy: Any
 
 
-def tempered(log_temperature: jax.Array, logits: Logits) -> jax.Array:
-    """Probabilities ``[n, s]`` of the first source at a temperature; the parameter is a scalar."""
-    return jax.nn.softmax(logits[0] * jnp.exp(-log_temperature), axis=1)
-
-
-def class_weighted(log_weights: jax.Array, logits: Logits) -> jax.Array:
-    """Probabilities ``[n, s]`` of the first source with weights ``[s]`` of its classes."""
-    return jax.nn.softmax(logits[0] + log_weights, axis=1)
-
-
-def mixed(log_weights: jax.Array, logits: Logits) -> jax.Array:
-    """Probabilities ``[n, s_1 + ... + s_M]`` of a mixture; the parameter ``[M]`` is its logits."""
-    weights = jax.nn.softmax(log_weights)
-    parts = [w * jax.nn.softmax(x, axis=1) for w, x in zip(weights, logits, strict=True)]
-    return jnp.concatenate(parts, axis=1)
-
-
 class Family(NamedTuple):
     """A kind of parameter.
 
@@ -83,17 +62,17 @@ class Family(NamedTuple):
 
 FAMILIES = {
     "temperature": Family(
-        tempered,
+        lambda log_temperature, logits: temperature_probs(log_temperature, logits[0]),
         lambda logits: jnp.zeros(()),
         lambda logits: jnp.log(jnp.asarray(TEMPERATURES, jnp.float32)),
     ),
     "class_weights": Family(
-        class_weighted,
+        lambda log_weights, logits: class_weight_probs(log_weights, logits[0]),
         lambda logits: jnp.zeros(logits[0].shape[1]),
         lambda logits: jnp.zeros((1, logits[0].shape[1])),  # too many to try
     ),
     "mixture": Family(
-        mixed,
+        mixture_probs,
         lambda logits: jnp.zeros(len(logits)),
         lambda logits: jnp.log(jnp.eye(len(logits))),  # each source alone
     ),
@@ -103,23 +82,6 @@ WAYS = {
     "class_weights": ("start", "leep", "cross_fitted_leep"),
     "mixture": ("start", "grid", "leep", "cross_fitted_leep"),
 }
-
-
-def climb(objective: Callable[[Any], jax.Array], start: Any) -> Any:
-    """The best parameter that Adam's ``STEPS`` steps up an objective meet, the start among them."""
-    optimiser = optax.adam(RATE)
-
-    def body(carry, _):
-        params, moments, best, highest = carry
-        value, grads = jax.value_and_grad(objective)(params)
-        best = jax.tree.map(lambda a, b: jnp.where(value > highest, a, b), params, best)
-        descent = jax.tree.map(jnp.negative, grads)
-        updates, moments = optimiser.update(descent, moments, params)
-        params = optax.apply_updates(params, updates)
-        return (params, moments, best, jnp.maximum(value, highest)), value
-
-    begin = (start, optimiser.init(start), start, jnp.array(-jnp.inf))
-    return jax.lax.scan(body, begin, length=STEPS + 1)[0][2]
 
 
 def choose(
@@ -167,7 +129,7 @@ def _chooser(family: str) -> Callable[..., Judged]:
                     tried = grid_of(logits)
                     values = jax.lax.map(lambda p: objective(p, "cross_fitted_leep"), tried)
                     return tried[jnp.argmax(values)]
-                return climb(lambda params: objective(params, way), start_of(logits))
+                return maximise(lambda params: objective(params, way), start_of(logits))
 
             def judged(params) -> Judged:
                 predictor = ExpectedEmpiricalPredictor.fit(

@@ -30,13 +30,12 @@ from experiments.hyperparameters.tables import (
     NULLS,
     SCORES,
     draw,
-    mean_row,
     regret_rows,
     sections,
 )
 from leepjax import report
 from leepjax.data import Bank, Dataset
-from leepjax.evaluation import task_membership
+from leepjax.evaluation import mean, task_membership
 from leepjax.metrics import cross_fitted_leep
 from leepjax.models import Outputs, SourceRecipe, extract
 from leepjax.tasks import Split, Tasks, map_tasks, only_used, sample_tasks, score_tasks
@@ -217,8 +216,9 @@ def gradient_rows(judged: dict[str, Judged], membership: np.ndarray) -> list[dic
             row = {"family": family, "way": way}
             for name in ("leep", "cross_fitted_leep", "held_out", "accuracy"):
                 values = np.asarray(getattr(found, name), float)
-                row |= mean_row(name, values[:, i], membership)
-                row |= mean_row(f"{name}_ahead", values[:, i] - values[:, 0], membership)
+                row |= report.estimate_columns(name, mean(values[:, i], membership))
+                ahead = mean(values[:, i] - values[:, 0], membership)
+                row |= report.estimate_columns(f"{name}_ahead", ahead)
             rows.append(row)
     return rows
 

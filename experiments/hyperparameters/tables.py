@@ -9,28 +9,22 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from leepjax.evaluation import Estimate, in_levels
-from leepjax.report import Section, Sheet, format_mean, read_estimate, read_table
+from leepjax.choosing import regret_at_k
+from leepjax.evaluation import Estimate, mean
+from leepjax.report import (
+    Section,
+    Sheet,
+    estimate_columns,
+    format_mean,
+    read_estimate,
+    read_table,
+)
 
 SCORES = ("cross_fitted_leep", "leep", "nce", "h_score", "logme")
 # What a score must beat: a head judged on held-out training images, neighbours and the probe;
 # what looks at no target; what one takes without choosing; chance.
 NULLS = ("validation", "knn", "linear_probe", "source_accuracy", "habit", "random")
 OURS, OTHER, NULL = "#D55E00", "#0072B2", "0.45"  # Okabe and Ito
-
-
-def regret(score: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
-    """Accuracy lost by taking the candidate of highest score, ``[t]`` of ``[t, m]``; at least 0.
-
-    Of candidates that tie one is taken at random, and this is its mean: a constant score has the
-    regret of chance, and coarse ones (votes of neighbours) are not judged by their worst luck.
-
-    >>> print(regret(np.array([[1.0, 1.0, 0.0]]), np.array([[0.9, 0.5, 0.8]])).round(3))
-    [0.2]
-    """
-    score = np.where(np.isnan(score), -np.inf, score)  # undefined: taken last
-    best = score == score.max(1, keepdims=True)
-    return accuracy.max(1) - np.where(best, accuracy, 0).sum(1) / best.sum(1)
 
 
 def regret_rows(
@@ -47,22 +41,17 @@ def regret_rows(
       accuracy: ``[t, m]`` of the candidates.
       membership: ``[t, g]`` bool, the clusters (target groups or classes) of each task.
     """
-    lost = {name: regret(values, accuracy) for name, values in scores.items()}
+    lost = {name: regret_at_k(values, accuracy) for name, values in scores.items()}
     rows = []
     for name, values in lost.items():
         row = {"choice": choice, "selector": name, "candidates": accuracy.shape[1]}
-        row |= {"tasks": len(values)} | mean_row("regret", values, membership)
+        row |= {"tasks": len(values)}
+        row |= estimate_columns("regret", mean(values, membership))
         for other in ("random", "knn"):
-            row |= mean_row(f"less_than_{other}", lost[other] - values, membership)
+            less = mean(lost[other] - values, membership)
+            row |= estimate_columns(f"less_than_{other}", less)
         rows.append(row)
     return rows
-
-
-def mean_row(name: str, values: np.ndarray, membership: np.ndarray) -> dict[str, float]:
-    """Mean over tasks with the 95 % interval that clusters on what they share."""
-    level = in_levels(np.zeros(len(values)), values[:, None], membership, levels=1)[0]
-    ends = {"": level.mean, "_low": level.low, "_high": level.high}
-    return {f"{name}{end}": float(value[0]) for end, value in ends.items()}
 
 
 def sections(path: Path) -> list[Section]:

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy.cluster.hierarchy import dendrogram
 
-from experiments.multitask_groups.affinity import NULLS, companionship, tree, within_targets
+from experiments.multitask_groups.scores import NULLS
 from experiments.multitask_groups.tables import ALONE, RANDOM, SEED, TOGETHER
+from leepjax.choosing import average_linkage, pair_interaction, standardise_columns
 from leepjax.evaluation import Estimate
 from leepjax.report import Section, Sheet, format_estimate, format_mean, read_estimate, read_table
 
@@ -138,7 +139,7 @@ def _draw_affinity(path: Path) -> Figure:
     for row in rows:
         if row["score"] == first:
             close[int(row["source"]), int(row["target"])] = float(row["affinity"])
-    linked = tree(close)
+    linked = average_linkage(close)
     partition = next(iter(read_table(path / "groupings.csv")))["groups"].split(" | ")
     groups = [[int(t) for t in g.split()] for g in partition]
     figure = Figure(figsize=(10.5, 6.3), layout="constrained")
@@ -149,7 +150,7 @@ def _draw_affinity(path: Path) -> Figure:
     above.set_ylim(bottom=-0.05 * linked[-1, 2])  # the nearest two tasks meet at 0
     above.set_axis_off()
     order = drawn["leaves"]
-    gain = 100 * companionship(_pair_gains(path))
+    gain = 100 * pair_interaction(_pair_gains(path))
     for axis, matrix, label in (
         (left, close, f"affinity by {first}"),
         (right, gain, "what pairs gained, points of accuracy"),
@@ -194,7 +195,7 @@ def _draw_gains(path: Path) -> Figure:
         if row["score"] == first:
             scores[int(row["source"]), int(row["target"])] = float(row["independent"])
     others = ~np.eye(len(gain), dtype=bool)
-    x, y = within_targets(scores)[others], (gain - gain.mean(0, where=others))[others]
+    x, y = standardise_columns(scores)[others], (gain - gain.mean(0, where=others))[others]
     right.plot(x, 100 * y, "o", color=POINTS, alpha=0.5, ms=4, mew=0)
     right.axhline(0, color="0.6", lw=0.8)
     r = _correlations(path)[first]["within_target"]

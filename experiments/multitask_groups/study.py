@@ -12,26 +12,25 @@ import tyro
 from flax import nnx
 from rich.console import Console
 
-from experiments.command import StudyConfig, load_small, run_study, show_sections, start
-from experiments.multitask_groups.affinity import (
-    Group,
-    Partition,
-    affinity,
-    groupings,
-    null_scores,
-    pairwise_scores,
-    random_partitions,
-    sizes_of,
-)
-from experiments.multitask_groups.joint import accuracies, train_group
+from experiments.command import StudyConfig, load_small, named, run_study, show_sections, start
+from experiments.multitask_groups.scores import null_scores, pairwise_scores
 from experiments.multitask_groups.show import draw, sections
 from experiments.multitask_groups.tables import comparison_rows, correlation_rows
 from experiments.multitask_groups.tasks import Drawn, draw_tasks
 from leepjax import report
 from leepjax._progress import progress
 from leepjax._store import Journal
+from leepjax.choosing import (
+    Group,
+    Partition,
+    affinity,
+    group_sizes,
+    group_tasks,
+    random_partitions,
+)
 from leepjax.data import Bank, Dataset
 from leepjax.models import Conv4, Preprocess, Source, SourceRecipe, make_source
+from leepjax.transfer import accuracy_by_task, train_jointly
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,11 +101,11 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     _, independent = _alone(source, drawn, training, [seed + config.num_seeds for seed in seeds])
     nulls = null_scores(drawn.dataset.train, drawn.families)
     scores, independent = scores | nulls, independent | nulls
-    chosen = groupings(scores, config.num_groups)
+    chosen = {name: group_tasks(table, config.num_groups) for name, table in scores.items()}
     tasks = range(config.num_tasks)
     random = {
         sizes: random_partitions(sizes, config.num_random, config.seed)
-        for sizes in dict.fromkeys(map(sizes_of, chosen.values()))
+        for sizes in dict.fromkeys(map(group_sizes, chosen.values()))
     }
     together: Partition = (tuple(tasks),)
     partitions = [*chosen.values(), *(p for ps in random.values() for p in ps), together]
@@ -157,14 +156,19 @@ def _alone(
         for seed in seeds:
             networks = []
             for task in tasks:
-                networks.append(train_group(source, train, (task,), training, seed))
+                networks.append(_trained(source, train, (task,), training, seed))
                 bar.update()
             accuracy.append(
-                [accuracies(n, test, (t,))[0] for t, n in zip(tasks, networks, strict=True)]
+                [accuracy_by_task(n, test, (t,))[0] for t, n in zip(tasks, networks, strict=True)]
             )
             scores.append(pairwise_scores(networks, train))
     means = {name: np.mean([s[name] for s in scores], axis=0) for name in scores[0]}
     return np.array(accuracy), means
+
+
+def _trained(source: Source, bank: Bank, group: Group, training: SourceRecipe, seed: int) -> Source:
+    arguments = source, bank, group, training
+    return named("--learning-rate", train_jointly, *arguments, seed=seed)
 
 
 def _joint(
@@ -190,8 +194,8 @@ def _joint(
     total = sum(len(group) for group, _ in wanted) * training.steps * training.batch_size
     with progress(total=total, desc="together", unit="image") as bar:
         for group, seed in wanted:
-            trained = train_group(source, dataset.train, group, training, seed)
-            accuracy = accuracies(trained, dataset.test, group)
+            trained = _trained(source, dataset.train, group, training, seed)
+            accuracy = accuracy_by_task(trained, dataset.test, group)
             journal.append([{"group": group, "seed": seed, "accuracy": accuracy}])
             done[*group, seed] = accuracy
             bar.update(len(group) * training.steps * training.batch_size)

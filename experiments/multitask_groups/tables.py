@@ -1,8 +1,8 @@
 """What joint training gained, held against the scores and against other groups, with intervals.
 
-Tasks are what varies with another draw, so intervals are over tasks: of a mean, Student's t over
-the tasks' values; of a correlation over pairs, the jackknife that leaves out one task with all its
-pairs.
+Tasks are what varies with another draw, so intervals are over tasks, which share no class: of a
+mean with every task as its own cluster; of a correlation over pairs by leaving out one task with
+all its pairs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,36 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from experiments.multitask_groups.affinity import (
+from leepjax.choosing import (
     Group,
     Partition,
-    companionship,
-    sizes_of,
-    within_targets,
+    affinity,
+    group_sizes,
+    pair_interaction,
+    standardise_columns,
 )
 from leepjax.evaluation import (
     Estimate,
-    in_levels,
     jackknife,
+    mean,
     noise_ceiling,
     partial_pearson,
     pearson,
 )
+from leepjax.report import estimate_columns
 
 Reached = Mapping[Group, np.ndarray]  # test accuracies [seeds, tasks of the group]
 ALONE, TOGETHER, RANDOM, SEED = "alone", "all together", "random groups", "another seed"
-
-
-def mean_over_tasks(values: np.ndarray) -> Estimate:
-    """Mean of ``values [t]`` with its 95 % interval over tasks.
-
-    >>> print(mean_over_tasks(np.array([0.0, 1.0, 2.0])))
-    Estimate(value=1.0, low=-1.484..., high=3.484...)
-    """
-    level = in_levels(
-        np.zeros(len(values)), values[:, None], np.eye(len(values), dtype=bool), levels=1
-    )
-    return Estimate(*(float(a[0]) for a in level[0][2:]))
 
 
 def pair_gains(alone: np.ndarray, reached: Reached) -> np.ndarray:
@@ -75,7 +65,7 @@ def correlation_rows(
         found = {
             "within_target": _within_target(values, gain),
             "pairs": _of_pairs(values, gain),
-            "partner": mean_over_tasks(partner_gain(values, gain)),
+            "partner": mean(partner_gain(values, gain), None),
         }
         rows += [{"score": name, "statistic": s} | e._asdict() for s, e in found.items()]
     if len(gains) > 1:
@@ -96,14 +86,14 @@ def partner_gain(scores: np.ndarray, gains: np.ndarray) -> np.ndarray:
 
 def _within_target(scores: np.ndarray, gains: np.ndarray) -> Estimate:
     source, target = np.nonzero(~np.eye(len(scores), dtype=bool))
-    z = within_targets(scores)[source, target]
+    z = standardise_columns(scores)[source, target]
     membership = _both(source, target, len(scores))
     return jackknife(partial_pearson(target), z, gains[source, target], membership)[0]
 
 
 def _of_pairs(scores: np.ndarray, gains: np.ndarray) -> Estimate:
     pair = np.triu_indices(len(scores), 1)
-    close, gain = companionship(within_targets(scores))[pair], companionship(gains)[pair]
+    close, gain = affinity(scores)[pair], pair_interaction(gains)[pair]
     return jackknife(pearson, close, gain, _both(*pair, len(scores)))[0]
 
 
@@ -138,16 +128,16 @@ def comparison_rows(
     rows = []
     for name, partition in chosen.items():
         accuracy = of_partition(partition, reached)
-        others = np.stack([of_partition(p, reached) for p in random[sizes_of(partition)]])
+        others = np.stack([of_partition(p, reached) for p in random[group_sizes(partition)]])
         rows.append(
-            _row(name, sizes_of(partition), accuracy, lone, first)
-            | _named("ahead", mean_over_tasks(accuracy - others.mean(0)))
+            _row(name, group_sizes(partition), accuracy, lone, first)
+            | estimate_columns("ahead", mean(accuracy - others.mean(0), None))
             | {"beaten": int((others.mean(1) < accuracy.mean() - 1e-12).sum())}
             | {"partitions": len(others)}
         )
-    sizes = sizes_of(next(iter(chosen.values())))
-    mean = np.mean([of_partition(p, reached) for p in random[sizes]], axis=0)
-    rows.append(_row(RANDOM, sizes, mean, lone, first))
+    sizes = group_sizes(next(iter(chosen.values())))
+    others = np.mean([of_partition(p, reached) for p in random[sizes]], axis=0)
+    rows.append(_row(RANDOM, sizes, others, lone, first))
     everyone = tuple(range(len(lone)))
     rows.append(_row(TOGETHER, (len(lone),), of_partition((everyone,), reached), lone, first))
     rows.append(_row(ALONE, (1,) * len(lone), lone, lone, first))
@@ -159,10 +149,6 @@ def _row(
 ) -> dict[str, Any]:
     return (
         {"grouping": name, "sizes": " ".join(map(str, sizes)), "accuracy": accuracy.mean()}
-        | _named("gain", mean_over_tasks(accuracy - alone))
-        | _named("behind", mean_over_tasks(first - accuracy))
+        | estimate_columns("gain", mean(accuracy - alone, None))
+        | estimate_columns("behind", mean(first - accuracy, None))
     )
-
-
-def _named(name: str, estimate: Estimate) -> dict[str, float]:
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}

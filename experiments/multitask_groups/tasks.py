@@ -90,21 +90,13 @@ def draw_tasks(
     return Drawn(Dataset(*banks), tuple(families))
 
 
-def tasks_of_classes(bank: Bank) -> np.ndarray:
-    """``[C]`` the task of each class."""
-    of = np.empty(bank.num_classes, np.int32)
-    of[bank.labels] = bank.groups
-    return of
-
-
 def _class_sets(
     rng: np.random.Generator, name: str, bank: Bank, free: np.ndarray, number: int, ways: int
 ) -> list[tuple[int, np.ndarray]]:
     """Group and classes of each task: disjoint, of those that are free, groups in turn."""
-    group_of = tasks_of_classes(bank)
     sets: list[tuple[int, int, np.ndarray]] = []  # round, group, classes
     for group in range(len(bank.group_names)):
-        pool = rng.permutation(np.flatnonzero((group_of == group) & free))
+        pool = rng.permutation(np.flatnonzero((bank.class_groups == group) & free))
         whole = len(pool) // ways * ways
         sets += [(i, group, c) for i, c in enumerate(pool[:whole].reshape(-1, ways))]
     if len(sets) < number:

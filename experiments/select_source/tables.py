@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter
 
-from experiments.select_source.ways import EVERY, Table, Way, best_chosen, regret
+from experiments.select_source.ways import EVERY, Table, Way
+from leepjax.choosing import expected_recall, expected_regret
 from leepjax.data import Bank
 from leepjax.evaluation import NULLS, Estimate
 from leepjax.report import Section, Sheet, format_estimate, format_mean, read_estimate, read_table
@@ -79,7 +80,11 @@ def choice_rows(table: Table, ways: Sequence[Way]) -> Rows:
         | {"regret": float(lost), "cost": float(way.choice.cost[t]), "best_chosen": float(found)}
         for way in ways
         for t, (lost, found) in enumerate(
-            zip(regret(table, way.choice), best_chosen(table, way.choice), strict=True)
+            zip(
+                expected_regret(way.choice.probability, table.reached),
+                expected_recall(way.choice.probability, table.reached),
+                strict=True,
+            )
         )
     ]
 

@@ -5,15 +5,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from leepjax.choosing import Choice, successive_halving
+from leepjax.choosing import Choice, expected_recall, expected_regret, successive_halving
 from leepjax.evaluation import (
     NULLS,
     cluster_membership,
     jackknife,
+    mean,
     mean_over_groups,
     pearson,
     static_ranking,
 )
+from leepjax.report import estimate_columns
 
 CHANCE, EVERY = "chance", "all sources"
 
@@ -86,50 +88,26 @@ def choices(table: Table, top: int) -> list[Way]:
     return [*ways, Way(EVERY, m, False, full)]
 
 
-def regret(table: Table, choice: Choice) -> np.ndarray:
-    """``[t]`` test accuracy lost to the source that was best on the task, in [0, 1]."""
-    reached = table.reached
-    return reached.max(1) - (choice.probability * reached).sum(1)
-
-
-def best_chosen(table: Table, choice: Choice) -> np.ndarray:
-    """``[t]`` probability that a source was chosen that no other is ahead of."""
-    reached = table.reached
-    return (choice.probability * (reached == reached.max(1, keepdims=True))).sum(1)
-
-
 def summary(table: Table, ways: list[Way]) -> list[dict[str, Any]]:
     """Rows of ``ways.csv``: mean regret with its interval, cost, and what it is ahead of nulls by.
 
     ``ahead`` is the regret of the best null that has as many sources fine-tuned, less one's own.
     """
-    losses = [regret(table, way.choice) for way in ways]
+    losses = [expected_regret(way.choice.probability, table.reached) for way in ways]
     rows = []
     for way, lost in zip(ways, losses, strict=True):
         same = [i for i, w in enumerate(ways) if w.null and w.tried == way.tried]
         null = min(same, key=lambda i: losses[i].mean(), default=None)
         row = {"by": way.by, "tried": way.tried, "short": way.short, "null": way.null}
-        row |= _estimate("regret", lost, table.membership)
+        row |= estimate_columns("regret", mean(lost, table.membership))
         row |= {"cost": float(way.choice.cost.mean())}
-        row |= {"best_chosen": float(best_chosen(table, way.choice).mean())}
+        best = expected_recall(way.choice.probability, table.reached)
+        row |= {"best_chosen": float(best.mean())}
         if null is not None and not way.null and way.by != EVERY:
             row |= {"best_null": ways[null].by}
-            row |= _estimate("ahead", losses[null] - lost, table.membership)
+            row |= estimate_columns("ahead", mean(losses[null] - lost, table.membership))
         rows.append(row)
     return rows
-
-
-def _estimate(name: str, values: np.ndarray, membership: np.ndarray) -> dict[str, float]:
-    """Mean over tasks and its 95 % interval, clustered on what tasks share."""
-    found, _ = jackknife(_mean, np.zeros(len(values)), values, membership)
-    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
-
-
-def _mean(_: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mean of ``y`` in each replicate: a statistic in [-1, 1], as accuracies' differences are."""
-    counts = np.asarray(counts, float)
-    size = counts.sum(1)
-    return np.where(size > 0, counts @ y / np.maximum(size, 1), np.nan)
 
 
 def correlations(table: Table) -> Iterator[dict[str, Any]]:

@@ -5,11 +5,10 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import t as student
 
 from leepjax.audit.pool import Pool
 from leepjax.audit.table import TextTable
-from leepjax.evaluation import NULLS
+from leepjax.evaluation import NULLS, Estimate, mean
 from leepjax.evaluation.correlation import STATISTICS, Statistic
 
 ROUNDINGS = 1000  # random values that the printed cells may have been rounded from
@@ -122,7 +121,7 @@ def printed_rows(pool: Pool, summary: TextTable) -> Iterator[dict[str, Any]]:
 def printed_mean_rows(pool: Pool, summary: TextTable) -> list[dict[str, Any]]:
     """Means over targets of what was printed, beside those of the nulls by the same measure.
 
-    The interval of a difference to the static ranking is Student's over targets.
+    ``ahead`` is how much more the static ranking has; its interval takes targets as independent.
     """
     found: dict[tuple[str, str], dict[str, float]] = {}
     statistics: dict[str, Statistic] = {}
@@ -144,7 +143,9 @@ def printed_mean_rows(pool: Pool, summary: TextTable) -> list[dict[str, Any]]:
         shared = [p for p in values if p in null and np.isfinite([values[p], null[p]]).all()]
         row = {"measure": measure, "score": score, "targets": len(values)}
         row |= {"mean": float(np.mean(list(values.values())))}
-        rows.append(row | _mean_interval(np.array([null[p] - values[p] for p in shared])))
+        ahead = np.array([null[p] - values[p] for p in shared])
+        estimate = mean(ahead, None) if len(ahead) else Estimate(np.nan, np.nan, np.nan)
+        rows.append(row | dict(zip(("ahead", "low", "high"), estimate, strict=True)))
     return rows
 
 
@@ -157,16 +158,6 @@ def repeated_columns(pool: Pool) -> list[tuple[str, str, str]]:
             if np.isfinite(a).all() and np.ptp(a) > 0 and np.array_equal(a, b):
                 found.append((part, name, other))
     return found
-
-
-def _mean_interval(ahead: np.ndarray) -> dict[str, float]:
-    """Mean of independent values with Student's 95 % interval; NaN of fewer than three."""
-    n = len(ahead)
-    if n < 3:
-        return {"ahead": np.nan, "low": np.nan, "high": np.nan}
-    half = student.ppf(0.975, n - 1) * ahead.std(ddof=1) / np.sqrt(n)
-    mean = float(ahead.mean())
-    return {"ahead": mean, "low": float(mean - half), "high": float(mean + half)}
 
 
 def _conventions(summary: TextTable, i: int, measure: str) -> list[str]:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from leepjax.choosing.regret import best_of_top_k
+
 ROUNDS = 16  # random orders, each in all its rotations and their reverses, that break ties
 
 
@@ -35,8 +37,9 @@ def successive_halving(
     At each budget those left are fine-tuned anew, from the source; the better half by validation
     accuracy, of an odd number the larger, goes on to the next, and of those at the last budget the
     best is chosen. A single one that is left goes to the last budget at once. Where validation
-    accuracies tie, the score decides; where scores tie too, chance, over which this is the mean
-    (the same at every call; a constant score names each source equally often).
+    accuracies tie, the score decides; where scores tie too, chance, over which this is the mean:
+    exactly where one source is named, else over a fixed set of orders, in which a constant score
+    names each source equally often.
 
     Args:
       score: ``[t, m]`` of m sources on t targets, larger is better; NaN comes after all others.
@@ -72,6 +75,9 @@ def successive_halving(
         raise ValueError(f"cost: wanted {list(validation.shape[1:])}, got {list(cost.shape)}")
     if not 1 <= top <= m:
         raise ValueError(f"top: wanted 1 to {m}, the number of sources, got {top}")
+    if top == 1:  # of one there is nothing to compare: any accuracy will do
+        probability = best_of_top_k(score, np.zeros_like(score))
+        return Choice(probability, probability @ cost[:, -1])
     ties = _orders(m)[:, None, :]
     score, validation = (np.where(np.isnan(x), -np.inf, x) for x in (score, validation))
     left, count = _best(top, ties, score), top

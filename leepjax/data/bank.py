@@ -38,6 +38,13 @@ class Bank:
         """Number of classes, also of those without an image in this bank."""
         return len(self.class_names)
 
+    @property
+    def class_groups(self) -> np.ndarray:
+        """``[C]`` int32, the group of each class's images; -1 without an image."""
+        groups = np.full(self.num_classes, -1, np.int32)
+        groups[self.labels] = self.groups
+        return groups
+
     @cached_property
     def digest(self) -> str:
         """Content key of images, labels, groups and names."""

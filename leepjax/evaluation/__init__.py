@@ -14,8 +14,9 @@ from leepjax.evaluation.differences import williams as williams
 from leepjax.evaluation.interval import Estimate as Estimate
 from leepjax.evaluation.interval import cluster_membership as cluster_membership
 from leepjax.evaluation.interval import jackknife as jackknife
-from leepjax.evaluation.levels import Level as Level
-from leepjax.evaluation.levels import in_levels as in_levels
+from leepjax.evaluation.means import Level as Level
+from leepjax.evaluation.means import in_levels as in_levels
+from leepjax.evaluation.means import mean as mean
 from leepjax.evaluation.reliability import noise_ceiling as noise_ceiling
 from leepjax.evaluation.reliability import stability as stability
 from leepjax.evaluation.reliability import static_ranking as static_ranking

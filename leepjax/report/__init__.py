@@ -23,6 +23,7 @@ from leepjax.report.study import show_study as show_study
 from leepjax.report.study import write_correlations as write_correlations
 from leepjax.report.study import write_study as write_study
 from leepjax.report.tables import Section as Section
+from leepjax.report.tables import estimate_columns as estimate_columns
 from leepjax.report.tables import format_estimate as format_estimate
 from leepjax.report.tables import format_mean as format_mean
 from leepjax.report.tables import format_range as format_range

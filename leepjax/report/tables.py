@@ -106,6 +106,15 @@ def read_estimate(row: Mapping[str, str], name: str = "") -> Estimate:
     return Estimate(*(float(row[column]) for column in columns))
 
 
+def estimate_columns(name: str, estimate: Estimate) -> dict[str, float]:
+    """The columns ``name``, ``name_low``, ``name_high`` of a row, as :func:`read_estimate` reads.
+
+    >>> estimate_columns("gain", Estimate(0.5, 0.4, 0.6))
+    {'gain': 0.5, 'gain_low': 0.4, 'gain_high': 0.6}
+    """
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
 def verdict(table: Sequence[Correlation]) -> str:
     """What the table says, in words: the best score held against the best null."""
     rows = [row for row in sorted(table, key=by_correlation) if np.isfinite(_r(row).value)]

@@ -183,10 +183,9 @@ def _rows_by_class(bank: Bank) -> list[np.ndarray]:
 def _pools(bank: Bank, usable: np.ndarray, within_groups: bool) -> dict[int, np.ndarray]:
     if not within_groups:
         return {-1: np.flatnonzero(usable)}
-    group_of_class = np.full(bank.num_classes, -1)
-    group_of_class[bank.labels] = bank.groups
+    class_groups = bank.class_groups
     return {
-        group: np.flatnonzero(usable & (group_of_class == group))
+        group: np.flatnonzero(usable & (class_groups == group))
         for group in range(len(bank.group_names))
     }
 

@@ -11,6 +11,10 @@ from leepjax.transfer._softmax_regression import Certificate as Certificate
 from leepjax.transfer._softmax_regression import Heads as Heads
 from leepjax.transfer._softmax_regression import certify as certify
 from leepjax.transfer._softmax_regression import softmax_regression as softmax_regression
+from leepjax.transfer.joint import accuracy_by_task as accuracy_by_task
+from leepjax.transfer.joint import compute_outputs as compute_outputs
+from leepjax.transfer.joint import joint_loss as joint_loss
+from leepjax.transfer.joint import train_jointly as train_jointly
 from leepjax.transfer.recipe import RECIPES as RECIPES
 from leepjax.transfer.recipe import Rates as Rates
 from leepjax.transfer.recipe import Recipe as Recipe

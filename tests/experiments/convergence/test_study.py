@@ -66,9 +66,10 @@ def test_what_is_to_start_anew_does_so_once_however_often_it_is_stopped(tmp_path
     ("arguments", "message"),
     [
         (("--level-score", "h_score"), "error: --level-score: wanted one of leep, nce, knn"),
-        (("--num-tasks", "4"), "error: --num-tasks: wanted at least 5 tasks"),
+        (("--num-tasks", "4"), "error: --num-tasks: wanted at least 5, one for each level, got 4"),
     ],
 )
-def test_bad_input_is_one_clear_line(arguments, message, tmp_path):
+def test_bad_input_is_one_clear_line_before_any_work(arguments, message, tmp_path):
     with pytest.raises(SystemExit, match=message):
         main([*FLAGS, *arguments, "--output-dir", str(tmp_path)])
+    assert list(tmp_path.iterdir()) == []

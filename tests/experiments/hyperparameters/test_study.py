@@ -8,12 +8,15 @@ import pytest
 
 from experiments.hyperparameters import main
 from experiments.hyperparameters.study import validation
-from experiments.hyperparameters.tables import mean_row, regret
+from leepjax.choosing import regret_at_k
 from leepjax.data import load
+from leepjax.evaluation import mean
 from leepjax.models import SourceRecipe, extract, train_source
+from leepjax.report import estimate_columns
 from leepjax.tasks import sample_tasks
 from leepjax.transfer import retrain_head
-from tests.experiments.hyperparameters.test_gradient import CLASSES, tasks
+from tests.choosing.test_gradient import CLASSES
+from tests.experiments.hyperparameters.test_gradient import tasks
 
 FLAGS = [
     *("--source-data", "digits", "--source-steps", "8", "--target-data", "digits"),
@@ -65,7 +68,7 @@ def test_a_run_and_the_same_command_again(choices, cache, tmp_path, monkeypatch,
         }
         kept = [r for r in table(tmp_path / "run" / "regret.csv") if r["choice"] == choice]
         found = {row["selector"]: float(row["regret"]) for row in kept}
-        wanted = regret(numbers["knn"], numbers["accuracy"]).mean()
+        wanted = regret_at_k(numbers["knn"], numbers["accuracy"]).mean()
         assert found["knn"] == pytest.approx(wanted, abs=1e-9)
     if "subsets" in choices:
         weights = [float(r["mixture_weight"]) for r in rows]
@@ -114,7 +117,7 @@ def test_heads_are_tested_on_test_images_and_intervals_are_for_other_classes(
     chance = accuracy.max(1) - accuracy.mean(1)
     found = table(tmp_path / "run" / "regret.csv")[-1]
     assert found["selector"] == "random"
-    for name, value in mean_row("regret", chance, of_class).items():
+    for name, value in estimate_columns("regret", mean(chance, of_class)).items():
         assert float(found[name]) == pytest.approx(value, abs=1e-6)
 
 

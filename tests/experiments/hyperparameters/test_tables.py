@@ -3,15 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.hyperparameters.tables import regret, regret_rows
-
-
-def test_regret_of_a_table_made_by_hand():
-    accuracy = np.array([[0.5, 0.9, 0.8], [0.7, 0.6, 0.2]])
-    score = np.array([[1.0, 2.0, 3.0], [5.0, 1.0, 5.0]])  # the third; the first or the third
-    np.testing.assert_allclose(regret(score, accuracy), [0.1, 0.7 - (0.7 + 0.2) / 2])
-    np.testing.assert_allclose(regret(accuracy, accuracy), 0)  # by full training
-    np.testing.assert_allclose(regret(0 * score, accuracy), accuracy.max(1) - accuracy.mean(1))
+from experiments.hyperparameters.tables import regret_rows
 
 
 def test_a_choice_is_held_against_chance_and_neighbours():

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from experiments.multitask_groups import main, study
-from experiments.multitask_groups.affinity import pairwise_scores
-from experiments.multitask_groups.joint import accuracies, train_group
+from experiments.multitask_groups.scores import pairwise_scores
 from experiments.multitask_groups.study import network
 from experiments.multitask_groups.tables import correlation_rows
-from tests.experiments.multitask_groups.test_joint import TRAINING
+from leepjax.models import SourceRecipe
+from leepjax.transfer import accuracy_by_task, train_jointly
 
+TRAINING = SourceRecipe(steps=3, batch_size=5, learning_rate=1e-2)
 SMALL = ["--target-data", "digits", "--num-tasks", "4", "--ways", "2", "--shots", "10"]
 SMALL += ["--test-shots", "20", "--width", "4", "--steps", "3", "--batch-size", "5"]
 SMALL += ["--num-groups", "2", "--num-random", "2"]
@@ -30,9 +31,9 @@ def test_tables_hold_what_was_reached_and_a_broken_run_goes_on(tmp_path, capsys,
             calls.append((0, 0))
             raise KeyboardInterrupt
         calls.append((*group, seed))
-        return train_group(source, bank, group, training, seed)
+        return train_jointly(source, bank, group, training, seed=seed)
 
-    monkeypatch.setattr(study, "train_group", counted)
+    monkeypatch.setattr(study, "train_jointly", counted)
     arguments = [*SMALL, "--output-dir", str(tmp_path / "run")]
     with pytest.raises(KeyboardInterrupt):
         main(arguments)
@@ -71,7 +72,7 @@ def test_tables_hold_test_accuracies_and_scores_of_training_images(drawn, tmp_pa
         reached[tuple(map(int, name.split()))] = np.reshape(values, (2, -1))
     for group in ((0,), (0, 1), (2, 3), (0, 1, 2, 3)):
         expected = [
-            accuracies(train_group(source, train, group, TRAINING, seed), test, group)
+            accuracy_by_task(train_jointly(source, train, group, TRAINING, seed=seed), test, group)
             for seed in (0, 1)
         ]
         np.testing.assert_allclose(reached[group], expected, atol=1e-6)
@@ -81,7 +82,9 @@ def test_tables_hold_test_accuracies_and_scores_of_training_images(drawn, tmp_pa
         found = columns[column] = {r["score"]: np.zeros((4, 4)) for r in scores}
         for r in scores:
             found[r["score"]][int(r["source"]), int(r["target"])] = float(r[column])
-        alone = [[train_group(source, train, (t,), TRAINING, s) for t in range(4)] for s in seeds]
+        alone = [
+            [train_jointly(source, train, (t,), TRAINING, seed=s) for t in range(4)] for s in seeds
+        ]
         of_seeds = [pairwise_scores(networks, train) for networks in alone]
         for name in of_seeds[0]:
             expected = np.mean([of_seed[name] for of_seed in of_seeds], 0) * (1 - np.eye(4))

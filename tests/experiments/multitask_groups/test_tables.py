@@ -5,7 +5,6 @@ import pytest
 
 from experiments.multitask_groups.tables import (
     comparison_rows,
-    mean_over_tasks,
     of_partition,
     pair_gains,
     partner_gain,
@@ -33,5 +32,6 @@ def test_gains_against_values_by_hand():
     assert (lone["gain"], lone["sizes"]) == (0, "1 1 1")
     two = {(0, 2): np.array([[0.8, 0.4], [0.6, 0.5]]), (1,): np.array([[0.3], [0.1]])}
     np.testing.assert_allclose(of_partition(((0, 2), (1,)), two), [0.7, 0.2, 0.45])
-    interval = mean_over_tasks(np.array([0.0, 1.0, 2.0]))
-    assert interval[1:] == pytest.approx((1 - 4.302653 / 3**0.5, 1 + 4.302653 / 3**0.5))
+    gains = np.array([0.8 - 0.5, 0, 0.7 - 0.7])  # Student's t over tasks
+    half = 4.302653 * gains.std(ddof=1) / 3**0.5
+    assert first["gain_high"] == pytest.approx(0.1 + half, abs=1e-6)

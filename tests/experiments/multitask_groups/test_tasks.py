@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.multitask_groups.tasks import draw_tasks, tasks_of_classes
+from experiments.multitask_groups.tasks import draw_tasks
 from leepjax.data import Bank, Dataset, load
 
 
@@ -20,7 +20,7 @@ def test_tasks_share_no_class_and_are_padded_alike(drawn):
     (train, test), families = draw_tasks(datasets, **options)
     assert families == ("digits", "digits", "other", "other")
     assert train.group_names == ("digits", "digits (2)", "first", "second")
-    np.testing.assert_array_equal(tasks_of_classes(train), [0, 0, 0, 1, 1, 1, 2, 2, 3, 3])
+    np.testing.assert_array_equal(train.class_groups, [0, 0, 0, 1, 1, 1, 2, 2, 3, 3])
     np.testing.assert_array_equal(np.bincount(train.labels), [4] * 6 + [5] * 4)
     np.testing.assert_array_equal(np.bincount(test.labels), [8] * 10)
     assert len(set(train.class_names)) == 10

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from experiments.select_source import main
-from experiments.select_source.ways import _estimate
 from leepjax.data import load
+from leepjax.evaluation import mean
 from leepjax.models import SourceRecipe, extract, train_source
+from leepjax.report import estimate_columns
 from leepjax.tasks import only_used, sample_tasks
 from leepjax.transfer import Recipe, fine_tune, retrain_head
 from leepjax.transfer.waves import Waves
@@ -95,7 +96,7 @@ def test_tables_hold_validation_test_and_clusters_each_in_its_place(tmp_path):
         for name in ("choices.csv", "ways.csv")
     )
     values = np.array([float(row["regret"]) for row in lost])
-    for name, value in _estimate("regret", values, np.array(of_class)).items():
+    for name, value in estimate_columns("regret", mean(values, np.array(of_class))).items():
         assert float(way[0][name]) == pytest.approx(value, abs=1e-9)
 
 

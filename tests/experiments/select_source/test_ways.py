@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 
 from experiments.select_source.tables import finding, in_words
-from experiments.select_source.ways import (
-    Table,
-    best_chosen,
-    choices,
-    correlations,
-    regret,
-    summary,
-)
+from experiments.select_source.ways import Table, choices, correlations, summary
+from leepjax.choosing import expected_recall, expected_regret
 
 # Three sources on four tasks. Source 0 is best on tasks 0 and 1 and diverges on 3; 1 on 2 and 3.
 TEST = np.array([[0.9, 0.8, 0.5], [0.9, 0.7, 0.5], [0.6, 0.8, 0.5], [np.nan, 0.8, 0.5]])
@@ -44,12 +38,18 @@ def way(by, tried, short=None):
 def test_regret_and_cost_by_hand():
     # LEEP names a, c, c, a: a has diverged on the last task, and is worth nothing.
     leep = way("leep", 1)
-    np.testing.assert_allclose(regret(TABLE, leep.choice), [0, 0.4, 0.3, 0.8], atol=1e-12)
+    np.testing.assert_allclose(
+        expected_regret(leep.choice.probability, TABLE.reached), [0, 0.4, 0.3, 0.8], atol=1e-12
+    )
     np.testing.assert_allclose(leep.choice.cost, np.array([0.5, 1.5, 1.5, 0.5]) + 0.06)
-    np.testing.assert_allclose(best_chosen(TABLE, leep.choice), [1, 0, 0, 0])
+    np.testing.assert_allclose(
+        expected_recall(leep.choice.probability, TABLE.reached), [1, 0, 0, 0]
+    )
     # Two named: a and b, else c and b; short fine-tunes take the better, never what diverged.
     halved = way("leep", 2)
-    np.testing.assert_allclose(regret(TABLE, halved.choice), [0, 0.2, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(
+        expected_regret(halved.choice.probability, TABLE.reached), [0, 0.2, 0, 0], atol=1e-12
+    )
     expected = [0.3 + 0.5, 0.5 + 1.0, 0.5 + 1.0, 0.3 + 1.0]
     np.testing.assert_allclose(halved.choice.cost, np.array(expected) + 0.06)
 
@@ -61,7 +61,7 @@ def test_nulls_need_no_forward_pass_but_those_of_features():
     chance = way("chance", 1).choice
     np.testing.assert_allclose(chance.cost, 1.0)
     expected = np.array([0.9, 0.9, 0.8, 0.8]) - np.nan_to_num(TEST).mean(1)
-    np.testing.assert_allclose(regret(TABLE, chance), expected)
+    np.testing.assert_allclose(expected_regret(chance.probability, TABLE.reached), expected)
     assert all(way(by, 1).null for by in ("knn", "parameters", "static_ranking", "chance"))
     assert not way("leep", 1).null
     assert not way("all sources", 3).null
@@ -76,13 +76,17 @@ def test_the_static_ranking_never_looks_at_the_task_itself():
 
 def test_fine_tuning_everything():
     full, halved = way("all sources", 3, False).choice, way("all sources", 3, True).choice
-    np.testing.assert_allclose(regret(TABLE, full), 0, atol=1e-12)  # validation says the truth here
+    np.testing.assert_allclose(
+        expected_regret(full.probability, TABLE.reached), 0, atol=1e-12
+    )  # validation says the truth here
     np.testing.assert_allclose(full.cost, 3.0)
     np.testing.assert_allclose(halved.cost, 0.6 + np.array([1.5, 1.5, 1.5, 2.5]))
     # Validation images that like c best have it chosen, whatever test images say.
     misled = TABLE._replace(validation=np.tile([[0.1], [0.2], [0.3]], (4, 1, 2)))
     for found in choices(misled, top=2)[-2:]:
-        np.testing.assert_allclose(regret(misled, found.choice), [0.4, 0.4, 0.3, 0.3])
+        np.testing.assert_allclose(
+            expected_regret(found.choice.probability, misled.reached), [0.4, 0.4, 0.3, 0.3]
+        )
 
 
 def test_scores_are_held_against_the_best_null_with_as_many_tries():
@@ -96,11 +100,8 @@ def test_scores_are_held_against_the_best_null_with_as_many_tries():
     assert leep["regret_low"] < 0.375 < leep["regret_high"]
     assert "ahead" not in rows["knn", 1, False]
     assert "ahead" not in rows["all sources", 3, False]
-    # Independent tasks: the jackknife of the mean, on Fisher's scale.
-    values = np.array([0, 0.4, 0.3, 0.8])
-    z = np.arctanh([np.delete(values, i).mean() for i in range(4)])
-    half = 3.182446 * np.sqrt(0.75 * np.sum((z - z.mean()) ** 2))
-    assert leep["regret_high"] == pytest.approx(np.tanh(np.arctanh(0.375) + half), rel=1e-5)
+    half = 3.182446 * np.std([0, 0.4, 0.3, 0.8], ddof=1) / 2  # independent tasks: Student's t
+    assert leep["regret_high"] == pytest.approx(0.375 + half, rel=1e-6)
     text = [{k: str(v) for k, v in row.items()} for row in rows.values()]
     assert "One source fine-tuned: best score leep, regret 37.5" in in_words(text)
     assert "no score is ahead of it with an interval above 0" in in_words(text)
