@@ -112,7 +112,7 @@ target scored; accuracy after fine-tuning was not measured.
             arrays = read(sources[name], labels)
             check_same(arrays.pop("labels", given), given)
             known[name] = facts_among(arrays) | dict(facts.get(name, {}))
-            scored, failed = score_source(arrays, codes, asked, key=jax.random.key(seed), **options)
+            scored, failed = score_source(jax.random.key(seed), arrays, codes, asked, **options)
             unscored += [(name, failure) for failure in failed]
             if scored:
                 found[name] = scored

@@ -36,6 +36,7 @@ class Unscored(NamedTuple):
 
 
 def score_source(
+    key: jax.Array,
     arrays: Mapping[str, Any],
     labels: np.ndarray,
     metrics: Sequence[str],
@@ -43,18 +44,17 @@ def score_source(
     num_classes: int,
     some: np.ndarray,
     num_halves: int,
-    key: jax.Array,
 ) -> tuple[dict[str, Scored], list[Unscored]]:
     """All scores of one source that can be had, and why the others cannot.
 
     Args:
+      key: the same for all sources, so that they have the same halves.
       arrays: any of ``features [n, d]``, ``logits [n, s]``, ``probs [n, s]``.
       labels: ``[n]`` in ``0..num_classes-1``.
       metrics: names from the registry.
       num_classes: number of classes.
       some: indices of the samples that nearest neighbours and the linear probe see.
       num_halves: half-samples for metrics without weights; 0: no deviations.
-      key: the same for all sources, so that they have the same halves.
     """
     ready, broken = _check(arrays, labels, num_classes)
     found: dict[str, Scored] = {}
@@ -66,7 +66,7 @@ def score_source(
         try:
             if missing:
                 raise ValueError(broken.get(missing[0], ""))
-            found[name] = _scored(metric, ready, labels, num_classes, some, num_halves, key)
+            found[name] = _scored(key, metric, ready, labels, num_classes, some, num_halves)
         except ValueError as error:
             reason = str(error) or f"needs {_or(missing[0])}; the source has {_listed(ready)}"
             reasons.setdefault((reason, not str(error)), []).append(name)
@@ -110,7 +110,7 @@ def _numbers(name, x):
     return x
 
 
-def _scored(metric: Metric, ready, labels, num_classes, some, num_halves, key) -> Scored:
+def _scored(key, metric: Metric, ready, labels, num_classes, some, num_halves) -> Scored:
     inputs = [labels if x == "labels" else ready[x] for x in metric.inputs]
     options = {"num_classes": num_classes} if "labels" in metric.inputs else {}
     if "source_labels" in metric.inputs:
