@@ -24,7 +24,7 @@ from leepjax.data import Bank, Dataset
 from leepjax.models import Preprocess, Source, make_network, make_source
 from leepjax.tasks import Tasks, sample_tasks
 from leepjax.transfer import Recipe, fine_tune
-from leepjax.transfer.lanes import epoch_batches, make_lanes
+from leepjax.transfer.jobs import epoch_batches, make_jobs
 
 CLASSES, WAYS, SHOTS, BATCH, SIZE = 10, 5, 50, 25, 32
 NOTE = "Of training; leepjax tests one image of each class besides, after every epoch."
@@ -47,11 +47,11 @@ class Config(command.Shared):
 class Problem(NamedTuple):
     """What all contenders work on."""
 
+    key: jax.Array
     source: Source
     dataset: Dataset
     tasks: Tasks
     recipe: Recipe
-    key: jax.Array
 
 
 def run(config: Config, console: Console) -> Path:
@@ -81,7 +81,7 @@ def make_problem(config: Config) -> Problem:
     # One image a class to test on, the fewest that a task may have.
     dataset, key = Dataset(bank(2 * SHOTS), bank(1)), jax.random.key(config.seed)
     tasks = sample_tasks(key, dataset, num_tasks=config.tasks, ways=WAYS, shots=SHOTS)
-    return Problem(source, dataset, tasks, Recipe(epochs=config.epochs, batch_size=BATCH), key)
+    return Problem(key, source, dataset, tasks, Recipe(epochs=config.epochs, batch_size=BATCH))
 
 
 def make_contenders(
@@ -91,8 +91,8 @@ def make_contenders(
     devices = jax.devices() if jax.default_backend() == "cpu" else jax.devices()[:1]
 
     def ours(strategy: Any) -> float:
-        options = {"key": problem.key, "chunk": config.chunk, "devices": devices}
-        result = fine_tune(*problem[:4], strategy=strategy, **options)
+        options = {"strategy": strategy, "chunk": config.chunk, "devices": devices}
+        result = fine_tune(*problem, **options)
         return float(result.train_loss[:, -1].mean())
 
     calls = {f"leepjax {strategy}": partial(ours, strategy) for strategy in config.strategies}
@@ -104,10 +104,10 @@ def _theirs(problem: Problem, console: Console) -> dict[str, Callable[[], float]
     module = peers.available("torch_resnet", console)
     if module is None:
         return {}
-    source, dataset, tasks, recipe, key = problem
+    key, source, dataset, tasks, recipe = problem
     batches = []
-    for lane in make_lanes(dataset, tasks, [recipe], key):
-        epochs = [epoch_batches(lane, key, e, BATCH) for e in range(1, recipe.epochs + 1)]
+    for job in make_jobs(key, dataset, tasks, [recipe]):
+        epochs = [epoch_batches(key, job, e, BATCH) for e in range(1, recipe.epochs + 1)]
         batches.append(tuple(np.concatenate(a) for a in zip(*epochs, strict=True)))
     return module.contenders(source, dataset.train.images, batches, WAYS, recipe)
 

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from rich.console import Console
 
 from benchmarks import command, peers
 from benchmarks.training import race
-from leepjax.meta import Episodes, EpisodeShape, Meta, MetaLearner, MetaTraining, make_learner
+from leepjax.meta import Episodes, EpisodeShape, Meta, MetaLearner, MetaRecipe, make_learner
 from leepjax.meta.train import MetaState, init_state, meta_update
 from leepjax.models import Conv4, Preprocess, make_source
 
@@ -47,7 +47,7 @@ class Problem(NamedTuple):
     """What all contenders work on."""
 
     learner: MetaLearner
-    training: MetaTraining
+    recipe: MetaRecipe
     meta: Meta
     batches: list[Episodes]
     preprocess: Preprocess
@@ -69,7 +69,7 @@ def make_problem(config: Config) -> Problem:
     network = Conv4(WAYS, width=config.width, rngs=nnx.Rngs(config.seed))
     source = make_source(network, Preprocess(SIZE, 1, (0.5,), (0.5,)), tuple("abcde"))
     learner = make_learner("maml", source, WAYS, steps=STEPS, rate=RATE)
-    training = MetaTraining(
+    recipe = MetaRecipe(
         steps=10_000, tasks=tasks, episode=EpisodeShape(WAYS, shots, QUERIES), clip=1e9
     )
 
@@ -85,7 +85,7 @@ def make_problem(config: Config) -> Problem:
         for _ in range(META_STEPS)
     ]
     meta = learner.init(jax.random.key(config.seed))
-    return Problem(learner, training, meta, batches, source.preprocess)
+    return Problem(learner, recipe, meta, batches, source.preprocess)
 
 
 def make_contenders(
@@ -94,11 +94,12 @@ def make_contenders(
     """Calls that take the steps and return the loss of the first, by name."""
     on_device = [jax.device_put(batch) for batch in problem.batches]
 
-    def ours(vmap: bool) -> Callable[[], float]:
-        update = jax.jit(partial(meta_update, problem.learner, problem.training, vmap=vmap))
+    def ours(strategy: Any) -> Callable[[], float]:
+        step = partial(meta_update, problem.learner, problem.recipe, strategy=strategy)
+        update = jax.jit(step)
 
         def call() -> float:
-            state: MetaState = init_state(problem.meta.params, problem.training, WAYS)
+            state: MetaState = init_state(problem.meta.params, problem.recipe, WAYS)
             losses = []
             for batch in on_device:
                 state, info = update(state, problem.meta.fixed, batch)
@@ -108,7 +109,7 @@ def make_contenders(
 
         return call
 
-    calls = {f"leepjax {strategy}": ours(strategy == "vmap") for strategy in config.strategies}
+    calls = {f"leepjax {strategy}": ours(strategy) for strategy in config.strategies}
     return calls | (_theirs(problem, console) if config.peers else {})
 
 
@@ -127,7 +128,7 @@ def _theirs(problem: Problem, console: Console) -> dict[str, Callable[[], float]
         (prepared(b.support), b.support_labels, prepared(b.query), b.query_labels)
         for b in problem.batches
     ]
-    rate = problem.training.learning_rate
+    rate = problem.recipe.learning_rate
     calls = module.contenders(nested, arrays, STEPS, RATE, rate, META_STEPS)
     return {name: lambda call=call: call()[0] for name, call in calls.items()}
 

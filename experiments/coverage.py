@@ -30,7 +30,14 @@ import numpy as np
 import tyro
 from scipy.stats import bootstrap
 
-from leepjax.evaluation import averaged, difference, jackknife, mean, members, pearson
+from leepjax.evaluation import (
+    cluster_membership,
+    difference,
+    jackknife,
+    mean,
+    mean_over_groups,
+    pearson,
+)
 from leepjax.evaluation.correlation import STATISTICS, Statistic
 
 REPEATS, NOISE_CORRELATION = 200, 0.3
@@ -131,7 +138,7 @@ def every_statistic(rng: np.random.Generator) -> None:
         (200, 20, 300),
     ):
         of_cluster = np.arange(rows) % clusters
-        membership = None if clusters == rows else members(of_cluster)
+        membership = None if clusters == rows else cluster_membership(of_cluster)
         for r in ((0.6, 0.3, 0.5), (0.9, 0.8, 0.8)):
             shape = [[1, r[0], r[1]], [r[0], 1, r[2]], [r[1], r[2], 1]]
 
@@ -161,8 +168,10 @@ def crossed(rng: np.random.Generator) -> None:
             return (general[model] + own).T
 
         for name in ("pearson", "weighted_tau:both"):
-            statistic = averaged(STATISTICS[name], target)
-            cells = _two_scores(statistic, draw, 400, (members(target), members(model)), None)
+            statistic = mean_over_groups(STATISTICS[name], target)
+            cells = _two_scores(
+                statistic, draw, 400, (cluster_membership(target), cluster_membership(model)), None
+            )
             print(f"{models:6d} {targets:7d} | {name:21s} {'   '.join(cells)}", flush=True)
 
 

@@ -88,7 +88,7 @@ from leepjax.metrics import (
     neg_label_entropy,
     uncertainty,
 )
-from leepjax.models import TrainConfig, accuracy
+from leepjax.models import SourceRecipe, accuracy
 from leepjax.report import print_correlations, scatter, verdict
 
 plt.rcParams.update({"figure.dpi": 90, "axes.spines.top": False, "axes.spines.right": False})
@@ -102,7 +102,7 @@ plt.switch_backend(plt.get_backend())  # only then do cells show the figures tha
 
 # %%
 digits, greek = load("glyphs:digits"), load("glyphs:greek")
-source = train_source("mlp", digits, TrainConfig(steps=400))
+source = train_source("mlp", digits, SourceRecipe(steps=400))
 print(f"digits of unseen typefaces: {accuracy(source, digits.test):.2f} right")
 
 # %% [markdown]

@@ -84,8 +84,8 @@ from leepjax import (
     score_tasks,
     train_source,
 )
-from leepjax.evaluation import NULLS, in_levels, members
-from leepjax.models import TrainConfig, accuracy
+from leepjax.evaluation import NULLS, cluster_membership, in_levels
+from leepjax.models import SourceRecipe, accuracy
 from leepjax.report import (
     draw_levels,
     finding,
@@ -108,7 +108,7 @@ console = Console(width=112)
 # %%
 source_data = load("glyphs:latin+greek+cyrillic")
 target = load("glyphs:nko+tifinagh+ogham" if SMALL else "glyphs:-latin-greek-cyrillic")
-source = train_source("conv4", source_data, TrainConfig(steps=40 if SMALL else 1200))
+source = train_source("conv4", source_data, SourceRecipe(steps=40 if SMALL else 1200))
 print(f"source: {len(source.class_names)} classes, {accuracy(source, source_data.test):.2f} right")
 print(f"targets: {target.train.num_classes} classes, {', '.join(target.train.group_names)}")
 train, test = (extract(source, bank) for bank in target)
@@ -173,7 +173,7 @@ figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
 looks = {"leep": "o-", "nce": "s-", "knn": "^--", "linear_probe": "v--"}
 colours = ("#0072B2", "#009E73", "#D55E00", "#CC79A7")  # told apart by colour-blind readers too
 for i, (name, look) in enumerate(looks.items()):
-    fifths = in_levels(scores[name], reached[:, None], members(tasks.groups))
+    fifths = in_levels(scores[name], reached[:, None], cluster_membership(tasks.groups))
     mean, low, high = np.array([[f.mean[0], f.low[0], f.high[0]] for f in fifths]).T
     at = np.arange(1, 6) + 0.1 * (i - 1.5)
     label = f"{name} (null)" if name in NULLS else name
@@ -203,14 +203,14 @@ some = sample_tasks(
     within_groups=True,
 )
 recipe = Recipe(epochs=2 if SMALL else 10)
-tuned = fine_tune(source, target, some, recipe, key=jax.random.key(3))
-scratch = from_scratch(source, target, some, recipe, key=jax.random.key(3))
+tuned = fine_tune(jax.random.key(3), source, target, some, recipe)
+scratch = from_scratch(jax.random.key(3), source, target, some, recipe)
 print(f"fine-tuned {tuned.accuracy.mean():.3f}, from scratch {scratch.accuracy.mean():.3f}")
 
 # %%
 ahead = tuned.test_accuracy - scratch.test_accuracy  # [t, epochs + 1]
 of_some = score_tasks(some, features=train.features, logits=train.logits, metrics=METRICS)
-levels = in_levels(of_some["leep"], ahead, members(some.groups))
+levels = in_levels(of_some["leep"], ahead, cluster_membership(some.groups))
 print_levels("within scripts", "leep", levels, console)
 draw_levels(None, finding(levels, "leep"), "leep", levels)
 

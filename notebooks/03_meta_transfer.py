@@ -86,9 +86,9 @@ from leepjax import (
     train_source,
 )
 from leepjax.data import with_rotations
-from leepjax.evaluation import difference, members, pearson
-from leepjax.meta import ALGORITHMS, EpisodeShape, MetaTraining
-from leepjax.models import TrainConfig, accuracy
+from leepjax.evaluation import cluster_membership, difference, pearson
+from leepjax.meta import ALGORITHMS, EpisodeShape, MetaRecipe
+from leepjax.models import SourceRecipe, accuracy
 from leepjax.report import (
     HEAD,
     accuracy_levels,
@@ -111,7 +111,7 @@ console = Console(width=112)
 # %%
 source_data = load("glyphs:latin+greek+cyrillic")
 turned = with_rotations(source_data)
-source = train_source("conv4", turned, TrainConfig(steps=40 if SMALL else 1500))
+source = train_source("conv4", turned, SourceRecipe(steps=40 if SMALL else 1500))
 print(f"{len(source.class_names)} classes, {accuracy(source, turned.test):.2f} right")
 
 # %% [markdown]
@@ -157,10 +157,10 @@ plt.show()
 episode = EpisodeShape(ways=5, shots=5, queries=10, rotations=True, shift=2, within=0.5)
 learners = {}
 for name, steps in {"mtl": 400, "ridge": 400}.items():
-    own = ALGORITHMS[name].training | {"steps": 4 if SMALL else steps, "shots": SHOTS}
+    own = ALGORITHMS[name].recipe | {"steps": 4 if SMALL else steps, "shots": SHOTS}
     learner = make_learner(name, source, ways=5)
-    training = MetaTraining(episode=episode, **own)
-    meta, course = meta_train(learner, source_data.train, training, key=jax.random.key(0))
+    recipe = MetaRecipe(episode=episode, **own)
+    meta, course = meta_train(jax.random.key(0), learner, source_data.train, recipe)
     learners[name] = learner, meta
     tenth = max(1, len(course.accuracy) // 10)
     first, last = course.accuracy[:tenth].mean(), course.accuracy[-tenth:].mean()
@@ -185,7 +185,7 @@ for shots, drawn in tasks.items():
     heads = retrain_head(features[0].features, features[1].features, drawn)
     of_learners = {name: adapt_tasks(*learners[name], target, drawn) for name in learners}
     reached[shots] = {HEAD: heads.accuracy} | {n: r.accuracy for n, r in of_learners.items()}
-    scripts = members(drawn.groups)
+    scripts = cluster_membership(drawn.groups)
     gains += gain_rows(shots, reached[shots], dict.fromkeys(reached[shots], ""), scripts)
     of_levels = accuracy_levels(scores[shots]["leep"], reached[shots], scripts)
     levels += level_rows("leep", shots, of_levels)
@@ -231,7 +231,7 @@ for name in learners:
         of, accuracies = scores[shots], reached[shots][name]
         for other in ("nce", "knn", "linear_probe") if shots > 1 else ("nce",):
             found = difference(
-                pearson, of["leep"], of[other], accuracies, members(tasks[shots].groups)
+                pearson, of["leep"], of[other], accuracies, cluster_membership(tasks[shots].groups)
             )
             text = "{:+.2f} [{:+.2f}, {:+.2f}]".format(*found[:3])
             print(f"{name}, {shots} shot: r of leep less that of {other:12} {text}")

@@ -14,7 +14,7 @@ from experiments.command import metric_names, start
 from experiments.convergence.show import show, write_levels
 from leepjax import report
 from leepjax._store import Journal
-from leepjax.evaluation import clusters, correlate, in_levels
+from leepjax.evaluation import correlate, in_levels, task_membership
 from leepjax.report import read_table
 
 LEARNERS = ("fine_tune", "from_scratch")
@@ -93,7 +93,7 @@ def _write(study: report.Run, config: Config, tuned: Path, scratch: Path) -> Non
         drawn = _read_tasks(rows)
         classes[setting] = drawn.classes
         tables[setting] = correlate(scores, ahead[:, 1:].mean(1), drawn)
-        shared = clusters(drawn)
+        shared = task_membership(drawn)
         levels[setting] = in_levels(scores[config.level_score], ahead, shared, levels=LEVELS)
     write_levels(study, config.level_score, levels)
     report.write_correlations(study, tables, classes)

@@ -15,7 +15,7 @@ import numpy as np
 from leepjax.data import Bank, Dataset, of_classes, with_copies, with_rotations
 from leepjax.models import (
     Source,
-    TrainConfig,
+    SourceRecipe,
     accuracy,
     cut,
     extract,
@@ -53,7 +53,7 @@ class Origin(NamedTuple):
     """
 
     dataset: Dataset
-    training: TrainConfig
+    training: SourceRecipe
     subsets: Sequence[str]
     weights: Path | None
 
@@ -97,8 +97,8 @@ def augmentations(origin: Origin) -> list[Candidate]:
     key, dataset = jax.random.key(origin.training.seed), origin.dataset
     versions = {
         "turned": with_rotations(dataset),
-        "mirrored": with_copies(dataset, COPIES, key=key, flip=True, crop=0),
-        "moved": with_copies(dataset, COPIES, key=key, flip=False, crop=4),
+        "mirrored": with_copies(key, dataset, COPIES, flip=True, crop=0),
+        "moved": with_copies(key, dataset, COPIES, flip=False, crop=4),
         "as they are": dataset,
     }
     return [

@@ -35,9 +35,9 @@ from experiments.hyperparameters.tables import (
 )
 from leepjax import report
 from leepjax.data import Bank, Dataset
-from leepjax.evaluation import clusters, mean
+from leepjax.evaluation import mean, task_membership
 from leepjax.metrics import cross_fitted_leep
-from leepjax.models import Outputs, TrainConfig, extract
+from leepjax.models import Outputs, SourceRecipe, extract
 from leepjax.tasks import Split, Tasks, map_tasks, only_used, sample_tasks, score_tasks
 from leepjax.transfer import retrain_head
 
@@ -99,12 +99,12 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     devices = undivided(devices)
     source_data = load_small("--source-data", config.source_data, config.data_dir)
     target = load_small("--target-data", config.target_data, config.data_dir)
-    training = TrainConfig(steps=config.source_steps, seed=config.seed)
+    training = SourceRecipe(steps=config.source_steps, seed=config.seed)
     origin = Origin(source_data, training, config.source_subsets, config.source_weights)
     subset_classes(origin)  # what does not fit shows before long work
     tasks = named("--target-data", _draw, config, target)
     banks, tasks = only_used(target, tasks)
-    membership = clusters(tasks)
+    membership = task_membership(tasks)
     rows, regrets, gradient = [], [], []
     for choice in config.choices:
         candidates = named(f"--choices {choice}", CHOICES[choice], origin)

@@ -25,22 +25,22 @@ from leepjax import report
 from leepjax._store import cache_dir, digest
 from leepjax.data import Dataset, with_rotations, without_groups
 from leepjax.data.transform import TURNS
-from leepjax.evaluation import clusters
+from leepjax.evaluation import task_membership
 from leepjax.meta import (
     ALGORITHMS,
     AdaptationResult,
     EpisodeShape,
     Meta,
     MetaLearner,
-    MetaTraining,
+    MetaRecipe,
     adapt_tasks,
     episode_bank,
     make_learner,
     meta_train,
 )
 from leepjax.meta.train import VERSION
-from leepjax.models import NETWORKS, Source, TrainConfig, accuracy, extract, train_source
-from leepjax.models.fresh import fresh
+from leepjax.models import NETWORKS, Source, SourceRecipe, accuracy, extract, train_source
+from leepjax.models.initialisation import reinitialise
 from leepjax.models.train import untrained
 from leepjax.tasks import Tasks, sample_tasks, score_tasks
 from leepjax.transfer import retrain_head
@@ -106,7 +106,8 @@ class Config(StudyConfig):
     level_score: str = "leep"
     """The score whose levels the figure shows; one of --metrics."""
     devices: str = "1"
-    """How many devices share the scores' and heads' work: a number, or all."""
+    """How many devices share the work: a number, or all; on a CPU each core can be one, for
+    learners that adapt the whole network. Of a meta-step's episodes each device takes as many."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -129,19 +130,19 @@ def run(config: Config, console: Console) -> Path:
 
 
 def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:
-    devices = undivided(devices)
+    wide = undivided(devices)
     source_data = load_small("--source-data", config.source_data, config.data_dir)
     target = load_small("--target-data", config.target_data, config.data_dir)
     target = _unseen(source_data, target, console)
     # What does not fit together shows before long work.
     tasks = {shots: _tasks(config, target, shots) for shots in config.shots}
-    trainings = {name: training(name, config, source_data) for name in config.algorithms}
-    like = untrained(config.source_model, source_data.train, jax.random.key(0))
-    for name, recipe in trainings.items():
+    recipes = {name: recipe_of(name, config, source_data) for name in config.algorithms}
+    like = untrained(jax.random.key(0), config.source_model, source_data.train)
+    for name, recipe in recipes.items():
         make_learner(name, like, config.ways)
         episode_bank(source_data.train, recipe.episode)
     source = _source(config, source_data, console)
-    features = [extract(source, bank, devices=devices) for bank in target]
+    features = [extract(source, bank, devices=wide) for bank in target]
     settings: dict[str, tuple[Tasks, Any, Any]] = {}
     accuracies: dict[int, dict[str, np.ndarray]] = {}
     notes = {report.HEAD: "alone"}
@@ -154,17 +155,18 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
             logits=features[0].logits,
             key=jax.random.key(config.seed),
             metrics=metric_names(config.metrics),
-            devices=devices,
+            devices=wide,
         )
-        heads = retrain_head(features[0].features, features[1].features, drawn, devices=devices)
+        heads = retrain_head(features[0].features, features[1].features, drawn, devices=wide)
         settings[f"head-{shots}"] = drawn, scores[shots], heads
         accuracies[shots] = {report.HEAD: heads.accuracy}
     for name in config.algorithms:
-        learner, meta = trained(name, config, source, source_data, trainings[name])
+        learner, meta = trained(name, config, source, source_data, recipes[name], devices)
         queries = tasks[config.shots[0]].test.where.shape[1]
         notes[name] = f"{queries} together" if learner.transductive else "alone"
         for shots, drawn in tasks.items():
-            result: AdaptationResult = adapt_tasks(learner, meta, target, drawn)
+            sharing = _sharing(learner, devices)
+            result: AdaptationResult = adapt_tasks(learner, meta, target, drawn, devices=sharing)
             settings[f"{name}-{shots}"] = drawn, scores[shots], result
             accuracies[shots][name] = result.accuracy
             failed[shots] |= result.failed > 0
@@ -173,7 +175,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     for shots, drawn in tasks.items():
         kept = ~failed[shots]  # of all learners, so that gains are of the same tasks
         study.log(event="tasks", shots=shots, failed=int(failed[shots].sum()))
-        shared = clusters(drawn)
+        shared = task_membership(drawn)
         membership = shared[kept]
         reached = {name: values[kept] for name, values in accuracies[shots].items()}
         gains += report.gain_rows(shots, reached, notes, membership)
@@ -187,7 +189,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     report.write_page(study.path / "page.html", "Meta-transfer", [*sections(study.path), figure])
 
 
-def training(name: str, config: Config, source_data: Dataset) -> MetaTraining:
+def recipe_of(name: str, config: Config, source_data: Dataset) -> MetaRecipe:
     """How an algorithm is meta-trained: its own choices, with what flags say instead."""
     bank, most = source_data.train, max(config.shots)
     fewest = int(np.bincount(bank.labels).min())
@@ -197,30 +199,42 @@ def training(name: str, config: Config, source_data: Dataset) -> MetaTraining:
     within = characters and config.ways <= (TURNS if rotations else 1) * max(in_groups)
     shift = (2 if characters else 0) if config.shift is None else config.shift
     episode = EpisodeShape(config.ways, most, queries, rotations, shift, 0.5 if within else 0.0)
-    own = {"shots": config.shots, **ALGORITHMS[name].training}
+    own = {"shots": config.shots, **ALGORITHMS[name].recipe}
     flags = {
         "steps": config.meta_steps,
         "learning_rate": config.meta_learning_rate,
         "tasks": config.episodes,
     }
     own |= {field: value for field, value in flags.items() if value is not None}
-    return MetaTraining(episode=episode, **own)
+    return MetaRecipe(episode=episode, **own)
 
 
 def trained(
-    name: str, config: Config, source: Source, source_data: Dataset, recipe: MetaTraining
+    name: str,
+    config: Config,
+    source: Source,
+    source_data: Dataset,
+    recipe: MetaRecipe,
+    devices: Sequence[Any],
 ) -> tuple[MetaLearner, Meta]:
     """A meta-learner of the source, trained or from the cache."""
     key = jax.random.key(config.seed)
     if not ALGORITHMS[name].pretrained:
-        params, rest = fresh(key, source.params), fresh(key, source.rest)
+        params, rest = reinitialise(key, source.params), reinitialise(key, source.rest)
         source = dataclasses.replace(source, params=params, rest=rest)
     learner = make_learner(name, source, config.ways)
     place = digest(VERSION, dict(learner.identity), recipe, source_data.train.digest, config.seed)
     checkpoint = cache_dir("meta") / f"{name}-{place}"
-    return learner, meta_train(learner, source_data.train, recipe, key=key, checkpoint=checkpoint)[
-        0
-    ]
+    sharing = _sharing(learner, devices)
+    while recipe.tasks % len(sharing):  # as many episodes each
+        sharing = sharing[:-1]
+    options = {"checkpoint": checkpoint, "devices": sharing}
+    return learner, meta_train(key, learner, source_data.train, recipe, **options)[0]
+
+
+def _sharing(learner: MetaLearner, devices: Sequence[Any]) -> Sequence[Any]:
+    """The devices for a learner: cores that are devices only where each task has its network."""
+    return devices if learner.whole_network else undivided(devices)
 
 
 def _unseen(source_data: Dataset, target: Dataset, console: Console) -> Dataset:
@@ -252,7 +266,7 @@ def _tasks(config: Config, target: Dataset, shots: int) -> Tasks:
 
 def _source(config: Config, source_data: Dataset, console: Console) -> Source:
     dataset = with_rotations(source_data) if _rotations(config, source_data) else source_data
-    recipe = TrainConfig(steps=config.source_steps, seed=config.seed)
+    recipe = SourceRecipe(steps=config.source_steps, seed=config.seed)
     source = named("--source-model", train_source, config.source_model, dataset, recipe)
     reached = accuracy(source, dataset.test)
     console.print(f"Source: {len(source.class_names)} classes, test accuracy {reached:.3f}")

@@ -30,7 +30,7 @@ from leepjax.choosing import (
     random_partitions,
 )
 from leepjax.data import Bank, Dataset
-from leepjax.models import Conv4, Preprocess, Source, TrainConfig, make_source
+from leepjax.models import Conv4, Preprocess, Source, SourceRecipe, make_source
 from leepjax.transfer import accuracy_by_task, train_jointly
 
 
@@ -95,7 +95,7 @@ def run(config: Config, console: Console) -> Path:
 def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:
     drawn = _tasks(config)
     source = network(drawn.dataset.train, config.width)
-    training = TrainConfig(config.steps, config.batch_size, config.learning_rate, warmup=0.0)
+    training = SourceRecipe(config.steps, config.batch_size, config.learning_rate, warmup=0.0)
     seeds = range(config.seed, config.seed + config.num_seeds)
     alone, scores = _alone(source, drawn, training, seeds)
     # What is common to a network and the joint training from the same parameters is no foresight.
@@ -146,7 +146,7 @@ def network(bank: Bank, width: int) -> Source:
 
 
 def _alone(
-    source: Source, drawn: Drawn, training: TrainConfig, seeds: Sequence[int]
+    source: Source, drawn: Drawn, training: SourceRecipe, seeds: Sequence[int]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Each task trained alone: accuracies ``[seeds, t]``, and scores ``{name: [t, t]}`` of these
     networks on the other tasks' training images, their means over seeds."""
@@ -167,7 +167,7 @@ def _alone(
     return np.array(accuracy), means
 
 
-def _trained(source: Source, bank: Bank, group: Group, training: TrainConfig, seed: int) -> Source:
+def _trained(source: Source, bank: Bank, group: Group, training: SourceRecipe, seed: int) -> Source:
     arguments = source, bank, group, training
     return named("--learning-rate", train_jointly, *arguments, seed=seed)
 
@@ -176,7 +176,7 @@ def _joint(
     study: report.Run,
     source: Source,
     dataset: Dataset,
-    training: TrainConfig,
+    training: SourceRecipe,
     groups: Sequence[Group],
     seeds: Sequence[int],
     alone: np.ndarray,

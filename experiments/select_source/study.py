@@ -27,11 +27,11 @@ from experiments.select_source import tables
 from experiments.select_source.ways import Table, choices, correlations, summary
 from leepjax import report
 from leepjax.data import Bank, check_prepared, load
-from leepjax.evaluation import NULLS, clusters
+from leepjax.evaluation import NULLS, task_membership
 from leepjax.models import (
     NETWORKS,
     Source,
-    TrainConfig,
+    SourceRecipe,
     accuracy,
     apply,
     extract,
@@ -41,7 +41,7 @@ from leepjax.models import (
 from leepjax.models.train import untrained
 from leepjax.tasks import Tasks, only_used, sample_tasks, score_tasks
 from leepjax.transfer import Recipe, fine_tune, retrain_head
-from leepjax.transfer.lanes import make_lanes
+from leepjax.transfer.jobs import make_jobs
 
 BACKWARD = 2  # forward passes that a backward pass costs
 
@@ -171,7 +171,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     )
     dataset, tasks = only_used(whole, tasks)
     budgets = [_recipe(config, epochs) for epochs in config.epochs]
-    lane = make_lanes(dataset, tasks, budgets[:1], key)[0]  # what does not fit shows at once
+    job = make_jobs(key, dataset, tasks, budgets[:1])[0]  # what does not fit shows at once
     wide = undivided(devices)
     facts, scores, heads, trials = [], [], [], []
     for i, spec in enumerate(specs, start=1):
@@ -184,8 +184,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         heads.append(retrain_head(train.features, test.features, tasks, devices=wide).accuracy)
         results = [
             fine_tune(
-                *(source, dataset, tasks, recipe),
-                key=key,
+                *(key, source, dataset, tasks, recipe),
                 devices=devices,
                 journal=study.path / f"{_file(i, spec)}-{recipe.epochs}.journal",
             )
@@ -193,8 +192,8 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         ]
         trials.append(results)
         forward = fact["operations"]
-        steps = lane.steps * config.batch_size * np.array(config.epochs)
-        cost = forward * ((1 + BACKWARD) * steps + len(lane.validation.indices))
+        steps = job.steps * config.batch_size * np.array(config.epochs)
+        cost = forward * ((1 + BACKWARD) * steps + len(job.validation.indices))
         facts.append(fact | {"score": forward * config.ways * config.shots, "tune": cost})
         study.log(event="source", source=spec.name, digest=source.digest)
     unit = np.mean([fact["tune"][-1] for fact in facts])
@@ -211,7 +210,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         test=reached("test_accuracy"),
         score_cost=np.array([fact["score"] for fact in facts]) / unit,
         tune_cost=np.stack([fact["tune"] for fact in facts]) / unit,
-        membership=clusters(tasks),
+        membership=task_membership(tasks),
     )
     _write(study, config, table, tasks, dataset.train)
 
@@ -241,11 +240,11 @@ def _source(spec: Spec, config: Config) -> tuple[Source, dict[str, float]]:
     else:
         dataset = load_small("--sources", spec.data, config.data_dir)
         if spec.steps:
-            recipe = TrainConfig(steps=spec.steps, seed=config.seed)
+            recipe = SourceRecipe(steps=spec.steps, seed=config.seed)
             source = named("--sources", train_source, spec.model, dataset, recipe)
             reached = accuracy(source, dataset.test)
         else:
-            source = untrained(spec.model, dataset.train, jax.random.key(config.seed))
+            source = untrained(jax.random.key(config.seed), spec.model, dataset.train)
     return source, {
         "parameters": float(sum(np.size(x) for x in jax.tree.leaves(source.params))),
         "source_accuracy": reached,

@@ -8,10 +8,10 @@ import numpy as np
 from leepjax.choosing import Choice, expected_recall, expected_regret, successive_halving
 from leepjax.evaluation import (
     NULLS,
-    averaged,
+    cluster_membership,
     jackknife,
     mean,
-    members,
+    mean_over_groups,
     pearson,
     static_ranking,
 )
@@ -122,9 +122,9 @@ def correlations(table: Table) -> Iterator[dict[str, Any]]:
             x, y = score.ravel(), values.ravel()
             both = np.isfinite(x) & np.isfinite(y)
             found, _ = jackknife(
-                averaged(pearson, task[both]),
+                mean_over_groups(pearson, task[both]),
                 x[both],
                 y[both],
-                (table.membership[task[both]], members(source[both])),
+                (table.membership[task[both]], cluster_membership(source[both])),
             )
             yield {"score": name, "accuracy": kind} | found._asdict()

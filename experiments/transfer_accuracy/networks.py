@@ -11,7 +11,7 @@ from leepjax import report
 from leepjax.data import Dataset
 from leepjax.models import Source
 from leepjax.tasks import Tasks
-from leepjax.transfer import RECIPES, Recipe, TrainingResult, fine_tune, from_scratch, sweep
+from leepjax.transfer import RECIPES, NetworkResult, Recipe, fine_tune, from_scratch, sweep
 
 
 def recipes(config: Config) -> tuple[Recipe, ...]:
@@ -36,11 +36,11 @@ def train_networks(
     dataset: Dataset,
     tasks: Tasks,
     devices: Sequence[Any],
-) -> TrainingResult:
+) -> NetworkResult:
     """What fine-tuned networks, or networks from scratch, reach on each task."""
     learner = fine_tune if config.learner == "fine_tune" else from_scratch
     journal = study.path / f"{setting}.journal"
     tried = recipes(config)
     study.log(event="recipes", setting=setting, recipes=[dataclasses.asdict(r) for r in tried])
     key = jax.random.key(config.seed)
-    return learner(source, dataset, tasks, tried, key=key, devices=devices, journal=journal)
+    return learner(key, source, dataset, tasks, tried, devices=devices, journal=journal)

@@ -12,7 +12,7 @@ from leepjax.data import Bank, load
 from leepjax.models import (
     Outputs,
     Source,
-    TrainConfig,
+    SourceRecipe,
     accuracy,
     extract,
     load_resnet,
@@ -28,7 +28,7 @@ def make_source(config: Config) -> tuple[Source, str]:
         source = named("--source-weights", load_resnet, config.source_weights, depth)
         return source, "unknown (imported)"
     dataset = named("--source-data", load, config.source_data, data_dir=config.data_dir)
-    training = TrainConfig(steps=config.source_steps, seed=config.seed)
+    training = SourceRecipe(steps=config.source_steps, seed=config.seed)
     source = named("--source-model", train_source, config.source_model, dataset, training)
     return source, f"{accuracy(source, dataset.test):.3f}"
 

@@ -17,7 +17,7 @@ from leepjax.data import Dataset, load
 from leepjax.models import NETWORKS
 from leepjax.tasks import Tasks, sample_tasks, score_tasks
 from leepjax.transfer import check_recipes, retrain_head
-from leepjax.transfer.lanes import make_lanes
+from leepjax.transfer.jobs import make_jobs
 
 
 def run(config: Config, console: Console) -> Path:
@@ -37,7 +37,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         settings = {config.regime: across}
     if config.learner != "retrain_head":
         for tasks in settings.values():  # what does not fit together shows before long work
-            make_lanes(dataset, tasks, recipes(config), across_key)
+            make_jobs(across_key, dataset, tasks, recipes(config))
     source, source_accuracy = make_source(config)
     console.print(f"Source: {len(source.class_names)} classes, test accuracy {source_accuracy}")
     study.log(event="source", accuracy=source_accuracy, digest=source.digest)

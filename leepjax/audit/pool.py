@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from leepjax.audit.table import TextTable
-from leepjax.evaluation.interval import Estimate, Membership, members
+from leepjax.evaluation.interval import Estimate, Membership, cluster_membership
 from leepjax.evaluation.reliability import noise_ceiling, static_ranking
 
 PARTS = ("dataset", "target", "setting")  # columns that divide a table, where there is one
@@ -168,7 +168,7 @@ def _clusters(table: TextTable, parts: np.ndarray, cluster: str | None):
         columns["family"] = _families(columns["model"]) if family is None else family
         columns["target"] = parts
     found = {
-        kind: (members(cells), np.unique(cells))
+        kind: (cluster_membership(cells), np.unique(cells))
         for kind, cells in columns.items()
         if len(set(cells)) > 1
     }

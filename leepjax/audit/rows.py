@@ -12,17 +12,17 @@ from leepjax.audit.table import TextTable
 from leepjax.choosing import pairwise_accuracy, recall_at_k, regret_at_k, rel_at_k
 from leepjax.evaluation import (
     NULLS,
-    averaged,
+    clusters_needed,
     difference,
     holm,
     jackknife,
-    needed,
+    mean_over_groups,
     partial_pearson,
     stability,
     williams,
 )
 from leepjax.evaluation.correlation import STATISTICS, Statistic
-from leepjax.evaluation.interval import Membership, members
+from leepjax.evaluation.interval import Membership, cluster_membership
 
 ALL = "mean over targets"
 COMPARED = ("pearson", "weighted_tau:both")  # statistics of which scores are compared in pairs
@@ -137,7 +137,7 @@ def _compare(pool: Pool, part: str, rows: np.ndarray, name: str, a: str, b: str)
     return (
         {"score": a, "other": b, "rows": len(both)}
         | found._asdict()
-        | {"p_williams": p_williams, "needed": needed(found, clusters)}
+        | {"p_williams": p_williams, "needed": clusters_needed(found, clusters)}
     )
 
 
@@ -183,8 +183,10 @@ def _statistics(pool: Pool, part: str, rows: np.ndarray) -> dict[str, tuple[Stat
     """By name, what is computed of some rows of a scope, and what its interval clusters on."""
     if part == ALL:
         # Another draw would have other models as well as other targets.
-        crossed = members(pool.part[rows]), members(pool.name[rows])
-        return {name: (averaged(s, pool.part[rows]), crossed) for name, s in STATISTICS.items()}
+        crossed = cluster_membership(pool.part[rows]), cluster_membership(pool.name[rows])
+        return {
+            name: (mean_over_groups(s, pool.part[rows]), crossed) for name, s in STATISTICS.items()
+        }
     shared = pool.membership(rows)
     found: dict[str, tuple[Statistic, Membership]] = {
         name: (statistic, shared) for name, statistic in STATISTICS.items()

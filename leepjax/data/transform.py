@@ -40,13 +40,13 @@ def with_rotations(dataset: Dataset) -> Dataset:
     return Dataset(*map(turned, dataset))
 
 
-def with_copies(dataset: Dataset, copies: int, *, key: jax.Array, flip: bool, crop: int) -> Dataset:
+def with_copies(key: jax.Array, dataset: Dataset, copies: int, *, flip: bool, crop: int) -> Dataset:
     """So many copies of each training image, each mirrored or moved at random; same test images.
 
     Args:
+      key: typed JAX key.
       dataset: the data set.
       copies: at least 1.
-      key: typed JAX key.
       flip: mirror each copy left to right with probability one half.
       crop: move each copy by up to so many pixels up or down, and left or right, within black.
 

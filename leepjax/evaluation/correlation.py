@@ -134,12 +134,12 @@ def partial_pearson(factor: np.ndarray) -> Statistic:
     return statistic
 
 
-def averaged(statistic: Statistic, part: np.ndarray) -> Statistic:
-    """The mean of a statistic over parts of the table, such as one for each target.
+def mean_over_groups(statistic: Statistic, groups: np.ndarray) -> Statistic:
+    """The mean of a statistic over groups of rows, such as one for each target.
 
-    ``part [n]`` is any labels. Parts in which the statistic is undefined are left out.
+    ``groups [n]`` is any labels. Groups in which the statistic is undefined are left out.
     """
-    parts = [np.flatnonzero(part == name) for name in np.unique(part)]
+    parts = [np.flatnonzero(groups == name) for name in np.unique(groups)]
 
     def mean(x, y, counts):
         values = np.array([statistic(x[rows], y[rows], counts[:, rows]) for rows in parts])

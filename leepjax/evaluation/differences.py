@@ -58,11 +58,11 @@ def difference(
     return difference_of(spread(statistic, np.stack([x, other]), y, membership), 0, 1)
 
 
-def difference_of(found: Spread, i: int, j: int) -> Difference:
+def difference_of(joint: Spread, i: int, j: int) -> Difference:
     """:func:`difference` of scores i and j of a joint jackknife."""
-    a, b = interval(found, i), interval(found, j)
+    a, b = interval(joint, i), interval(joint, j)
     value = a.value - b.value
-    variances, shared = np.diag(found.covariance)[[i, j]], found.covariance[i, j]
+    variances, shared = np.diag(joint.covariance)[[i, j]], joint.covariance[i, j]
     if not np.isfinite([a.low, b.low]).all():
         return Difference(value, np.nan, np.nan, np.nan)
     error = np.sqrt(max(variances.sum() - 2 * shared, 0))
@@ -78,7 +78,7 @@ def difference_of(found: Spread, i: int, j: int) -> Difference:
 
     low = value - reach(a.value - a.low, b.high - b.value)
     high = value + reach(a.high - a.value, b.value - b.low)
-    p = 2 * student.sf(z / error, found.clusters - 1) if error > 0 else float(z == 0)
+    p = 2 * student.sf(z / error, joint.clusters - 1) if error > 0 else float(z == 0)
     return Difference(value, max(float(low), -2.0), min(float(high), 2.0), float(p))
 
 
@@ -131,11 +131,11 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def needed(found: Estimate | Difference, clusters: int) -> float:
+def clusters_needed(estimate: Estimate | Difference, clusters: int) -> float:
     """About how many clusters (models, tasks, classes) it takes to tell a correlation from 0.
 
     Args:
-      found: a correlation, or a difference of two, as estimated.
+      estimate: a correlation, or a difference of two, as estimated.
       clusters: independent units that it is from.
 
     Returns:
@@ -144,15 +144,15 @@ def needed(found: Estimate | Difference, clusters: int) -> float:
       undefined. An effect estimated from few clusters makes it a rough one; the wider interval of
       a weighted tau, one that errs upwards.
 
-    >>> needed(Estimate(0.4, 0.05, 0.66), clusters=30)
+    >>> clusters_needed(Estimate(0.4, 0.05, 0.66), clusters=30)
     44.0
     """
-    if not np.isfinite(found).all() or clusters < 2:
+    if not np.isfinite(estimate).all() or clusters < 2:
         return np.nan
-    if isinstance(found, Difference):
-        errors = student.isf(found.p / 2, clusters - 1)
+    if isinstance(estimate, Difference):
+        errors = student.isf(estimate.p / 2, clusters - 1)
     else:
-        z, low, high = np.arctanh(np.clip(found, -1 + 1e-12, 1 - 1e-12))
+        z, low, high = np.arctanh(np.clip(estimate, -1 + 1e-12, 1 - 1e-12))
         errors = abs(z) / (high - low) * 2 * student.ppf(0.975, clusters - 1)
     wanted = norm.ppf(0.975) + norm.ppf(0.8)
     return float(max(np.ceil(clusters * (wanted / errors) ** 2), 3)) if errors > 0 else np.inf

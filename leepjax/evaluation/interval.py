@@ -15,8 +15,8 @@ The excess is taken off, in so far as tasks overlap little:
     V - (1 - k/g)^4 ((g - 1) k / (g - k) - 1) V_t,   at least V_t
 
 The fourth power is the one number here that was chosen by simulation. Rows that nothing connects
-are clusters of their own. Where rows are crossed, such as models by targets, the V of both ways of
-clustering add, less that of single rows, which both contain; at least the larger (Cameron, Gelbach
+are clusters of their own. Where rows are crossed, such as models by targets, the V of both
+clusterings add, less that of single rows, which both contain; at least the larger (Cameron, Gelbach
 and Miller, JBES 2011).
 
 Student's t with g - 1 degrees of freedom takes the z_(-c) for normal. The weighted tau is decided
@@ -55,7 +55,7 @@ class Spread(NamedTuple):
     Attributes:
       values: ``[s]`` the correlations.
       covariance: ``[s, s]`` of their arctanh; NaN where fewer than three clusters say anything.
-      clusters: how many of them count; where rows are crossed, of the way with the fewest.
+      clusters: how many of them count; where rows are crossed, of the clustering with the fewest.
       freedom: ``[s]`` degrees of freedom of the intervals: clusters - 1, of a weighted tau fewer.
       deleted: ``[s, g]`` the correlations with one cluster left out; NaN where undefined.
     """
@@ -67,7 +67,7 @@ class Spread(NamedTuple):
     deleted: np.ndarray
 
 
-def members(names: np.ndarray) -> np.ndarray:
+def cluster_membership(names: np.ndarray) -> np.ndarray:
     """Membership ``[n, g]`` of rows in the clusters that ``names [n]`` names, in sorted order."""
     return np.asarray(names)[:, None] == np.unique(names)
 
@@ -92,8 +92,8 @@ def jackknife(
     Raises:
       ValueError: the lengths of the arguments differ; it names the argument.
     """
-    found = spread(statistic, np.asarray(x, float)[None], y, membership)
-    return interval(found, 0), found.deleted[0]
+    joint = spread(statistic, np.asarray(x, float)[None], y, membership)
+    return interval(joint, 0), joint.deleted[0]
 
 
 def spread(
@@ -102,44 +102,49 @@ def spread(
     """Joint jackknife of several ``scores [s, n]``; other arguments as of :func:`jackknife`."""
     scores, y = np.asarray(scores, float), np.asarray(y, float)
     n = scores.shape[1]
-    ways = membership if isinstance(membership, tuple) else (membership,)
-    ways = [np.eye(n, dtype=bool) if way is None else np.asarray(way, bool) for way in ways]
-    for name, array in (("y", y), *(("membership", way) for way in ways)):
+    clusterings = membership if isinstance(membership, tuple) else (membership,)
+    clusterings = [
+        np.eye(n, dtype=bool) if clustering is None else np.asarray(clustering, bool)
+        for clustering in clusterings
+    ]
+    for name, array in (("y", y), *(("membership", clustering) for clustering in clusterings)):
         if len(array) != n:
             raise ValueError(f"{name}: wanted {n} rows like x, got {len(array)}")
     values = _each(statistic, scores, y, np.ones((1, n)))[:, 0]
     top_heavy = getattr(statistic, "func", statistic) is weighted_kendall  # or a partial of it
-    found, deleted, counts, freedom = [], [], [], []
-    for way in ways:
-        without = _each(statistic, scores, y, ~way.T)
+    covariances, deleted, counts, freedom = [], [], [], []
+    for clustering in clusterings:
+        without = _each(statistic, scores, y, ~clustering.T)
         z = _fisher(without, n)
-        counted = np.isfinite(z).all(0) & way.any(0)
-        found.append(_of_way(statistic, scores, y, way[:, counted], z[:, counted]))
+        counted = np.isfinite(z).all(0) & clustering.any(0)
+        covariances.append(
+            _of_clustering(statistic, scores, y, clustering[:, counted], z[:, counted])
+        )
         counts.append(int(counted.sum()))
         freedom.append(_freedom(z[:, counted], top_heavy))
         deleted.append(without)
-    covariance = found[0]
-    if len(ways) > 1:
+    covariance = covariances[0]
+    if len(clusterings) > 1:
         common = _of_rows(statistic, scores, y)
-        covariance = sum(found) - (len(ways) - 1) * common
-        for one in found:
+        covariance = sum(covariances) - (len(clusterings) - 1) * common
+        for one in covariances:
             covariance = _at_least(covariance, one)
     deleted = np.concatenate(deleted, 1)
     return Spread(values, covariance, min(counts), np.min(freedom, 0), deleted)
 
 
-def interval(found: Spread, i: int) -> Estimate:
+def interval(joint: Spread, i: int) -> Estimate:
     """The 95 % interval of score i."""
-    value = float(found.values[i])
-    variance = found.covariance[i, i]
+    value = float(joint.values[i])
+    variance = joint.covariance[i, i]
     if not np.isfinite(variance) or not abs(value) < 1:
         return Estimate(value, np.nan, np.nan)
-    half = student.ppf(0.975, found.freedom[i]) * np.sqrt(variance)
+    half = student.ppf(0.975, joint.freedom[i]) * np.sqrt(variance)
     z = np.arctanh(value)
     return Estimate(value, float(np.tanh(z - half)), float(np.tanh(z + half)))
 
 
-def _of_way(statistic, scores, y, member, z):
+def _of_clustering(statistic, scores, y, member, z):
     """Covariance of ``z [s, g]`` from leaving out one cluster of ``member [n, g]`` at a time."""
     g = member.shape[1]
     if g < 3:

@@ -46,8 +46,8 @@ def mean(values: np.ndarray, membership: np.ndarray | None) -> Estimate:
       values: ``[t]`` of t tasks, in any unit; or ``[t, e]``, such as accuracies after each of e
         epochs.
       membership: ``[t, g]`` bool, the clusters (target classes, groups) of each task, as of
-        :func:`leepjax.evaluation.clusters`; None: every task is its own cluster, independent of
-        the others. A cluster of no task or of all tasks does not count.
+        :func:`leepjax.evaluation.task_membership`; None: every task is its own cluster, independent
+        of the others. A cluster of no task or of all tasks does not count.
 
     Returns:
       value, low and high, in the unit of the values: numbers, or ``[e]``. The ends are NaN with

@@ -52,7 +52,7 @@ class Targets(Protocol):
     def groups(self) -> np.ndarray: ...  # noqa: D102
 
 
-def clusters(tasks: Targets) -> np.ndarray:
+def task_membership(tasks: Targets) -> np.ndarray:
     """What tasks share, for intervals to cluster on: ``[t, g]`` bool, who has what.
 
     The groups that tasks come from, where there are several (classes nest in them); otherwise the
@@ -89,7 +89,7 @@ def correlate(
     if groups.shape != (len(classes),):
         raise ValueError(f"groups: wanted shape [{len(classes)}], got {list(groups.shape)}")
     of_classes = _holds(classes)
-    shared = clusters(tasks)
+    shared = task_membership(tasks)
     counts = of_classes.sum(1)
     statistics: dict[str, tuple[Statistic, np.ndarray]] = {
         "pearson": (pearson, shared),

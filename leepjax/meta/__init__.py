@@ -4,10 +4,10 @@ from leepjax.meta._episodes import EpisodeBank, Episodes, EpisodeShape, episode_
 from leepjax.meta.adapt import AdaptationResult, adapt_tasks
 from leepjax.meta.algorithms import ALGORITHMS, Algorithm, make_learner
 from leepjax.meta.learner import Meta, MetaLearner, meta_gradient
+from leepjax.meta.recipe import MetaRecipe
 from leepjax.meta.train import (
     MetaInfo,
     MetaState,
-    MetaTraining,
     init_state,
     meta_step,
     meta_train,
@@ -24,8 +24,8 @@ __all__ = [
     "Meta",
     "MetaInfo",
     "MetaLearner",
+    "MetaRecipe",
     "MetaState",
-    "MetaTraining",
     "adapt_tasks",
     "episode_bank",
     "episodes",

@@ -149,12 +149,12 @@ def episodes(
         allowed = jnp.where(within, of_class == group, True)
         if among is not None:
             allowed = jnp.where(among.sum() >= shape.ways, among, allowed)
-        classes = _some(pick, allowed, shape.ways)
+        classes = _choose(pick, allowed, shape.ways)
         real = classes // copies
         each = shape.shots + shape.queries
         there = jnp.arange(bank.rows.shape[1]) < bank.counts[real, None]
         keys = jax.random.split(draw, shape.ways)
-        chosen = jax.vmap(lambda k, w: _some(k, w, each))(keys, there)  # [ways, each]
+        chosen = jax.vmap(lambda k, w: _choose(k, w, each))(keys, there)  # [ways, each]
         images = bank.images[jnp.take_along_axis(bank.rows[real], chosen, 1)]
         if shape.rotations:
             images = _turned(images, classes % copies)
@@ -169,7 +169,7 @@ def episodes(
     return jax.vmap(one)(jax.random.split(key, number))
 
 
-def _some(key: jax.Array, allowed: jax.Array, number: int) -> jax.Array:
+def _choose(key: jax.Array, allowed: jax.Array, number: int) -> jax.Array:
     """``number`` different places where ``allowed [n]``, in random order."""
     scores = jnp.where(allowed, jax.random.uniform(key, allowed.shape), -1.0)
     return jax.lax.top_k(scores, number)[1]

@@ -1,17 +1,17 @@
 """What a trained meta-learner reaches on target tasks: adapt to each, test it."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from leepjax._progress import progress
 from leepjax.data import Dataset, check_bank
-from leepjax.meta.learner import Meta, MetaLearner, cross_entropy, one_by_one
-from leepjax.tasks import Split, Tasks
+from leepjax.meta.learner import Meta, MetaLearner, cross_entropy, tasks_at_once
+from leepjax.tasks import Strategy, Tasks, map_tasks, only_used
 
-CHUNK = 20  # tasks a call
+CHUNK = 20  # tasks that a device holds at once
 
 
 class AdaptationResult(NamedTuple):
@@ -29,9 +29,18 @@ class AdaptationResult(NamedTuple):
 
 
 def adapt_tasks(
-    learner: MetaLearner, meta: Meta, dataset: Dataset, tasks: Tasks
+    learner: MetaLearner,
+    meta: Meta,
+    dataset: Dataset,
+    tasks: Tasks,
+    *,
+    strategy: Strategy = "auto",
+    chunk: int = CHUNK,
+    devices: Sequence[Any] | None = None,
 ) -> AdaptationResult:
     """Adapt to the training images of each task, and predict its test images.
+
+    Each device holds one copy of the images that the tasks draw.
 
     Args:
       learner: the learner.
@@ -39,48 +48,47 @@ def adapt_tasks(
       dataset: the banks that the tasks are of.
       tasks: few-shot tasks, all with the learner's number of classes, and with the same numbers of
         images.
+      strategy: ``"vmap"``: the tasks of a chunk at once; ``"loop"``: one after another; ``"auto"``:
+        what suits learner and backend.
+      chunk: tasks that a device holds at once.
+      devices: the devices that share the tasks; default the first.
 
     Raises:
-      ValueError: tasks with another number of classes, or that differ in their images' number.
+      ValueError: tasks with another number of classes, or that differ in their images' number; an
+        argument out of its range.
     """
     for split, bank in zip(dataset._fields, dataset, strict=True):
         check_bank(f"dataset.{split}", bank)
     ways = learner.ways
     if (tasks.num_classes != ways).any():
-        found = sorted(set(tasks.num_classes.tolist()))
-        raise ValueError(f"tasks: wanted {ways} classes, the learner's, in each; got {found}")
+        got = sorted(set(tasks.num_classes.tolist()))
+        raise ValueError(f"tasks: wanted {ways} classes, the learner's, in each; got {got}")
     for name in ("train", "test"):
         if not getattr(tasks, name).where.all():
             raise ValueError(f"tasks.{name}: wanted the same number of images in every task")
+    number, tests = tasks.train.where.shape[1], tasks.test.where.shape[1]
+    at_once = tasks_at_once(learner, strategy)
 
-    def one(meta: Meta, train: Any, labels: Any, test: Any, test_labels: Any) -> Any:
-        x = learner.embed(meta, jnp.concatenate([train, test]))
-        adapted = learner.adapt(meta, x[: len(labels)], labels)
-        logits = learner.predict(meta, adapted, x[len(labels) :])
-        loss = cross_entropy(logits, test_labels)
-        right = (logits.argmax(1) == test_labels).mean()
-        return right, loss, ~jnp.isfinite(loss)
+    def adapt(shared: Any, tasks: Tasks) -> Any:
+        meta, train_images, test_images = shared
 
-    @jax.jit
-    def run(meta: Meta, *arrays: Any) -> Any:
-        if one_by_one(learner):
-            return jax.lax.map(lambda a: one(meta, *a), arrays)
-        return jax.vmap(one, (None, 0, 0, 0, 0))(meta, *arrays)
+        def one(task: Any) -> Any:
+            train, labels, test, test_labels = task
+            x = learner.embed(meta, jnp.concatenate([train_images[train], test_images[test]]))
+            adapted = learner.adapt(meta, x[:number], labels)
+            logits = learner.predict(meta, adapted, x[number:])
+            loss = cross_entropy(logits, test_labels)
+            right = (logits.argmax(1) == test_labels).mean()
+            return AdaptationResult(right, loss, ~jnp.isfinite(loss))
 
-    size, t, found = min(CHUNK, len(tasks.classes)), len(tasks.classes), []
-    with progress(total=t, desc=f"adapt {learner.name}", unit="task") as bar:
-        for start in range(0, t, size):
-            rows = np.resize(np.arange(start, min(start + size, t)), size)  # one shape for all
-            splits: list[Split] = [
-                Split(*(array[rows] for array in split)) for split in (tasks.train, tasks.test)
-            ]
-            arrays = [
-                array
-                for split, bank in zip(splits, dataset, strict=True)
-                for array in (bank.images[split.indices], split.labels)
-            ]
-            number = min(size, t - start)
-            found.append([np.asarray(a)[:number] for a in run(meta, *arrays)])
-            bar.update(number)
-    accuracy, loss, failed = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return AdaptationResult(accuracy, loss, failed.astype(int))
+        # Without the rows that `map_tasks` fills splits up with: a learner knows of no padding.
+        train, test = tasks.train, tasks.test
+        rows = train.indices[:, :number], train.labels[:, :number]
+        rows = *rows, test.indices[:, :tests], test.labels[:, :tests]
+        return jax.vmap(one)(rows) if at_once else jax.lax.map(one, rows)
+
+    used, tasks = only_used(dataset, tasks)
+    shared = meta, used.train.images, used.test.images
+    desc = f"adapt {learner.name}"
+    result = map_tasks(adapt, shared, tasks, devices=devices, chunk=chunk, desc=desc)
+    return result._replace(failed=np.asarray(result.failed, int))

@@ -26,12 +26,12 @@ class Algorithm(NamedTuple):
     Attributes:
       make: ``make(source, ways, **options) -> MetaLearner``.
       pretrained: whether it starts from the source's parameters, else from fresh ones.
-      training: fields of ``MetaTraining`` that are its own.
+      recipe: fields of ``MetaRecipe`` that are its own.
     """
 
     make: Callable[..., MetaLearner]
     pretrained: bool
-    training: Mapping[str, Any]
+    recipe: Mapping[str, Any]
 
 
 def _gradient(name: str, **options: Any) -> Callable[..., MetaLearner]:

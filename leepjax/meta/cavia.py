@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from leepjax.meta.inner import check_rate, check_steps, descend
 from leepjax.meta.learner import Meta, MetaLearner, assemble, cross_entropy
-from leepjax.meta.network import body, feature_function, fresh_head, linear, pixels
+from leepjax.meta.network import body, feature_function, init_head, linear, pixels
 from leepjax.models import Source
 
 
@@ -34,7 +34,7 @@ def cavia(
       rate: of the inner steps.
       context: length of the context vector.
       layer: the normalisation whose channels it scales and shifts.
-      batch_norm: by the images at hand (transductive), or by the source's running averages.
+      batch_norm: ``"batch"`` or ``"running"`` (``leepjax.models.BatchNormMode``).
 
     Raises:
       ValueError: an argument out of its range, or a network without ``head`` or ``layer``.
@@ -55,7 +55,7 @@ def cavia(
         shape = context, 2 * len(like)
         film_key, head_key = jax.random.split(key)
         film = jax.random.normal(film_key, shape, like.dtype) * context**-0.5
-        head = fresh_head(head_key, source, ways)
+        head = init_head(head_key, source, ways)
         return Meta({"body": body(source.params), "head": head, "film": film}, source.rest)
 
     def predict(meta: Meta, adapted: jax.Array, x: jax.Array) -> jax.Array:

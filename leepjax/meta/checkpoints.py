@@ -54,11 +54,11 @@ class Checkpoints:
             self._manager.close()
             self._lock.close()
 
-    def load(self, fresh: Any) -> Any:
-        """The newest checkpoint, or ``fresh``, whose structure it has."""
+    def load(self, initial: Any) -> Any:
+        """The newest checkpoint, or ``initial``, whose structure it has."""
         if self.folder is None or self._manager.latest_step() is None:
-            return fresh
-        like = jax.tree.map(np.asarray, fresh)
+            return initial
+        like = jax.tree.map(np.asarray, initial)
         arguments = ocp.args.StandardRestore(like)  # pyright: ignore[reportCallIssue]
         state, history = self._manager.restore(self._manager.latest_step(), args=arguments)
         return jax.tree.map(jnp.asarray, state), jax.tree.map(np.array, history)

@@ -31,7 +31,7 @@ from leepjax.meta.network import (
     class_means,
     embedding,
     feature_function,
-    fresh_head,
+    init_head,
     linear,
     pixels,
 )
@@ -55,7 +55,7 @@ def gradient_learner(
     order: Literal[1, 2, "annealed"] = 2,
     multi_step: bool = False,
     head: Literal["learnt", "prototypes", "shared"] = "learnt",
-    batch_norm: Literal["batch", "frozen"] = "batch",
+    batch_norm: Literal["batch", "running"] = "batch",
     name: str = "maml",
 ) -> MetaLearner:
     """A learner that takes a few gradient steps on the support.
@@ -75,7 +75,7 @@ def gradient_learner(
       head: what the head starts from: learnt; prototypes of the support, weight 2 c and bias
         -|c|^2, by which the start is a nearest-mean classifier; or one learnt vector for all
         classes.
-      batch_norm: by the images at hand (transductive), or by the source's running averages.
+      batch_norm: ``"batch"`` or ``"running"`` (``leepjax.models.BatchNormMode``).
       name: for the identity.
 
     Raises:
@@ -93,11 +93,11 @@ def gradient_learner(
     moves = {"network": ("body", "head"), "head": ("head",), "body": ("body",)}[adapts]
 
     def init(key: jax.Array) -> Meta:
-        learnt = {} if head == "prototypes" else fresh_head(key, source, rows)
+        learnt = {} if head == "prototypes" else init_head(key, source, rows)
         params = {"body": body(source.params), "head": learnt}
         if rates != "fixed":
             # The head that adapts has a row for every way, whatever it starts from.
-            whole = {"body": params["body"], "head": fresh_head(key, source, ways)}
+            whole = {"body": params["body"], "head": init_head(key, source, ways)}
             moved = {part: whole[part] for part in moves}
             shape = (lambda a: (steps,)) if rates == "layer" else (lambda a: (1, *a.shape))
             params["rates"] = jax.tree.map(lambda a: jnp.full(shape(a), rate, a.dtype), moved)

@@ -15,9 +15,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from leepjax.meta._episodes import Episodes
 from leepjax.models import Source
+from leepjax.tasks import Strategy, use_vmap
 
 
 class Meta(NamedTuple):
@@ -124,9 +127,10 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-def one_by_one(learner: MetaLearner) -> bool:
-    """Whether tasks go one after another: on a CPU, kernels of many tasks at once are slow."""
-    return learner.whole_network and jax.default_backend() == "cpu"
+def tasks_at_once(learner: MetaLearner, strategy: Strategy) -> bool:
+    """:func:`leepjax.tasks.use_vmap`; learners of features, by default, on every backend."""
+    vmap = use_vmap(strategy, jax.default_backend())
+    return vmap or (strategy == "auto" and not learner.whole_network)
 
 
 def meta_gradient(
@@ -136,7 +140,8 @@ def meta_gradient(
     *,
     shots: tuple[int, ...],
     progress: Any = 0.0,
-    vmap: bool | None = None,
+    strategy: Strategy = "auto",
+    mesh: Mesh | None = None,
 ) -> tuple[Any, EpisodeInfo]:
     """Gradient of the mean loss over a batch of episodes by ``meta.params``.
 
@@ -146,11 +151,34 @@ def meta_gradient(
       batch: t episodes.
       shots: the loss is the mean over these; the last is the most, and what ``right`` is of.
       progress: share of the training that is done.
-      vmap: episodes at once; False: one after another; None: what suits learner and backend.
+      strategy: ``"vmap"``: episodes at once; ``"loop"``: one after another; ``"auto"``: what suits
+        learner and backend.
+      mesh: devices that share the episodes along its axis ``data``, as many each; None: one.
 
     Returns:
       The gradient, like ``meta.params``, and an ``EpisodeInfo`` of arrays ``[t]`` and ``[t, q]``.
     """
+    at_once = tasks_at_once(learner, strategy)
+    if mesh is None or mesh.size == 1:
+        return _gradient(learner, meta, batch, shots, progress, at_once)
+
+    def part(meta: Meta, progress: Any, batch: Episodes) -> tuple[Any, EpisodeInfo]:
+        grads, info = _gradient(learner, meta, batch, shots, progress, at_once)
+        return jax.lax.pmean(grads, "data"), info
+
+    specs = {"in_specs": (P(), P(), P("data")), "out_specs": (P(), P("data"))}
+    return jax.shard_map(part, mesh=mesh, **specs, check_vma=False)(meta, progress, batch)
+
+
+def _gradient(
+    learner: MetaLearner,
+    meta: Meta,
+    batch: Episodes,
+    shots: tuple[int, ...],
+    progress: Any,
+    at_once: bool,
+) -> tuple[Any, EpisodeInfo]:
+    """:func:`meta_gradient` on one device."""
 
     def one(params: Any, episode: Episodes) -> tuple[jax.Array, EpisodeInfo]:
         at = meta._replace(params=params)
@@ -164,7 +192,7 @@ def meta_gradient(
         loss = jnp.mean(jnp.stack(losses))
         return loss, EpisodeInfo(loss, logits[-1].argmax(1) == episode.query_labels)
 
-    if one_by_one(learner) if vmap is None else not vmap:
+    if not at_once:
 
         def add(total, episode):
             grads, info = jax.grad(one, has_aux=True)(meta.params, episode)

@@ -3,7 +3,7 @@
 Q. Sun, Y. Liu, T.-S. Chua, B. Schiele: Meta-Transfer Learning for Few-Shot Learning, CVPR 2019.
 The kernel W of every convolution, frozen, is scaled by a learnt factor for each pair of an input
 and an output channel, and its output shifted by a learnt value for each channel; the inner loop
-adapts the head, from a learnt start. (Their hard-task meta-batches are `MetaTraining.hard_every`.)
+adapts the head, from a learnt start. (Their hard-task meta-batches are `MetaRecipe.hard_every`.)
 
 Two things are ours: the head works on features in the task's own units (`units.task_units`), since
 over raw features the inner loop diverges once training lets them grow; and its rate, at most 2, and
@@ -17,13 +17,13 @@ import jax.numpy as jnp
 
 from leepjax.meta.inner import check_steps, descend
 from leepjax.meta.learner import Meta, MetaLearner, assemble, cross_entropy
-from leepjax.meta.network import body, feature_function, fresh_head, linear
+from leepjax.meta.network import body, feature_function, init_head, linear
 from leepjax.meta.units import in_units, task_units
 from leepjax.models import Source
 
 
 def mtl(source: Source, ways: int, *, steps: int = 20) -> MetaLearner:
-    """Meta-transfer learning (MTL), with the source's running averages in batch normalisation.
+    """Meta-transfer learning (MTL), with the source's batch normalisation frozen.
 
     Args:
       source: the pre-trained network; its convolutions ``conv*`` are followed by ``bn*``.
@@ -35,7 +35,7 @@ def mtl(source: Source, ways: int, *, steps: int = 20) -> MetaLearner:
         normalisation follows.
     """
     check_steps(steps)
-    features = feature_function(source, "frozen", in_loop=False)
+    features = feature_function(source, "running", in_loop=False)
     _check_pairs(source.params, source.rest)
 
     def init(key: jax.Array) -> Meta:
@@ -43,7 +43,7 @@ def mtl(source: Source, ways: int, *, steps: int = 20) -> MetaLearner:
         params = {
             "scale": _of_convolutions(source.params, lambda k: jnp.ones(k.shape[2:], k.dtype)),
             "shift": _of_convolutions(source.params, lambda k: jnp.zeros(k.shape[3], k.dtype)),
-            "head": fresh_head(key, source, ways),
+            "head": init_head(key, source, ways),
             "rate": jnp.zeros((), dtype),
             "gain": jnp.zeros((), dtype),
         }
@@ -106,15 +106,15 @@ def modulated(meta: Meta) -> tuple[Any, Any]:
 
 def _of_convolutions(params: Any, make: Any) -> Any:
     """``make(kernel)`` of every convolution, in dicts like the parameters'."""
-    found = {}
+    made = {}
     for name, value in params.items():
         if not isinstance(value, dict):
             continue
         if "kernel" in value and value["kernel"].ndim == 4:
-            found[name] = make(value["kernel"])
+            made[name] = make(value["kernel"])
         elif inside := _of_convolutions(value, make):
-            found[name] = inside
-    return found
+            made[name] = inside
+    return made
 
 
 def _follows(name: str) -> str:

@@ -16,7 +16,7 @@ from leepjax.models import Source, apply
 
 # ``features(params, rest, x) -> [n, d]``
 Features = Callable[[Any, Any, jax.Array], jax.Array]
-NORMALISATIONS = ("batch", "frozen")
+NORMALISATIONS = ("batch", "running")
 
 
 def feature_function(source: Source, batch_norm: str, *, in_loop: bool) -> Features:
@@ -25,14 +25,14 @@ def feature_function(source: Source, batch_norm: str, *, in_loop: bool) -> Featu
     Args:
       source: its structure; ``params`` and ``rest`` are arguments, without a head or with any.
       batch_norm: ``"batch"``: normalise by the images themselves, so that predictions for queries
-        depend on one another (transductive); ``"frozen"``: by the running averages in ``rest``.
+        depend on one another (transductive); ``"running"``: by the running averages in ``rest``.
       in_loop: whether it is to run inside loops, with parameters of its own for each task.
 
     Raises:
       ValueError: another ``batch_norm``; a network whose parameters have no ``head``.
     """
     if batch_norm not in NORMALISATIONS:
-        raise ValueError(f"batch_norm: wanted batch or frozen, got {batch_norm!r}")
+        raise ValueError(f"batch_norm: wanted batch or running, got {batch_norm!r}")
     head = source.params.get("head", {})
     if not {"kernel", "bias"} <= set(head):
         raise ValueError(
@@ -69,7 +69,7 @@ def body(params: Any) -> Any:
     return {name: value for name, value in params.items() if name != "head"}
 
 
-def fresh_head(key: jax.Array, source: Source, ways: int) -> dict[str, jax.Array]:
+def init_head(key: jax.Array, source: Source, ways: int) -> dict[str, jax.Array]:
     """A head for ``ways`` classes: weights normal with variance 1 / d, no bias."""
     kernel = source.params["head"]["kernel"]
     shape = kernel.shape[0], ways

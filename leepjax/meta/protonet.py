@@ -11,14 +11,14 @@ from leepjax.meta.network import body, class_means, embedding, feature_function
 from leepjax.models import Source
 
 
-def protonet(source: Source, ways: int, *, batch_norm: str = "frozen") -> MetaLearner:
+def protonet(source: Source, ways: int, *, batch_norm: str = "running") -> MetaLearner:
     """Nearest class means, logits ``-|x - c|^2``, over a network that meta-training changes.
 
     Args:
       source: the network, and the parameters that meta-training starts from.
       ways: classes of a task.
-      batch_norm: by the source's running averages (``"frozen"``), or by the images at hand, the
-        support's and the queries' together (``"batch"``, transductive, as its authors train).
+      batch_norm: ``"running"`` or ``"batch"`` (``leepjax.models.BatchNormMode``), there the
+        support and the queries together, as its authors train.
 
     Raises:
       ValueError: another ``batch_norm``, or a network without ``head``.

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from leepjax.meta.inner import check_rate, check_steps, descend
 from leepjax.meta.learner import Meta, MetaLearner, assemble, cross_entropy
-from leepjax.meta.network import body, feature_function, fresh_head, linear, pixels
+from leepjax.meta.network import body, feature_function, init_head, linear, pixels
 from leepjax.models import Source
 
 
@@ -29,7 +29,7 @@ def reptile(
       ways: classes of a task.
       steps: inner steps.
       rate: of the inner steps.
-      batch_norm: by the images at hand (transductive), or by the source's running averages.
+      batch_norm: ``"batch"`` or ``"running"`` (``leepjax.models.BatchNormMode``).
 
     Raises:
       ValueError: an argument out of its range, or a network without ``head``.
@@ -40,7 +40,7 @@ def reptile(
 
     def init(key: jax.Array) -> Meta:
         return Meta(
-            {"body": body(source.params), "head": fresh_head(key, source, ways)}, source.rest
+            {"body": body(source.params), "head": init_head(key, source, ways)}, source.rest
         )
 
     def predict(meta: Meta, adapted: Any, x: jax.Array) -> jax.Array:

@@ -23,14 +23,13 @@ from leepjax.meta.units import in_units, task_units
 from leepjax.models import Source
 
 
-def ridge(source: Source, ways: int, *, batch_norm: str = "frozen") -> MetaLearner:
+def ridge(source: Source, ways: int, *, batch_norm: str = "running") -> MetaLearner:
     """The ridge head over a network that meta-training changes.
 
     Args:
       source: the network, and the parameters that meta-training starts from.
       ways: classes of a task.
-      batch_norm: by the source's running averages (``"frozen"``), or by the images at hand
-        (``"batch"``, transductive).
+      batch_norm: ``"running"`` or ``"batch"`` (``leepjax.models.BatchNormMode``).
 
     Raises:
       ValueError: another ``batch_norm``, or a network without ``head``.

@@ -1,6 +1,7 @@
 """Meta-training: steps over batches of episodes, with checkpoints to go on from."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from leepjax._progress import progress
 from leepjax._store import digest
@@ -17,61 +20,16 @@ from leepjax.meta._episodes import (
     TURNS,
     EpisodeBank,
     Episodes,
-    EpisodeShape,
     episode_bank,
     episodes,
 )
 from leepjax.meta.checkpoints import Checkpoints
 from leepjax.meta.learner import Meta, MetaLearner, meta_gradient
+from leepjax.meta.recipe import MetaRecipe, make_optimiser
+from leepjax.tasks import Strategy, task_mesh
 
 VERSION = 1  # of what is computed; checkpoints of another are not gone on from
 CHUNK = 50  # steps between looks at the loss, and checkpoints
-
-
-@dataclasses.dataclass(frozen=True)
-class MetaTraining:
-    """How a meta-learner is trained.
-
-    Attributes:
-      steps: meta-steps.
-      tasks: episodes a step.
-      episode: their classes and images.
-      shots: each loss is the mean over these; the last is ``episode.shots``. None: that alone.
-      learning_rate: of the meta-steps, lowered to 0 by a cosine.
-      optimiser: ``"adam"``, or ``"sgd"`` (of Reptile).
-      clip: the meta-gradient's norm is at most this.
-      hard_every: every so many steps the episodes are drawn, whatever their groups, from classes
-        that did worst in episodes before and not perfectly (hard-task meta-batch; Sun et al., CVPR
-        2019, section 4.3); 0: never.
-
-    Raises:
-      ValueError: a field out of its range.
-    """
-
-    steps: int = 1000
-    tasks: int = 4
-    episode: EpisodeShape = dataclasses.field(default_factory=EpisodeShape)
-    shots: tuple[int, ...] | None = None
-    learning_rate: float = 1e-3
-    optimiser: str = "adam"
-    clip: float = 1.0
-    hard_every: int = 0
-
-    def __post_init__(self):
-        for name, least in (("steps", 1), ("tasks", 1), ("hard_every", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}: wanted an int >= {least}, got {value!r}")
-        shots, most = self.shots, self.episode.shots
-        if shots is not None and (
-            not shots or list(shots) != sorted(set(shots)) or shots[0] < 1 or shots[-1] != most
-        ):
-            raise ValueError(f"shots: wanted ascending ones, the last {most}, got {shots}")
-        for name in ("learning_rate", "clip"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name}: wanted a finite number > 0, got {getattr(self, name)}")
-        if self.optimiser not in ("adam", "sgd"):
-            raise ValueError(f"optimiser: wanted adam or sgd, got {self.optimiser!r}")
 
 
 class MetaState(NamedTuple):
@@ -107,37 +65,32 @@ class MetaInfo(NamedTuple):
     norm: Any
 
 
-def make_optimiser(training: MetaTraining) -> optax.GradientTransformation:
-    """Clipped, with the rate on a cosine to 0."""
-    rate = optax.cosine_decay_schedule(training.learning_rate, training.steps)
-    rule = optax.adam(rate) if training.optimiser == "adam" else optax.sgd(rate)
-    return optax.chain(optax.clip_by_global_norm(training.clip), rule)
-
-
 def meta_update(
     learner: MetaLearner,
-    training: MetaTraining,
+    recipe: MetaRecipe,
     state: MetaState,
     fixed: Any,
     batch: Episodes,
     *,
-    vmap: bool | None = None,
+    strategy: Strategy = "auto",
+    mesh: Mesh | None = None,
 ) -> tuple[MetaState, MetaInfo]:
-    """One step on a batch of episodes; pure. ``vmap`` is that of :func:`meta_gradient`."""
-    shape = training.episode
+    """One step on a batch of episodes; pure. The options are those of :func:`meta_gradient`."""
+    shape = recipe.episode
     grads, info = meta_gradient(
         learner,
         Meta(state.params, fixed),
         batch,
-        shots=training.shots or (shape.shots,),
-        progress=state.step / training.steps,
-        vmap=vmap,
+        shots=recipe.shots or (shape.shots,),
+        progress=state.step / recipe.steps,
+        strategy=strategy,
+        mesh=mesh,
     )
-    updates, moments = make_optimiser(training).update(grads, state.optimiser, state.params)
+    updates, moments = make_optimiser(recipe).update(grads, state.optimiser, state.params)
     failed = state.failed
-    if training.hard_every:
+    if recipe.hard_every:
         # The queries are ordered: one of every class, then the next of every class.
-        by_class = info.right.reshape(training.tasks, -1, shape.ways).mean(1)
+        by_class = info.right.reshape(recipe.tasks, -1, shape.ways).mean(1)
         worst = jnp.take_along_axis(batch.classes, by_class.argmin(1)[:, None], 1)[:, 0]
         missed = by_class.min(1) < 1
         failed = failed.at[batch.classes.reshape(-1)].set(False).at[worst].max(missed)
@@ -148,39 +101,41 @@ def meta_update(
 
 
 def meta_step(
+    key: jax.Array,
     learner: MetaLearner,
-    training: MetaTraining,
+    recipe: MetaRecipe,
     state: MetaState,
     fixed: Any,
     bank: EpisodeBank,
-    key: jax.Array,
     *,
-    vmap: bool | None = None,
+    strategy: Strategy = "auto",
+    mesh: Mesh | None = None,
 ) -> tuple[MetaState, MetaInfo]:
-    """Draw episodes and take one step; pure. ``vmap`` is that of :func:`meta_gradient`."""
+    """Draw episodes and take one step; pure. The options are those of :func:`meta_gradient`."""
     hard = None
-    if training.hard_every:
-        turn = state.step % training.hard_every == training.hard_every - 1
+    if recipe.hard_every:
+        turn = state.step % recipe.hard_every == recipe.hard_every - 1
         hard = state.failed & turn
     key = jax.random.fold_in(key, state.step)
-    batch = episodes(key, bank, training.episode, training.tasks, hard)
-    return meta_update(learner, training, state, fixed, batch, vmap=vmap)
+    batch = episodes(key, bank, recipe.episode, recipe.tasks, hard)
+    return meta_update(learner, recipe, state, fixed, batch, strategy=strategy, mesh=mesh)
 
 
-def init_state(params: Any, training: MetaTraining, num_classes: int) -> MetaState:
+def init_state(params: Any, recipe: MetaRecipe, num_classes: int) -> MetaState:
     """The state before the first step; ``num_classes`` counts rotations where they are classes."""
-    moments = make_optimiser(training).init(params)
+    moments = make_optimiser(recipe).init(params)
     return MetaState(params, moments, jnp.zeros((), jnp.int32), jnp.zeros(num_classes, bool))
 
 
 def meta_train(
+    key: jax.Array,
     learner: MetaLearner,
     bank: Bank,
-    training: MetaTraining,
+    recipe: MetaRecipe,
     *,
-    key: jax.Array,
     checkpoint: Path | None = None,
-    vmap: bool | None = None,
+    strategy: Strategy = "auto",
+    devices: Sequence[Any] | None = None,
 ) -> tuple[Meta, MetaInfo]:
     """Train a meta-learner on episodes of a bank.
 
@@ -188,13 +143,15 @@ def meta_train(
     result, and returns at once where it had ended.
 
     Args:
-      learner: from a factory of this package, for ``training.episode.ways`` classes.
+      key: typed JAX key, of what the learner starts from and of the episodes.
+      learner: from a factory of this package, for ``recipe.episode.ways`` classes.
       bank: images of the classes that episodes are drawn from.
-      training: the recipe.
-      key: typed JAX key.
+      recipe: how it is trained.
       checkpoint: folder for parameters, optimiser and step, written every 50 steps.
-      vmap: episodes of a step at once, or (False) one after another, so that memory does not grow
-        with their number; None: what suits learner and backend.
+      strategy: ``"vmap"``: the episodes of a step at once; ``"loop"``: one after another, so that
+        memory does not grow with their number; ``"auto"``: what suits learner and backend.
+      devices: the devices that share the episodes of each step, as many each; default the first.
+        The result depends on them by rounding alone, and training may go on with others.
 
     Returns:
       What the learner then knows, and the course of the training.
@@ -203,64 +160,80 @@ def meta_train(
       ValueError: a bank too small for the episodes; a folder of another configuration; a loss
         that is not finite, where training stops and leaves the last good checkpoint.
     """
-    if learner.ways != training.episode.ways:
+    if learner.ways != recipe.episode.ways:
         raise ValueError(
-            f"training: wanted episodes of {learner.ways} ways, the learner's, got {training}"
+            f"recipe: wanted episodes of {learner.ways} ways, the learner's, got {recipe}"
         )
-    drawn = episode_bank(bank, training.episode)
+    mesh = task_mesh(devices)
+    if recipe.tasks % mesh.size:
+        raise ValueError(
+            f"recipe.tasks: wanted a multiple of {mesh.size}, the devices that share a step's "
+            f"episodes, got {recipe.tasks}"
+        )
+    drawn = episode_bank(bank, recipe.episode)
     identity = {
         "version": VERSION,
         "learner": dict(learner.identity),
-        "training": dataclasses.asdict(training),
+        "training": dataclasses.asdict(recipe),  # its name in checkpoints
         "bank": bank.digest,
         "key": digest(jax.random.key_data(key)),
     }
     init_key, episode_key = jax.random.split(key)
     with Checkpoints(checkpoint, identity) as kept:
         meta = learner.init(init_key)
-        copies = TURNS if training.episode.rotations else 1
-        state = init_state(meta.params, training, copies * bank.num_classes)
-        history = MetaInfo(*np.full((4, training.steps), np.nan))
+        copies = TURNS if recipe.episode.rotations else 1
+        state = init_state(meta.params, recipe, copies * bank.num_classes)
+        history = MetaInfo(*np.full((4, recipe.steps), np.nan))
         state, history = kept.load((state, history))
-        run = _runner(learner, training, vmap)
+        run = _runner(learner, recipe, strategy, mesh)
+        everywhere = NamedSharding(mesh, P())
+        arrays = jax.device_put((episode_key, state, meta.fixed, drawn), everywhere)
+        episode_key, state, fixed, drawn = arrays
         done = int(state.step)
-        with progress(total=training.steps, desc=f"meta-train {learner.name}", unit="step") as bar:
+        with progress(total=recipe.steps, desc=f"meta-train {learner.name}", unit="step") as bar:
             bar.update(done)
-            while done < training.steps:
-                number = min(CHUNK, training.steps - done)
-                state, infos = run(state, meta.fixed, drawn, episode_key, number)
-                _check_finite(infos, done, training, learner, kept)
+            while done < recipe.steps:
+                number = min(CHUNK, recipe.steps - done)
+                state, infos = run(episode_key, state, fixed, drawn, number)
+                _check_finite(infos, done, recipe, learner, kept)
                 for whole, part in zip(history, infos, strict=True):
                     whole[done : done + number] = part
                 done += number
                 kept.save(done, (state, history))
                 mean = float(np.mean(infos.accuracy))
                 spread = np.sqrt(np.mean(infos.deviation**2) + np.var(infos.accuracy))
-                half = 1.96 * spread / np.sqrt(number * training.tasks)
+                half = 1.96 * spread / np.sqrt(number * recipe.tasks)
                 loss = f"{np.mean(infos.loss):.3f}"
                 bar.set_postfix(loss=loss, accuracy=f"{mean:.3f}±{half:.3f}", refresh=False)
                 bar.update(number)
     return Meta(state.params, meta.fixed), history
 
 
-def _runner(learner: MetaLearner, training: MetaTraining, vmap: bool | None) -> Any:
+def _runner(learner: MetaLearner, recipe: MetaRecipe, strategy: Strategy, mesh: Mesh) -> Any:
     """So many steps: one scan, or on a CPU, where loops slow convolutions down, one by one."""
-    step = partial(meta_step, learner, training, vmap=vmap)
+
+    def step(key: jax.Array, state: MetaState, fixed: Any, bank: EpisodeBank) -> Any:
+        return meta_step(key, learner, recipe, state, fixed, bank, strategy=strategy, mesh=mesh)
+
     if jax.default_backend() == "cpu":
         once = jax.jit(step)
 
-        def one_by_one(state, fixed, bank, key, number):
+        def one_by_one(key, state, fixed, bank, number):
             infos = []
             for _ in range(number):
-                state, info = once(state, fixed, bank, key)
+                state, info = once(key, state, fixed, bank)
+                if mesh.size > 1:
+                    # Cores that are devices share threads: two steps that wait for each other's
+                    # sums, both in flight, can take all of them and wait for ever.
+                    jax.block_until_ready(state)
                 infos.append(info)
             return state, MetaInfo(*map(np.array, zip(*jax.device_get(infos), strict=True)))
 
         return one_by_one
 
     @partial(jax.jit, static_argnames="number")
-    def scanned(state, fixed, bank, key, number):
-        return jax.lax.scan(lambda s, _: step(s, fixed, bank, key), state, length=number)
+    def scanned(key, state, fixed, bank, number):
+        return jax.lax.scan(lambda s, _: step(key, s, fixed, bank), state, length=number)
 
     def run(*arguments):
         state, infos = scanned(*arguments)
@@ -270,7 +243,7 @@ def _runner(learner: MetaLearner, training: MetaTraining, vmap: bool | None) -> 
 
 
 def _check_finite(
-    infos: MetaInfo, done: int, training: MetaTraining, learner: MetaLearner, kept: Checkpoints
+    infos: MetaInfo, done: int, recipe: MetaRecipe, learner: MetaLearner, kept: Checkpoints
 ) -> None:
     bad = ~np.isfinite(infos.loss) | ~np.isfinite(infos.norm)
     if not bad.any():
@@ -280,8 +253,8 @@ def _check_finite(
     inner = "" if rate is None else f" or the inner rate ({rate})"
     before = f", {infos.loss[step - 1]:.3g} in the step before" if step else ""
     raise ValueError(
-        f"training.learning_rate: the loss of meta-step {done + step + 1} of {learner.name} is "
+        f"recipe.learning_rate: the loss of meta-step {done + step + 1} of {learner.name} is "
         f"{infos.loss[step]:.3g}{before}, its gradient's norm {infos.norm[step]:.3g}; the likely "
         "cause is a learning rate that is too high: lower it from "
-        f"{training.learning_rate}{inner}. {kept.describe(done)}"
+        f"{recipe.learning_rate}{inner}. {kept.describe(done)}"
     )

@@ -1,21 +1,23 @@
 """Source models: Flax NNX networks, their training and import, and what they say about images."""
 
 from leepjax.models._cut import cut
+from leepjax.models.batch_norm import BatchNormMode
+from leepjax.models.cifar_resnet import CIFAR10_CLASS_NAMES, load_resnet
 from leepjax.models.conv4 import Conv4
 from leepjax.models.extraction import accuracy, extract, forward_seconds
 from leepjax.models.hub import Checkpoint, find_checkpoint, load_pretrained, read_checkpoint
 from leepjax.models.mlp import MLP
 from leepjax.models.networks import NETWORKS, make_network
 from leepjax.models.preprocess import Preprocess, ResizeCrop
-from leepjax.models.pretrained import CIFAR10_CLASS_NAMES, load_resnet
 from leepjax.models.resnet import ResNet
 from leepjax.models.source import Outputs, Source, apply, make_source
-from leepjax.models.train import TrainConfig, train_checkpoints, train_source
+from leepjax.models.train import SourceRecipe, train_checkpoints, train_source
 
 __all__ = [
     "CIFAR10_CLASS_NAMES",
     "MLP",
     "NETWORKS",
+    "BatchNormMode",
     "Checkpoint",
     "Conv4",
     "Outputs",
@@ -23,7 +25,7 @@ __all__ = [
     "ResNet",
     "ResizeCrop",
     "Source",
-    "TrainConfig",
+    "SourceRecipe",
     "accuracy",
     "apply",
     "cut",

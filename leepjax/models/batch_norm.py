@@ -1,10 +1,22 @@
-"""Batch normalisation in the form that is fastest to differentiate on a CPU."""
+"""Batch normalisation: by which statistics, and in the form that is fastest to differentiate."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+BatchNormMode = Literal["batch", "running", "frozen"]
+"""What batch normalisation does while a source's network is trained on other classes.
+
+``"batch"``
+  Normalise by the images at hand. Fine-tuning updates the running averages, and tests by them; a
+  meta-learner normalises the queries of a task by each other, so that it is transductive.
+``"running"``
+  Normalise by the source's running averages, which stay. Scales and shifts are trained.
+``"frozen"``
+  As ``"running"``, and scales and shifts are not trained either.
+"""
 
 
 class BatchNorm(nnx.BatchNorm):

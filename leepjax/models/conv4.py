@@ -71,11 +71,11 @@ class Conv4(nnx.Module):
                 f"x: wanted images of at least {_MIN_SIZE_POOLED}×{_MIN_SIZE_POOLED} for "
                 f'pooling="max", got {x.shape[1]}×{x.shape[2]}; use pooling="stride"'
             )
-        found = []
+        outputs = []
         for layer in range(1, 5):
             x = getattr(self, f"conv{layer}")(x)
             x = nnx.relu(getattr(self, f"bn{layer}")(x, use_running_average=not train))
             if self.pooling == "max":
                 x = nnx.max_pool(x, window_shape=(2, 2), strides=(2, 2))
-            found.append(x)
-        return found
+            outputs.append(x)
+        return outputs

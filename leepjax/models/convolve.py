@@ -32,7 +32,7 @@ _NHWC = ("NHWC", "HWIO", "NHWC")
 _Convolution = Callable[..., jax.Array]
 
 
-def hasten(network: nnx.Module) -> None:
+def use_fast_convolutions(network: nnx.Module) -> None:
     """Let the convolutions of a network be `convolve`, in place, but those that have their own."""
     for _, module in nnx.iter_graph(network):
         plain = isinstance(module, nnx.Conv)

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from leepjax.models.checkpoint import describe
+from leepjax.models.configuration import describe
 from leepjax.models.source import Source, make_source
 from leepjax.models.tensors import fill, read_tensors
 

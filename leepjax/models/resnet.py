@@ -110,9 +110,9 @@ class ResNet(nnx.Module):
     def stages(self, x: jax.Array, *, train: bool = False) -> list[jax.Array]:
         """What the first convolution and each of the three stages give, ``[n, h, w, c]``."""
         x = nnx.relu(self.bn(self.conv(x), use_running_average=not train))
-        found = [x]
+        outputs = [x]
         for stage in range(len(WIDTHS)):
             for block in range(self.blocks_per_stage):
                 x = getattr(self, f"stage{stage + 1}_block{block}")(x, train=train)
-            found.append(x)
-        return found
+            outputs.append(x)
+        return outputs

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from leepjax._store import digest
-from leepjax.models.convolve import hasten
+from leepjax.models.convolve import use_fast_convolutions
 from leepjax.models.preprocess import Preprocess
 
 
@@ -133,7 +133,7 @@ def apply(
     """
     # Merging plain dicts makes Variables of this trace; merging nnx.State would share the caller's.
     network = nnx.merge(graphdef, params, rest)
-    hasten(network)
+    use_fast_convolutions(network)
     if not train:
         return Outputs(*network(x, train=False)), rest
     outputs = Outputs(*network(x, train=True))

@@ -18,11 +18,11 @@ import optax
 import orbax.checkpoint as ocp
 from flax import nnx
 
-from leepjax._fit import DONATES, Info, State, init, step
 from leepjax._progress import progress
 from leepjax._seed import check_seed
 from leepjax._store import cache_dir, digest, whole
 from leepjax.data.bank import Bank, Dataset, check_bank
+from leepjax.fit import DONATES, Info, State, init, step
 from leepjax.models.convolve import keep_barriers
 from leepjax.models.extraction import accuracy
 from leepjax.models.networks import make_network
@@ -34,7 +34,7 @@ _REPORT_EVERY = 20  # steps
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
+class SourceRecipe:
     """How a source model is trained.
 
     Attributes:
@@ -69,7 +69,7 @@ class TrainConfig:
             raise ValueError(f"warmup: wanted a share in [0, 1), got {self.warmup}")
 
 
-def train_source(name: str, dataset: Dataset, config: TrainConfig) -> Source:
+def train_source(name: str, dataset: Dataset, recipe: SourceRecipe) -> Source:
     """A network trained to classify a data set, or the one that an earlier call trained.
 
     The checkpoint lies in ``cache_dir("sources")`` under a key of the name, the configuration and
@@ -80,61 +80,61 @@ def train_source(name: str, dataset: Dataset, config: TrainConfig) -> Source:
     Args:
       name: one of ``NETWORKS``.
       dataset: ``train`` is learnt, ``test`` only measured. Images that are not square are padded.
-      config: the recipe.
+      recipe: the recipe.
 
     Raises:
       ValueError: an unknown name, an empty bank, images too small for the network, or a loss that
         is not finite.
     """
-    return train_checkpoints(name, dataset, config, (config.steps,))[0]
+    return train_checkpoints(name, dataset, recipe, (recipe.steps,))[0]
 
 
 def train_checkpoints(
-    name: str, dataset: Dataset, config: TrainConfig, at: Sequence[int]
+    name: str, dataset: Dataset, recipe: SourceRecipe, at: Sequence[int]
 ) -> tuple[Source, ...]:
     """The network after each of ``at`` updates of one training, kept as :func:`train_source` does.
 
-    They are moments of the same training, whose learning rate falls to 0 at ``config.steps``: one
+    They are moments of the same training, whose learning rate falls to 0 at ``recipe.steps``: one
     before the end is what an interrupted training leaves, not what a shorter one would reach. After
-    ``config.steps`` it is the source of :func:`train_source`, which it shares the cache with.
+    ``recipe.steps`` it is the source of :func:`train_source`, which it shares the cache with.
 
     Args:
       name: as of :func:`train_source`.
       dataset: as there.
-      config: as there.
-      at: numbers of updates, ascending, from 1 to ``config.steps``.
+      recipe: as there.
+      at: numbers of updates, ascending, from 1 to ``recipe.steps``.
 
     Raises:
       ValueError: other numbers, or what :func:`train_source` raises.
     """
-    if not at or list(at) != sorted(set(at)) or not 1 <= at[0] <= at[-1] <= config.steps:
-        raise ValueError(f"at: wanted ascending numbers from 1 to {config.steps}, got {list(at)}")
+    if not at or list(at) != sorted(set(at)) or not 1 <= at[0] <= at[-1] <= recipe.steps:
+        raise ValueError(f"at: wanted ascending numbers from 1 to {recipe.steps}, got {list(at)}")
     for split, bank in zip(dataset._fields, dataset, strict=True):
         check_bank(f"dataset.{split}", bank)
-    init_key, order_key = jax.random.split(jax.random.key(config.seed))
-    fresh = untrained(name, dataset.train, init_key)
+    init_key, order_key = jax.random.split(jax.random.key(recipe.seed))
+    initial = untrained(init_key, name, dataset.train)
 
     def folder(steps: int) -> Path:
-        moment = () if steps == config.steps else (steps,)
-        key = digest(VERSION, name, config, dataset.train.digest, *moment)
+        moment = () if steps == recipe.steps else (steps,)
+        key = digest(VERSION, name, recipe, dataset.train.digest, *moment)
         return cache_dir("sources").absolute() / key
 
-    found = {steps: _load(folder(steps), fresh) for steps in at}
-    missing = [steps for steps, source in found.items() if source is None]
+    trained = {steps: _load(folder(steps), initial) for steps in at}
+    missing = [steps for steps, source in trained.items() if source is None]
     if missing:
-        trained = _train(name, fresh, dataset.train, config, order_key, missing)
-        for steps, source in trained.items():
+        reached = _train(order_key, name, initial, dataset.train, recipe, missing)
+        for steps, source in reached.items():
             record = {
                 "network": name,
-                "config": dataclasses.asdict(config),
+                "recipe": dataclasses.asdict(recipe),
                 "steps": steps,
                 "train": dataset.train.digest,
                 "test": dataset.test.digest,
                 "test_accuracy": accuracy(source, dataset.test),
             }
             _save(folder(steps), source, record)
-        found |= trained
-    return tuple(source for source in found.values() if source is not None)
+        trained |= reached
+    return tuple(source for source in trained.values() if source is not None)
 
 
 def make_step(
@@ -159,7 +159,7 @@ def make_step(
     return update
 
 
-def untrained(name: str, bank: Bank, key: jax.Array) -> Source:
+def untrained(key: jax.Array, name: str, bank: Bank) -> Source:
     """What :func:`train_source` starts from: a fresh network for the classes of a bank."""
     size, channels = max(bank.images.shape[1:3]), bank.images.shape[3]
     preprocess = Preprocess(size, channels, mean=(0.5,) * channels, std=(0.5,) * channels)
@@ -168,48 +168,48 @@ def untrained(name: str, bank: Bank, key: jax.Array) -> Source:
     return make_source(network, preprocess, bank.class_names)
 
 
-def adamw(config: TrainConfig) -> optax.GradientTransformation:
+def adamw(recipe: SourceRecipe) -> optax.GradientTransformation:
     """AdamW that decays kernels only, its rate warmed up and then along a cosine to 0."""
-    warmup = int(config.warmup * config.steps)
-    rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, config.steps)
+    warmup = int(recipe.warmup * recipe.steps)
+    rate = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, warmup, recipe.steps)
 
     def is_kernel(params: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
-    return optax.adamw(rate, weight_decay=config.weight_decay, mask=is_kernel)
+    return optax.adamw(rate, weight_decay=recipe.weight_decay, mask=is_kernel)
 
 
-def _batches(key: jax.Array, n: int, config: TrainConfig) -> Iterator[np.ndarray]:
+def _batches(key: jax.Array, n: int, recipe: SourceRecipe) -> Iterator[np.ndarray]:
     """Index batches ``[batch]``, cut from one permutation of the ``n`` images after another."""
     waiting = np.empty(0, np.int32)
     epoch = 0
-    for _ in range(config.steps):
-        while len(waiting) < config.batch_size:
+    for _ in range(recipe.steps):
+        while len(waiting) < recipe.batch_size:
             order = jax.random.permutation(jax.random.fold_in(key, epoch), n)
             waiting = np.concatenate([waiting, np.asarray(order, np.int32)])
             epoch += 1
-        yield waiting[: config.batch_size]
-        waiting = waiting[config.batch_size :]
+        yield waiting[: recipe.batch_size]
+        waiting = waiting[recipe.batch_size :]
 
 
 def _train(
-    name: str,
-    fresh: Source,
-    bank: Bank,
-    config: TrainConfig,
     key: jax.Array,
+    name: str,
+    initial: Source,
+    bank: Bank,
+    recipe: SourceRecipe,
     at: Sequence[int],
 ) -> dict[int, Source]:
     """The network after each of ``at`` updates; none is made after the last of them."""
-    optimiser = adamw(config)
-    update = make_step(fresh.graphdef, fresh.preprocess, optimiser)
-    state = init(fresh.params, fresh.rest, optimiser)
+    optimiser = adamw(recipe)
+    update = make_step(initial.graphdef, initial.preprocess, optimiser)
+    state = init(initial.params, initial.rest, optimiser)
     images, labels = jax.device_put((bank.images, bank.labels))
     window: list[Info] = []
-    total = at[-1] * config.batch_size
+    total = at[-1] * recipe.batch_size
     reached: dict[int, Source] = {}
     with progress(total=total, desc=f"train {name}", unit="image") as bar:
-        for done, index in enumerate(islice(_batches(key, len(labels), config), at[-1]), start=1):
+        for done, index in enumerate(islice(_batches(key, len(labels), recipe), at[-1]), start=1):
             state, info = update(state, index, images, labels)
             window.append(info)
             # Reading a value waits for the device, so not at every step.
@@ -217,15 +217,15 @@ def _train(
                 loss, correct = np.mean(jax.device_get(window), axis=0)
                 if not np.isfinite(loss):
                     raise ValueError(
-                        f"config.learning_rate: the loss of {name} became {loss} within {done} "
-                        f"steps, wanted finite; lower it from {config.learning_rate}"
+                        f"recipe.learning_rate: the loss of {name} became {loss} within {done} "
+                        f"steps, wanted finite; lower it from {recipe.learning_rate}"
                     )
                 bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{correct:.3f}", refresh=False)
-                bar.update(len(window) * config.batch_size)
+                bar.update(len(window) * recipe.batch_size)
                 window.clear()
             if done in at:  # a copy: the next update takes the arrays of the state
                 params, rest = jax.tree.map(jnp.copy, (state.params, state.rest))
-                reached[done] = dataclasses.replace(fresh, params=params, rest=rest)
+                reached[done] = dataclasses.replace(initial, params=params, rest=rest)
     return reached
 
 
@@ -246,18 +246,18 @@ def _write_record(path: Path, record: dict[str, Any]) -> None:
         part.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _load(folder: Path, fresh: Source) -> Source | None:
+def _load(folder: Path, initial: Source) -> Source | None:
     complete = folder / "source.json"
     if not complete.is_file():
         return None
     try:
         record = json.loads(complete.read_text())
         with ocp.StandardCheckpointer() as checkpointer:
-            empty = jax.device_get({"params": fresh.params, "rest": fresh.rest})
+            empty = jax.device_get({"params": initial.params, "rest": initial.rest})
             tree = checkpointer.restore(folder / record["checkpoint"], empty)
         if tree_digest(tree) != record["arrays"]:
             raise ValueError("the arrays are not those that were saved")
     except Exception as error:  # Orbax passes on whatever its parsers and its storage raise.
         warnings.warn(f"{folder} is damaged and trained anew: {error}", stacklevel=3)
         return None
-    return dataclasses.replace(fresh, **jax.tree.map(jnp.asarray, tree))
+    return dataclasses.replace(initial, **jax.tree.map(jnp.asarray, tree))

@@ -87,20 +87,18 @@ def _fit(basis, labels):
     outside = target - left @ projected if spare else 0.0
     free = np.maximum(1 - 1 / n - square.sum(1), 0) if spare else 0.0
     mean = values.mean() if len(values) else 1.0
-    best = None
-    for relative in PENALTIES:
+
+    def judged(relative):
         taken = relative * mean / (relative * mean + values)
         room = free + square @ taken
         room = np.where(room > 0, room, 1)
         residual = (outside + left @ (taken[:, None] * projected)) / room[:, None]
-        error = np.sum(residual**2, 1)
-        if best is None or error.sum() < best[0]:
-            best = error.sum(), taken, room, residual, error
-    _, taken, room, residual, error = best
-    score = own - residual
-    rivals = np.where(own > 0, -np.inf, score).max(1)
-    accuracy = float(np.mean(score[own > 0] > rivals + TIE))
-    return _Fit(1 - taken, room, residual, error, accuracy)
+        score = own - residual
+        rivals = np.where(own > 0, -np.inf, score).max(1)
+        accuracy = float(np.mean(score[own > 0] > rivals + TIE))
+        return _Fit(1 - taken, room, residual, np.sum(residual**2, 1), accuracy)
+
+    return min(map(judged, PENALTIES), key=lambda fit: fit.error.sum())  # the first of equals
 
 
 def _deviations(basis, fit, labels):

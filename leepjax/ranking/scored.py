@@ -1,6 +1,6 @@
 """One source scored: each score, the same under shuffled labels, and what samples do to it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -116,40 +116,43 @@ def _held_out(ready, target: Target, names: Sequence[str]) -> dict[str, Scored]:
 
 def _scores(ready, target: Target, names, deciding) -> dict[str, Scored | str]:
     """Scores by name, or why there is none."""
-    values = _values(ready, target.labels, names, target)
-    found: dict[str, Scored | str] = {k: v for k, v in values.items() if isinstance(v, str)}
-    first = _values(ready, shuffle(target.labels), [k for k in names if k not in found], target)
-    for name, nothing in first.items():
-        value, nothing = values[name], np.nan if isinstance(nothing, str) else nothing
+    values, refused = _values(ready, target.labels, names, target)
+    first, _ = _values(ready, shuffle(target.labels), list(values), target)
+    found: dict[str, Scored | str] = {**refused}
+    for name, value in values.items():
+        nothing = first.get(name, np.nan)
         deviations = _deviations(METRICS[name], ready, target) if name in deciding else None
         shuffled = np.array([nothing])
         if deviations is not None and name in JUDGING:
-            error = np.sqrt(np.sum(np.square(deviations)))
-            again = partial(_value, ready, name, target)
-            shuffled = shuffled_scores(value, error, nothing, again, target.labels)
+
+            def under(labels: np.ndarray, name: str = name) -> float:
+                return _values(ready, labels, [name], target)[0].get(name, np.nan)
+
+            error = float(np.sqrt(np.sum(np.square(deviations))))
+            shuffled = shuffled_scores(value, error, nothing, under, target.labels)
         found[name] = Scored(value, shuffled, deviations)
     return found
 
 
-def _value(ready, name: str, target: Target, labels: np.ndarray) -> float:
-    return _values(ready, labels, [name], target)[name]
-
-
-def _values(ready, labels, names: Iterable[str], target: Target) -> dict[str, float | str]:
-    """Scores by name, what they share computed once; of one that is refused, why."""
-    names = list(names)
+def _values(
+    ready: Mapping[str, Any], labels: np.ndarray, names: Sequence[str], target: Target
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Scores by name, what they share computed once; and of those that are refused, why."""
     if not names:
-        return {}
-    key = {"key": target.key} if any(METRICS[name].key for name in names) else {}
+        return {}, {}
     given = {x: ready[x] for x in ARRAYS if x in ready}
+    given |= {"key": target.key} if any(METRICS[name].key for name in names) else {}
     try:
-        found = score(labels, num_classes=target.num_classes, metrics=names, **given, **key)
-        return {name: float(found[name]) for name in names}
+        found = score(labels, num_classes=target.num_classes, metrics=names, **given)
+        return {name: float(found[name]) for name in names}, {}
     except ValueError as error:
         if len(names) == 1:
-            return {names[0]: str(error).removeprefix(f"{names[0]}: ")}
-        apart = [_values(ready, labels, [name], target) for name in names]
-        return {name: value for one in apart for name, value in one.items()}
+            return {}, {names[0]: str(error).removeprefix(f"{names[0]}: ")}
+    values, refused = {}, {}
+    for name in names:
+        value, why = _values(ready, labels, [name], target)
+        values, refused = values | value, refused | why
+    return values, refused
 
 
 def _check(arrays, target: Target):

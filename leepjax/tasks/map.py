@@ -1,8 +1,8 @@
 """Apply a function to many tasks: bucketed by class count, in chunks that fit, over devices."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
@@ -14,6 +14,8 @@ from leepjax.tasks.tasks import Split, Tasks
 
 ROWS = 2**16  # training rows of a chunk: 200 tasks of 5 x 50 images, or 1 of 60,000
 ROUND_ROWS, ROUND_TASKS = 64, 8  # shapes are rounded up, so that other draws compile alike
+Strategy = Literal["auto", "loop", "vmap"]
+"""How a device runs the tasks it has: one after another, or several at once by `vmap`."""
 
 
 def map_tasks(
@@ -22,6 +24,7 @@ def map_tasks(
     tasks: Tasks,
     *,
     devices: Sequence[Any] | None = None,
+    chunk: int | None = None,
     desc: str,
 ) -> Any:
     """Return ``fn(shared, tasks)``: a pytree of NumPy arrays ``[t, ...]`` in the tasks' order.
@@ -36,47 +39,86 @@ def map_tasks(
       shared: a pytree of arrays that all tasks read, such as the features of a bank.
       tasks: t tasks.
       devices: the devices that share the tasks; default the first.
+      chunk: tasks that a device holds at once; default as many as have about 65,000 training images
+        together on all devices, which suits functions of features.
       desc: what the progress bar says.
 
     Raises:
-      ValueError: ``devices`` is empty.
+      ValueError: ``devices`` is empty, or ``chunk`` not an int >= 1.
     """
-    if devices is not None and len(devices) == 0:
-        raise ValueError("devices: wanted at least one, got none; leave it out for the first")
-    mesh = Mesh(np.array(devices or jax.devices()[:1]), ("data",))
+    mesh = task_mesh(devices)
+    check_chunk(chunk)
     run = _sharded(fn, mesh)
     shared = jax.device_put(shared, NamedSharding(mesh, P()))
     counts = tasks.num_classes
     results, order = [], []
     with progress(total=len(counts), desc=desc, unit="task") as bar:
         for count in np.unique(counts):
-            members = np.flatnonzero(counts == count)
-            bucket = _trim(_take(tasks, members), count)
-            size = max(1, min(len(members), ROWS // bucket.train.where.shape[1]))
-            multiple = np.lcm(ROUND_TASKS if size > ROUND_TASKS else 1, mesh.size)
-            size = -(-size // multiple) * multiple
-            for start in range(0, len(members), size):
-                rows = np.arange(start, min(start + size, len(members)))
-                chunk = _take(bucket, np.resize(rows, size))  # the last one filled up by repetition
+            in_bucket = np.flatnonzero(counts == count)
+            bucket = _trim(_take(tasks, in_bucket), count)
+            if chunk is None:
+                size = max(1, min(len(in_bucket), ROWS // bucket.train.where.shape[1]))
+                multiple = np.lcm(ROUND_TASKS if size > ROUND_TASKS else 1, mesh.size)
+                size = -(-size // multiple) * multiple
+            else:
+                size = min(chunk, -(-len(in_bucket) // mesh.size)) * mesh.size
+            for start in range(0, len(in_bucket), size):
+                rows = np.arange(start, min(start + size, len(in_bucket)))
+                part = _take(bucket, np.resize(rows, size))  # the last one filled up by repetition
                 value = jax.device_get(
-                    run(shared, jax.device_put(chunk, NamedSharding(mesh, P("data"))))
+                    run(shared, jax.device_put(part, NamedSharding(mesh, P("data"))))
                 )
                 results.append(_take(value, np.arange(len(rows))))
-                order.append(members[rows])
+                order.append(in_bucket[rows])
                 bar.update(len(rows))
     inverse = np.argsort(np.concatenate(order))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[inverse], *results)
 
 
-@cache
+def task_mesh(devices: Sequence[Any] | None) -> Mesh:
+    """The devices that share tasks, or the first, along the axis ``data``.
+
+    Raises:
+      ValueError: there are none.
+    """
+    if devices is not None and len(devices) == 0:
+        raise ValueError("devices: wanted at least one, got none; leave it out for the first")
+    return Mesh(np.array(devices or jax.devices()[:1]), ("data",))
+
+
+def check_chunk(chunk: int | None) -> None:
+    """Check a number of tasks that a device holds at once.
+
+    Raises:
+      ValueError: it is neither None nor an int >= 1.
+    """
+    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
+        raise ValueError(f"chunk: wanted an int >= 1, got {chunk!r}")
+
+
+def use_vmap(strategy: Strategy, platform: str) -> bool:
+    """Whether tasks with network parameters of their own run at once, by `vmap`.
+
+    ``"loop"`` runs one task after another, ``"vmap"`` several at once. ``"auto"`` is ``"loop"`` on
+    CPUs, where XLA is slow for convolutions with several kernels at once, else ``"vmap"``.
+
+    Raises:
+      ValueError: another strategy.
+    """
+    if strategy not in get_args(Strategy):
+        raise ValueError(f"strategy: wanted {' or '.join(get_args(Strategy))}, got {strategy!r}")
+    return strategy == "vmap" or (strategy == "auto" and platform != "cpu")
+
+
+@lru_cache(maxsize=64)  # not more: a function may hold a network
 def _sharded(fn: Callable[[Any, Tasks], Any], mesh: Mesh) -> Callable[[Any, Tasks], Any]:
     """``fn`` on every device's part of the tasks, without communication."""
     specs = {"in_specs": (P(), P("data")), "out_specs": P("data"), "check_vma": False}
-    options = one_after_another() if mesh.devices.flat[0].platform == "cpu" else None
+    options = serial_lapack() if mesh.devices.flat[0].platform == "cpu" else None
     return jax.jit(jax.shard_map(fn, mesh=mesh, **specs), compiler_options=options)
 
 
-def one_after_another() -> dict[str, str] | None:
+def serial_lapack() -> dict[str, str] | None:
     """``compiler_options`` for programs with several batches of LAPACK's functions, on a CPU.
 
     In jaxlib 0.10 each such batch holds a thread while it waits for others of the same pool: as

@@ -1,13 +1,10 @@
 """Transfer learners: what the scores are meant to predict."""
 
-from leepjax._fit import Info as Info
-from leepjax._fit import State as State
-from leepjax._fit import fit as fit
-from leepjax.transfer._fine_tune import TrainingResult as TrainingResult
+from leepjax.transfer._fine_tune import NetworkResult as NetworkResult
 from leepjax.transfer._fine_tune import check_recipes as check_recipes
 from leepjax.transfer._fine_tune import fine_tune as fine_tune
 from leepjax.transfer._fine_tune import from_scratch as from_scratch
-from leepjax.transfer._retrain_head import TransferResult as TransferResult
+from leepjax.transfer._retrain_head import HeadResult as HeadResult
 from leepjax.transfer._retrain_head import fit_heads as fit_heads
 from leepjax.transfer._retrain_head import retrain_head as retrain_head
 from leepjax.transfer._softmax_regression import Certificate as Certificate

@@ -1,38 +1,36 @@
 """Fine-tuning and from-scratch training of many tasks: the whole network moves, not its head alone.
 
-Lanes (a task with a setting) go in waves: as many as the devices hold at once. A wave is trained to
+Jobs (a task with a recipe) go in waves: as many as the devices hold at once. A wave is trained to
 its end, tested after every epoch, and written down; memory holds one wave, whatever the number of
-tasks. The order of a lane's images is drawn on the host from the task's own images, so that it is
+tasks. The order of a job's images is drawn on the host from the task's own images, so that it is
 the same alone, in any wave, and on any number of devices.
 """
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from leepjax._progress import progress
 from leepjax._store import Journal, digest
 from leepjax.data import Dataset, check_bank
 from leepjax.models import Source, extract
-from leepjax.tasks import Tasks
+from leepjax.tasks import Strategy, Tasks, check_chunk, task_mesh, use_vmap
 from leepjax.transfer._retrain_head import fit_heads
 from leepjax.transfer._softmax_regression import Heads
-from leepjax.transfer.lanes import HostLane, make_lanes, make_split
+from leepjax.transfer.jobs import Job, make_jobs, make_split
 from leepjax.transfer.recipe import Recipe
 from leepjax.transfer.waves import Layout, Waves
 
 DEFAULT = Recipe()
-CHUNK = 32  # lanes a device holds at once, by vmap
-Strategy = Literal["auto", "loop", "vmap"]
+CHUNK = 32  # jobs a device holds at once, by vmap
 
 
-class TrainingResult(NamedTuple):
+class NetworkResult(NamedTuple):
     """What training a network on each of t tasks reached.
 
     Attributes:
@@ -57,26 +55,26 @@ class TrainingResult(NamedTuple):
 
 
 def fine_tune(
+    key: jax.Array,
     source: Source,
     dataset: Dataset,
     tasks: Tasks,
     recipe: Recipe | Sequence[Recipe] = DEFAULT,
     *,
-    key: jax.Array,
     strategy: Strategy = "auto",
     chunk: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: Path | None = None,
-) -> TrainingResult:
+) -> NetworkResult:
     """Train the whole source network, with a new head, on each task.
 
     Args:
+      key: typed JAX key, of the order of images, the augmentation and the validation split.
       source: where training starts.
       dataset: the two banks that the tasks are of.
       tasks: t tasks.
       recipe: how; or several, which differ in rates and weight decay alone: each task is trained
         with all of them, and the best on its validation images counts.
-      key: typed JAX key, of the order of images, the augmentation and the validation split.
       strategy: ``"loop"``: a device trains one task at a time, a dispatch a step; ``"vmap"``:
         ``chunk`` tasks at a time, a dispatch an epoch; ``"auto"``: ``"loop"`` on CPUs, where XLA
         slows convolutions down inside loops and for several kernels at once, else ``"vmap"``.
@@ -93,33 +91,33 @@ def fine_tune(
     Example:
       >>> import jax
       >>> from leepjax import fine_tune, load, sample_tasks, train_source
-      >>> from leepjax.models import TrainConfig
+      >>> from leepjax.models import SourceRecipe
       >>> from leepjax.transfer import Recipe
       >>> digits = load("digits")
-      >>> source = train_source("mlp", digits, TrainConfig(steps=50))
+      >>> source = train_source("mlp", digits, SourceRecipe(steps=50))
       >>> tasks = sample_tasks(jax.random.key(0), digits, num_tasks=4, ways=3, shots=10)
-      >>> result = fine_tune(source, digits, tasks, Recipe(epochs=5), key=jax.random.key(1))
+      >>> result = fine_tune(jax.random.key(1), source, digits, tasks, Recipe(epochs=5))
       >>> result.test_accuracy.shape, bool(result.accuracy.mean() > 0.8)
       ((4, 6), True)
     """
     recipes = check_recipes(recipe)
     return _train(
-        source, dataset, tasks, recipes, key, strategy, chunk, devices, journal, scratch=False
+        key, source, dataset, tasks, recipes, strategy, chunk, devices, journal, scratch=False
     )
 
 
 def from_scratch(
+    key: jax.Array,
     source: Source,
     dataset: Dataset,
     tasks: Tasks,
     recipe: Recipe | Sequence[Recipe] = DEFAULT,
     *,
-    key: jax.Array,
     strategy: Strategy = "auto",
     chunk: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: Path | None = None,
-) -> TrainingResult:
+) -> NetworkResult:
     """Train the source's network on each task from fresh parameters: what transfer is worth.
 
     Arguments, result and errors are those of :func:`fine_tune`. The source's parameters are not
@@ -135,30 +133,30 @@ def from_scratch(
                 f"{getattr(first, name)!r}"
             )
     return _train(
-        source, dataset, tasks, recipes, key, strategy, chunk, devices, journal, scratch=True
+        key, source, dataset, tasks, recipes, strategy, chunk, devices, journal, scratch=True
     )
 
 
 def _train(
+    key: jax.Array,
     source: Source,
     dataset: Dataset,
     tasks: Tasks,
     recipes: tuple[Recipe, ...],
-    key: jax.Array,
-    strategy: str,
+    strategy: Strategy,
     chunk: int | None,
     devices: Sequence[Any] | None,
     journal: Path | None,
     *,
     scratch: bool,
-) -> TrainingResult:
+) -> NetworkResult:
     recipe, learner = recipes[0].static, "from_scratch" if scratch else "fine_tune"
     for split, bank in zip(dataset._fields, dataset, strict=True):
         check_bank(f"dataset.{split}", bank)
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise ValueError(f"key: wanted a typed key such as jax.random.key(0), got {key!r}")
-    lanes = make_lanes(dataset, tasks, recipes, key)
-    layout = _layout(strategy, chunk, devices, len(lanes))
+    jobs = make_jobs(key, dataset, tasks, recipes)
+    layout = _layout(strategy, chunk, devices, len(jobs))
     identity = {
         "learner": learner,
         "source": source.digest,
@@ -171,20 +169,20 @@ def _train(
     record = None if journal is None else Journal(journal, identity)
     rows = [] if record is None else record.rows
     done = {(row["task"], row["recipe"]) for row in rows}
-    heads = _heads(source, dataset, tasks, lanes, recipe, devices)
-    waves = Waves(source, dataset, recipes, heads, scratch, key, layout)
-    # Lanes of about equal length together; formed before what is done is left out, so that a wave
+    heads = _heads(source, dataset, tasks, jobs, recipe, devices)
+    waves = Waves(key, source, dataset, recipes, heads, scratch, layout)
+    # Jobs of about equal length together; formed before what is done is left out, so that a wave
     # is the same whether a run was interrupted or not.
-    lanes.sort(key=lambda lane: (lane.steps, lane.recipe, lane.task))
+    jobs.sort(key=lambda job: (job.steps, job.recipe, job.task))
     size = layout.chunk * layout.mesh.size
     images = recipe.epochs * recipe.batch_size
-    total = images * sum(lane.steps for lane in lanes)
+    total = images * sum(job.steps for job in jobs)
     with progress(total=total, desc=f"{learner} {len(tasks.classes)} tasks", unit="image") as bar:
-        for start in range(0, len(lanes), size):
-            wave = lanes[start : start + size]
-            missing = {(lane.task, lane.recipe) for lane in wave} - done
+        for start in range(0, len(jobs), size):
+            wave = jobs[start : start + size]
+            missing = {(job.task, job.recipe) for job in wave} - done
             if not missing:
-                bar.update(images * sum(lane.steps for lane in wave))
+                bar.update(images * sum(job.steps for job in wave))
                 continue
             results = waves.run(wave, bar)
             results = [row for row in results if (row["task"], row["recipe"]) in missing]
@@ -215,31 +213,27 @@ def check_recipes(recipe: Recipe | Sequence[Recipe]) -> tuple[Recipe, ...]:
     return recipes
 
 
-def _layout(strategy: str, chunk: int | None, devices: Sequence[Any] | None, lanes: int) -> Layout:
-    if strategy not in get_args(Strategy):
-        raise ValueError(f"strategy: wanted {' or '.join(get_args(Strategy))}, got {strategy!r}")
-    if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
-        raise ValueError(f"chunk: wanted an int >= 1, got {chunk!r}")
-    if devices is not None and len(devices) == 0:
-        raise ValueError("devices: wanted at least one, got none; leave it out for the first")
-    mesh = Mesh(np.array(devices or jax.devices()[:1]), ("data",))
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    vmap = strategy == "vmap" or (strategy == "auto" and not on_cpu)
-    return Layout(mesh, min(chunk or CHUNK, -(-lanes // mesh.size)) if vmap else 1, vmap)
+def _layout(
+    strategy: Strategy, chunk: int | None, devices: Sequence[Any] | None, jobs: int
+) -> Layout:
+    check_chunk(chunk)
+    mesh = task_mesh(devices)
+    vmap = use_vmap(strategy, mesh.devices.flat[0].platform)
+    return Layout(mesh, min(chunk or CHUNK, -(-jobs // mesh.size)) if vmap else 1, vmap)
 
 
 def _heads(
     source: Source,
     dataset: Dataset,
     tasks: Tasks,
-    lanes: Sequence[HostLane],
+    jobs: Sequence[Job],
     recipe: Recipe,
     devices: Sequence[Any] | None,
 ) -> Heads:
     """What the head of each task starts from, ``[t, d, k]``: zero, or its optimum (LP-FT)."""
     if recipe.head == "optimum":
         features = extract(source, dataset.train, devices=devices).features
-        first = [lane.train for lane in lanes if lane.recipe == 0]  # without validation images
+        first = [job.train for job in jobs if job.recipe == 0]  # without validation images
         return fit_heads(features, tasks._replace(train=make_split(first)), devices=devices)
     size, shape = source.params["head"]["kernel"].shape[0], tasks.classes.shape
     return Heads(np.zeros((shape[0], size, shape[1]), np.float32), np.zeros(shape, np.float32))
@@ -247,7 +241,7 @@ def _heads(
 
 def _collect(
     rows: Sequence[dict[str, Any]], tasks: int, recipes: int, epochs: int
-) -> TrainingResult:
+) -> NetworkResult:
     """The best recipe of each task, and of that the epoch that counts."""
     shape = tasks, recipes, epochs + 1
     test, validation = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -265,7 +259,7 @@ def _collect(
     chosen = merit.max(2).argmax(1)
     each = np.arange(tasks)
     epoch = epoch[each, chosen]
-    return TrainingResult(
+    return NetworkResult(
         test[each, chosen, epoch],
         epoch,
         failed[each, chosen],

@@ -10,15 +10,15 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from leepjax._fit import fit, init
+from leepjax.fit import fit, init
 from leepjax.tasks import Split, Tasks, check_rows, map_tasks
 from leepjax.transfer._softmax_regression import Heads, certify, softmax_regression
 
 TOLERANCE = 5e-6  # by how much the objective of an "optimum" head may exceed its minimum
 
 
-class TransferResult(NamedTuple):
-    """What a transfer learner reached on each of t tasks.
+class HeadResult(NamedTuple):
+    """What a retrained head reached on each of t tasks.
 
     Attributes:
       accuracy: ``[t]`` share of the test images that are labelled right.
@@ -43,7 +43,7 @@ def retrain_head(
     l2: float = 1e-3,
     key: jax.Array | None = None,
     devices: Sequence[Any] | None = None,
-) -> TransferResult:
+) -> HeadResult:
     """Fit a new head for each task and measure its test accuracy.
 
     The objective is mean cross-entropy + l2/2 times the squared norm of the kernel, over features
@@ -138,13 +138,13 @@ def _solve(features, l2, tasks: Tasks):
     return heads, standardise, info
 
 
-def _optimum(shared, tasks: Tasks) -> TransferResult:
+def _optimum(shared, tasks: Tasks) -> HeadResult:
     train_features, test_features, l2, _ = shared
     heads, standardise, info = _solve(train_features, l2, tasks)
-    return TransferResult(_accuracy(heads, standardise, test_features, tasks.test), *info)
+    return HeadResult(_accuracy(heads, standardise, test_features, tasks.test), *info)
 
 
-def _sgd(shared, tasks: Tasks) -> TransferResult:
+def _sgd(shared, tasks: Tasks) -> HeadResult:
     """100 epochs' worth of batches of 32, each drawn with replacement from the task's images."""
     train_features, test_features, l2, key = shared
     labels, where, c = tasks.train.labels, tasks.train.where, tasks.classes.shape[1]
@@ -177,7 +177,7 @@ def _sgd(shared, tasks: Tasks) -> TransferResult:
 
     heads = jax.vmap(one)(x, labels, keys, size, steps)
     info = certify(heads, x, labels, where, l2, steps)
-    return TransferResult(_accuracy(heads, standardise, test_features, tasks.test), *info)
+    return HeadResult(_accuracy(heads, standardise, test_features, tasks.test), *info)
 
 
 _FITS = {"optimum": _optimum, "sgd": _sgd}

@@ -8,8 +8,8 @@ Why not a library's L-BFGS under ``vmap``: along a search direction P the logits
 with ZP at hand a line-search step costs one softmax and no pass over the features. An iteration is
 then two batched products with the features, one for ZP and one for the gradient; each reads them in
 the layout that XLA's CPU backend runs near memory bandwidth (``[t, d, n]`` and ``[t, n, d]``, both
-kept), several times faster than the other way round. Tasks ("lanes") go in blocks whose features
-stay in the cache; a finished lane stands still while the rest of its block goes on.
+kept), several times faster than the other way round. Tasks go in blocks whose features
+stay in the cache; a finished task stands still while the rest of its block goes on.
 """
 
 from functools import partial
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-BLOCK_BYTES = 5 * 2**18  # features of a block of lanes on a CPU, twice that with both layouts
+BLOCK_BYTES = 5 * 2**18  # features of a block of tasks on a CPU, twice that with both layouts
 MEMORY = 6  # pairs (step, change of gradient) that L-BFGS remembers
 CURVATURE = 0.3  # a line search ends at |slope| <= CURVATURE * |slope at 0| ...
 LINE_STEPS = 2  # ... or after so many Newton steps
@@ -44,7 +44,7 @@ class Certificate(NamedTuple):
       gap: ``[t]`` by how much f may exceed its minimum. f is l2-strongly convex in W, so with the
         best bias by |grad_W|^2 / (2 l2) at most; the bias adds its Newton decrement, an estimate
         that is good near the minimum.
-      iterations: ``[t]`` iterations until the lane stood still.
+      iterations: ``[t]`` iterations until the task stood still.
     """
 
     objective: jax.Array
@@ -81,16 +81,16 @@ def softmax_regression(
       where: ``[t, n]`` bool, False where padded; at least one True in each task.
       num_classes: number of classes of every task.
       l2: penalty on the squared norm of the kernel; the bias is free. An array leaf.
-      tolerance: a lane is done when its gap (see ``Certificate``) is no larger.
-      max_iterations: when lanes that are not done are given back as they are.
+      tolerance: a task is done when its gap (see ``Certificate``) is no larger.
+      max_iterations: when tasks that are not done are given back as they are.
     """
     t = features.shape[0]
-    lanes = t
+    block = t
     if jax.default_backend() == "cpu":
-        lanes = max(1, min(t, BLOCK_BYTES // (features[0].size * features.dtype.itemsize)))
-    fill = -t % lanes
+        block = max(1, min(t, BLOCK_BYTES // (features[0].size * features.dtype.itemsize)))
+    fill = -t % block
     blocks = [
-        jnp.pad(x, [(0, fill)] + [(0, 0)] * (x.ndim - 1)).reshape(-1, lanes, *x.shape[1:])
+        jnp.pad(x, [(0, fill)] + [(0, 0)] * (x.ndim - 1)).reshape(-1, block, *x.shape[1:])
         for x in (features, labels, where)
     ]
     solve = partial(
@@ -101,7 +101,7 @@ def softmax_regression(
 
 
 def _solve(features, labels, where, *, num_classes, l2, tolerance, max_iterations):
-    """One block of lanes."""
+    """One block of tasks."""
     t, n, d = features.shape
     fill = -n % 16  # rows that count for nothing, for whole vectors in every product
     where, labels = (jnp.pad(x, ((0, 0), (0, fill))) for x in (where, labels))
@@ -244,7 +244,7 @@ def _line_search(state, direction, along, live, target, share, penalty):
     slope(a) = sum_n share * (E_a[along] - along[y]) + <penalty * (params + a direction), direction>
 
     with E_a, Var_a over softmax(logits + a along), kept inside the bracket where the slope changes
-    sign. ``a`` starts at 1, and a lane that has arrived keeps its ``a``.
+    sign. ``a`` starts at 1, and a task that has arrived keeps its ``a``.
     """
     at_zero = _dot(penalty * state.params, direction)
     quadratic = _dot(penalty * direction, direction)
@@ -274,7 +274,7 @@ def _line_search(state, direction, along, live, target, share, penalty):
 
     a = live.astype(goal.dtype)[:, None, None]
     p, slope, curvature = at(a)
-    slope = jnp.where(a > 0, slope, 0)  # a lane that is done arrives at once, at 0
+    slope = jnp.where(a > 0, slope, 0)  # a task that is done arrives at once, at 0
     start = (a, 0 * a, jnp.full_like(a, jnp.inf), slope, curvature, p, jnp.int32(0))
     a, _, _, _, _, p, _ = jax.lax.while_loop(unfinished, newton, start)
     return a, p

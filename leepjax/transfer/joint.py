@@ -14,22 +14,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from leepjax._fit import DONATES, State, init, step
 from leepjax.data import Bank
-from leepjax.models import Outputs, Preprocess, Source, TrainConfig, apply
+from leepjax.fit import DONATES, State, init, step
+from leepjax.models import Outputs, Preprocess, Source, SourceRecipe, apply
 from leepjax.models.convolve import keep_barriers
-from leepjax.models.fresh import fresh
+from leepjax.models.initialisation import reinitialise
 from leepjax.models.train import adamw
 
 BATCH = 300  # images of a forward pass
 
 
 def train_jointly(
-    source: Source, bank: Bank, tasks: Sequence[int], config: TrainConfig, *, seed: int
+    source: Source, bank: Bank, tasks: Sequence[int], recipe: SourceRecipe, *, seed: int
 ) -> Source:
     """Train one network on several tasks, from fresh parameters.
 
-    A step takes ``config.batch_size`` images of each task, and the mean of the tasks' losses (mean
+    A step takes ``recipe.batch_size`` images of each task, and the mean of the tasks' losses (mean
     cross-entropy of an image among the classes of its own task). So a task has the same number of
     updates and sees the same images in the same order whatever it is trained with, and starts from
     the same parameters.
@@ -39,7 +39,7 @@ def train_jointly(
         not used.
       bank: training images, the task of each in ``groups``.
       tasks: numbers of the tasks (of the bank's groups) to train on.
-      config: steps, images of each task a step, and rates.
+      recipe: steps, images of each task a step, and rates.
       seed: of initial parameters and orders.
 
     Returns:
@@ -51,17 +51,17 @@ def train_jointly(
     """
     _check(source, bank, tasks)
     key = jax.random.key(seed)
-    optimiser = adamw(config)
-    state = init(fresh(key, source.params), fresh(key, source.rest), optimiser)
-    index = np.concatenate([_order(bank, task, config, seed) for task in tasks], axis=1)
-    update = _update(source.graphdef, source.preprocess, config)
+    optimiser = adamw(recipe)
+    state = init(reinitialise(key, source.params), reinitialise(key, source.rest), optimiser)
+    index = np.concatenate([_order(bank, task, recipe, seed) for task in tasks], axis=1)
+    update = _update(source.graphdef, source.preprocess, recipe)
     arrays = jax.device_put((bank.images, bank.labels, bank.groups, bank.class_groups))
     for rows in index:
         state = update(state, rows, *arrays)
     if not all(np.isfinite(leaf).all() for leaf in jax.device_get(jax.tree.leaves(state.params))):
         raise ValueError(
-            f"config.learning_rate: training tasks {' '.join(map(str, tasks))} diverged; lower it "
-            f"from {config.learning_rate}"
+            f"recipe.learning_rate: training tasks {' '.join(map(str, tasks))} diverged; lower it "
+            f"from {recipe.learning_rate}"
         )
     return Source(source.graphdef, state.params, state.rest, source.preprocess, source.class_names)
 
@@ -120,8 +120,8 @@ def _forward(graphdef: Any, preprocess: Preprocess, params: Any, rest: Any, imag
 # A Python loop over one jitted step: XLA's CPU backend runs a convolution inside a loop body more
 # than ten times slower (https://github.com/jax-ml/jax/issues/12868).
 @cache
-def _update(graphdef: Any, preprocess: Preprocess, config: TrainConfig) -> Callable[..., State]:
-    optimiser = adamw(config)
+def _update(graphdef: Any, preprocess: Preprocess, recipe: SourceRecipe) -> Callable[..., State]:
+    optimiser = adamw(recipe)
 
     @partial(jax.jit, donate_argnums=(0,) if DONATES else (), compiler_options=keep_barriers())
     def update(state, rows, images, labels, groups, class_task):
@@ -136,13 +136,13 @@ def _update(graphdef: Any, preprocess: Preprocess, config: TrainConfig) -> Calla
     return update
 
 
-def _order(bank: Bank, task: int, config: TrainConfig, seed: int) -> np.ndarray:
+def _order(bank: Bank, task: int, recipe: SourceRecipe, seed: int) -> np.ndarray:
     """Rows ``[steps, batch]`` of a task's images, one permutation after another."""
     rng = np.random.default_rng([seed, task])
     rows = np.flatnonzero(bank.groups == task)
-    wanted = config.steps * config.batch_size
+    wanted = recipe.steps * recipe.batch_size
     passes = [rng.permutation(rows) for _ in range(-(-wanted // len(rows)))]
-    return np.concatenate(passes)[:wanted].reshape(config.steps, config.batch_size)
+    return np.concatenate(passes)[:wanted].reshape(recipe.steps, recipe.batch_size)
 
 
 def _check(source: Source, bank: Bank, tasks: Sequence[int]) -> None:

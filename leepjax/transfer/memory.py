@@ -4,11 +4,11 @@ from typing import Any
 
 
 def check_fits(compiled: Any, chunk: int, devices: list[Any]) -> None:
-    """Check that a compiled program of ``chunk`` lanes a device, its arguments there, can run.
+    """Check that a compiled program of ``chunk`` jobs a device, its arguments there, can run.
 
     Args:
       compiled: from ``jax.jit(...).lower(...).compile()``.
-      chunk: lanes on a device.
+      chunk: jobs on a device.
       devices: the devices that run it; CPUs share their memory.
 
     Raises:

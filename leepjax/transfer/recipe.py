@@ -9,9 +9,10 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
+from leepjax.models import BatchNormMode
+
 Optimiser = Literal["sgd", "adamw"]
 Schedule = Literal["constant", "cosine", "step"]
-BatchNorm = Literal["batch", "running", "frozen"]
 Head = Literal["zero", "optimum"]
 Anchor = Literal["zero", "source"]
 
@@ -45,9 +46,7 @@ class Recipe:
       epochs: passes over the training images; each drops the last, incomplete batch, so that
         batches of all tasks, and what batch normalisation makes of them, are alike.
       batch_size: images a step; at most the images of the smallest task.
-      batch_norm: ``"batch"``: normalise by the batch and update the running averages, which the
-        test uses; ``"running"``: normalise by the source's running averages; ``"frozen"``: that,
-        and scale and shift are not trained either.
+      batch_norm: ``"batch"``, ``"running"`` or ``"frozen"`` (``leepjax.models.BatchNormMode``).
       flip: mirror images left to right at random, each epoch anew.
       crop: pad by so many pixels on each side and cut the old size out at random.
       label_smoothing: share of the target that is spread over all of the task's classes.
@@ -75,7 +74,7 @@ class Recipe:
     warmup: float = 0.0
     epochs: int = 10
     batch_size: int = 25
-    batch_norm: BatchNorm = "batch"
+    batch_norm: BatchNormMode = "batch"
     flip: bool = False
     crop: int = 0
     label_smoothing: float = 0.0
@@ -136,7 +135,7 @@ _CHOICES = {
         "optimiser": Optimiser,
         "decay_towards": Anchor,
         "schedule": Schedule,
-        "batch_norm": BatchNorm,
+        "batch_norm": BatchNormMode,
         "head": Head,
     }.items()
 }

@@ -1,8 +1,8 @@
 """The programs that train and test networks on tasks: pure functions of one task, laid out.
 
-A *lane* is one task trained with one setting. A dispatch takes every lane some steps further. Lanes
-are laid out in one of two ways, on which the results do not depend: a device holds one, and takes a
-step a dispatch; or it holds several, by `vmap`, and takes an epoch's steps, by `scan`.
+A *job* is one task trained with one recipe. A dispatch takes every job some steps further. Jobs
+are laid out by one of two strategies, on which the results do not depend: a device holds one, and
+takes a step a dispatch; or it holds several, by `vmap`, and takes an epoch's steps, by `scan`.
 """
 
 from collections.abc import Callable
@@ -14,19 +14,19 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from leepjax import _fit
-from leepjax._fit import DONATES, State
+from leepjax import fit
+from leepjax.fit import DONATES, State
 from leepjax.models import Preprocess, apply
 from leepjax.models.convolve import keep_barriers
-from leepjax.models.fresh import fresh
+from leepjax.models.initialisation import reinitialise
 from leepjax.transfer._softmax_regression import Heads
 from leepjax.transfer.augment import augment
 from leepjax.transfer.optimiser import make_optimiser
 from leepjax.transfer.recipe import Rates, Recipe
 
 
-class Lane(NamedTuple):
-    """What stays the same throughout a lane's training; stacked, arrays ``[lanes, ...]``."""
+class JobArrays(NamedTuple):
+    """What stays the same throughout a job's training; stacked, arrays ``[jobs, ...]``."""
 
     key: Any  # typed key
     num_classes: Any  # of its task; the head has as many outputs as the largest task
@@ -36,20 +36,20 @@ class Lane(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Images of one step; stacked, arrays ``[lanes, steps, ...]``."""
+    """Images of one step; stacked, arrays ``[jobs, steps, ...]``."""
 
     rows: Any  # [batch] of the train bank
     labels: Any  # [batch]
     number: Any  # [] of the step
-    live: Any  # [] False where this lane has nothing left to do
+    live: Any  # [] False where this job has nothing left to do
 
 
 class Program(NamedTuple):
-    """Jitted functions of arrays with a leading axis of lanes, divided over the mesh."""
+    """Jitted functions of arrays with a leading axis of jobs, divided over the mesh."""
 
-    init: Any  # (params, rest, lanes) -> state
-    train: Any  # (images, params, lanes, state, batches) -> (state, info)
-    predict: Any  # (images, lanes, state, rows [lanes, e]) -> labels [lanes, e]; -1: not finite
+    init: Any  # (params, rest, jobs) -> state
+    train: Any  # (images, params, jobs, state, batches) -> (state, info)
+    predict: Any  # (images, jobs, state, rows [jobs, e]) -> labels [jobs, e]; -1: not finite
 
 
 @cache
@@ -68,15 +68,18 @@ def make_program(
       preprocess: from uint8 images to its input.
       recipe: ``Recipe.static``.
       scratch: start from fresh parameters instead of the source's.
-      mesh: its axis ``data`` divides the lanes.
-      vmap: whether a device holds several lanes, and takes several steps a dispatch.
+      mesh: its axis ``data`` divides the jobs.
+      vmap: whether a device holds several jobs, and takes several steps a dispatch.
     """
 
-    def init(params: Any, rest: Any, lane: Lane) -> State:
+    def init(params: Any, rest: Any, job: JobArrays) -> State:
         if scratch:
-            params, rest = fresh(jax.random.fold_in(lane.key, 0), params), fresh(lane.key, rest)
-        params = params | {"head": {"kernel": lane.head.kernel, "bias": lane.head.bias}}
-        return _fit.init(params, rest, make_optimiser(recipe, lane.rates, lane.steps, params))
+            params, rest = (
+                reinitialise(jax.random.fold_in(job.key, 0), params),
+                reinitialise(job.key, rest),
+            )
+        params = params | {"head": {"kernel": job.head.kernel, "bias": job.head.bias}}
+        return fit.init(params, rest, make_optimiser(recipe, job.rates, job.steps, params))
 
     def loss(num_classes: jax.Array, params: Any, rest: Any, batch: Any):
         x, labels = batch
@@ -89,36 +92,36 @@ def make_program(
             value = (1 - recipe.label_smoothing) * value + recipe.label_smoothing * even
         return value, (rest, jnp.mean(logits.argmax(1) == labels))
 
-    def train(images: jax.Array, source: Any, lane: Lane, state: State, batches: Batch):
-        optimiser = make_optimiser(recipe, lane.rates, lane.steps, source)
+    def train(images: jax.Array, source: Any, job: JobArrays, state: State, batches: Batch):
+        optimiser = make_optimiser(recipe, job.rates, job.steps, source)
 
         def step(state: State, batch: Batch):
             x = images[batch.rows]
             if recipe.flip or recipe.crop:
-                key = jax.random.fold_in(lane.key, batch.number + 1)
+                key = jax.random.fold_in(job.key, batch.number + 1)
                 x = augment(key, x, flip=recipe.flip, crop=recipe.crop)
-            of_task = partial(loss, lane.num_classes)
-            return _fit.step(of_task, optimiser, state, (preprocess(x), batch.labels), batch.live)
+            of_task = partial(loss, job.num_classes)
+            return fit.step(of_task, optimiser, state, (preprocess(x), batch.labels), batch.live)
 
         if vmap:
             return jax.lax.scan(step, state, batches)
         state, info = step(state, jax.tree.map(lambda a: a[0], batches))
         return state, jax.tree.map(lambda a: a[None], info)
 
-    def predict(images: jax.Array, lane: Lane, state: State, rows: jax.Array) -> jax.Array:
+    def predict(images: jax.Array, job: JobArrays, state: State, rows: jax.Array) -> jax.Array:
         outputs, _ = apply(graphdef, state.params, state.rest, preprocess(images[rows]))
-        logits, present = _present(outputs.logits, lane.num_classes)
+        logits, present = _present(outputs.logits, job.num_classes)
         finite = (jnp.isfinite(logits) | ~present).all(1)
         return jnp.where(finite, logits.argmax(1), -1)
 
     def laid_out(fn: Callable[..., Any], shared: int, **options: Any) -> Any:
-        """``fn`` of one lane, over all: its first ``shared`` arguments are the same for all."""
+        """``fn`` of one job, over all: its first ``shared`` arguments are the same for all."""
 
         def block(*args):
-            common, lanes = args[:shared], args[shared:]
+            common, jobs = args[:shared], args[shared:]
             if vmap:
-                return jax.vmap(partial(fn, *common))(*lanes)
-            value = fn(*common, *jax.tree.map(lambda a: a[0], lanes))
+                return jax.vmap(partial(fn, *common))(*jobs)
+            value = fn(*common, *jax.tree.map(lambda a: a[0], jobs))
             return jax.tree.map(lambda a: a[None], value)
 
         def over_devices(*args):

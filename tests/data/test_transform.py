@@ -65,7 +65,7 @@ def test_copies_are_mirrored_or_moved():
     data = dataset()
     key, n = jax.random.key(0), len(data.train.images)
     for flip, crop in ((True, 0), (False, 1)):
-        after = with_copies(data, 3, key=key, flip=flip, crop=crop)
+        after = with_copies(key, data, 3, flip=flip, crop=crop)
         assert after.test is data.test
         np.testing.assert_array_equal(after.train.labels, np.tile(data.train.labels, 3))
         moved = 0
@@ -79,7 +79,7 @@ def test_copies_are_mirrored_or_moved():
             moved += not np.array_equal(image, plain)
         assert 0.3 * 3 * n < moved < (0.7 if flip else 1) * 3 * n
     with pytest.raises(ValueError, match="copies: wanted at least 1"):
-        with_copies(data, 0, key=key, flip=True, crop=0)
+        with_copies(key, data, 0, flip=True, crop=0)
 
 
 def test_some_classes_are_kept_and_numbered_anew():

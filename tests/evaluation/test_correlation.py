@@ -7,13 +7,13 @@ import pytest
 import scipy.stats
 
 from leepjax.evaluation import (
-    averaged,
-    clusters,
     jackknife,
     kendall,
+    mean_over_groups,
     partial_pearson,
     pearson,
     spearman,
+    task_membership,
     weighted_kendall,
 )
 from leepjax.evaluation.correlation import STATISTICS
@@ -113,7 +113,7 @@ def test_undefined_where_nothing_varies_or_fewer_than_three_rows_do(statistic):
 def test_fewer_than_three_rows_are_undefined(statistic, rows):
     value = jackknife(statistic, X[:rows], Y[:rows])[0]
     assert np.isnan(value).all()
-    mean = averaged(statistic, np.array(["a", "b"])[:rows])
+    mean = mean_over_groups(statistic, np.array(["a", "b"])[:rows])
     assert np.isnan(mean(X[:rows], Y[:rows], np.ones((1, rows)))).all()
 
 
@@ -130,15 +130,15 @@ def test_averaged_is_the_mean_over_parts_that_are_defined():
     counts[1, part == "a"] = 0  # and in a as well
     taus = [scipy.stats.kendalltau(x[part == p], Y[part == p])[0] for p in "abc"]
     expected = np.mean(taus), np.mean(taus[1:])
-    np.testing.assert_allclose(averaged(kendall, part)(x, Y, counts), expected, atol=1e-12)
-    assert np.isnan(averaged(spearman, part)(np.ones(40), Y, counts)).all()
+    np.testing.assert_allclose(mean_over_groups(kendall, part)(x, Y, counts), expected, atol=1e-12)
+    assert np.isnan(mean_over_groups(spearman, part)(np.ones(40), Y, counts)).all()
 
 
 def test_tasks_are_clustered_by_their_groups_or_else_by_their_classes():
     classes, across = np.array([[0, 3], [3, 9], [1, -1]]), np.array([-1, -1, -1])
 
     def of(groups):
-        return clusters(SimpleNamespace(classes=classes, groups=groups))
+        return task_membership(SimpleNamespace(classes=classes, groups=groups))
 
     found = of(across)
     assert [list(np.flatnonzero(row)) for row in found] == [[0, 3], [3, 9], [1]]

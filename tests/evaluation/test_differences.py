@@ -7,12 +7,12 @@ from scipy.stats import t as student
 from leepjax.evaluation import (
     Difference,
     Estimate,
+    cluster_membership,
+    clusters_needed,
     difference,
     holm,
     jackknife,
     kendall,
-    members,
-    needed,
     pearson,
     williams,
 )
@@ -32,7 +32,7 @@ def draw(rng, n, r=(0.6, 0.3, 0.5)):
 def test_equals_the_formula_over_loops(statistic):
     y, a, b = draw(np.random.default_rng(0), 60)
     cluster = np.arange(60) // 5
-    found = difference(statistic, a, b, y, members(cluster))
+    found = difference(statistic, a, b, y, cluster_membership(cluster))
     one = np.ones((1, 60))
     r = [statistic(v, y, one)[0] for v in (a, b)]
     z = np.array(
@@ -83,7 +83,7 @@ def test_coverage_at_thirty_rows(clusters):
     for _ in range(500):
         own = draw(rng, 30)
         y, a, b = own if clusters is None else own + draw(rng, 10)[:, of]
-        membership = None if clusters is None else members(of)
+        membership = None if clusters is None else cluster_membership(of)
         found = difference(pearson, a, b, y, membership)
         hits += found.low <= 0.3 <= found.high
         one, _ = jackknife(pearson, a, y, membership)
@@ -103,7 +103,7 @@ def test_coverage_of_a_weighted_tau_decided_by_few_of_many_rows():
     intervals, values = [], []
     for _ in range(4000):
         y, a, b = draw(rng, 200) + draw(rng, 20)[:, of]
-        found = spread(statistic, np.stack([a, b]), y, members(of))
+        found = spread(statistic, np.stack([a, b]), y, cluster_membership(of))
         values.append([*found.values, found.values[0] - found.values[1]])
         intervals.append(
             [interval(found, 0)[1:], interval(found, 1)[1:], difference_of(found, 0, 1)[1:3]]
@@ -171,12 +171,12 @@ def test_needed_is_what_a_simulation_needs():
     for _ in range(200):
         y, a, _ = draw(rng, 200, (0.4, 0.3, 0.5))
         estimates.append(jackknife(pearson, a, y)[0])
-    number = int(np.median([needed(e, 200) for e in estimates]))
+    number = int(np.median([clusters_needed(e, 200) for e in estimates]))
     found = 0
     for _ in range(400):
         y, a, _ = draw(rng, number, (0.4, 0.3, 0.5))
         found += jackknife(pearson, a, y)[0].low > 0
     assert 0.7 <= found / 400 <= 0.9
-    assert np.isnan(needed(Estimate(0.3, np.nan, np.nan), 10))
-    assert needed(Estimate(0.0, -0.1, 0.1), 10) == np.inf
-    assert needed(Difference(0.0, 0.0, 0.0, 1.0), 10) == np.inf
+    assert np.isnan(clusters_needed(Estimate(0.3, np.nan, np.nan), 10))
+    assert clusters_needed(Estimate(0.0, -0.1, 0.1), 10) == np.inf
+    assert clusters_needed(Difference(0.0, 0.0, 0.0, 1.0), 10) == np.inf

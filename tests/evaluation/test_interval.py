@@ -8,10 +8,10 @@ from scipy.stats import kurtosis
 from scipy.stats import t as student
 
 from leepjax.evaluation import (
+    cluster_membership,
     correlate,
     jackknife,
     kendall,
-    members,
     partial_pearson,
     pearson,
     spearman,
@@ -89,7 +89,9 @@ def test_crossed_rows_have_the_variance_of_both_ways():
     target, model = (a.ravel() for a in np.indices((6, 9)))
     x, y = rng.normal(size=(2, 9))[:, model] + rng.normal(size=(2, 6))[:, target]
     x, y = x + 0.5 * rng.normal(size=54), y + x + 0.5 * rng.normal(size=54)
-    estimate, deleted = jackknife(pearson, x, y, (members(target), members(model)))
+    estimate, deleted = jackknife(
+        pearson, x, y, (cluster_membership(target), cluster_membership(model))
+    )
     of_targets = loop(x, y, [np.flatnonzero(target == i) for i in range(6)])
     of_models = loop(x, y, [np.flatnonzero(model == i) for i in range(9)])
     of_rows = loop(x, y, [[i] for i in range(54)])
@@ -121,19 +123,21 @@ def test_the_weighted_tau_has_the_freedom_of_its_kurtosis(clusters):
     x, noise = rng.normal(size=(2, 40))
     y, of = x + noise, np.arange(40) % clusters
     statistic = STATISTICS["weighted_tau:score"]
-    estimate, deleted = jackknife(statistic, x, y, members(of))
+    estimate, deleted = jackknife(statistic, x, y, cluster_membership(of))
     z = np.arctanh(deleted)
     excess = max(kurtosis(z, bias=False), 0)
     freedom = 1 / (1 / (clusters - 1) + excess / (2 * clusters))
     assert (freedom < clusters - 1) == (clusters == 40)  # 8 are too even to lose any
     assert variance(estimate, freedom) == pytest.approx((clusters - 1) * np.var(z), rel=1e-9)
     # Beside another score it is the same, and z that do not vary, of accuracy itself, do no harm.
-    both = spread(statistic, np.stack([x, y]), y, members(of))
+    both = spread(statistic, np.stack([x, y]), y, cluster_membership(of))
     assert both.freedom == pytest.approx([freedom, clusters - 1])
     same(interval(both, 0), estimate)
     of_rows = jackknife(statistic, x, y)[1]
     by_row = 1 / (1 / 39 + max(kurtosis(np.arctanh(of_rows), bias=False), 0) / 80)
-    crossed = spread(statistic, x[None], y, (members(np.arange(40)), members(of)))
+    crossed = spread(
+        statistic, x[None], y, (cluster_membership(np.arange(40)), cluster_membership(of))
+    )
     assert crossed.freedom == pytest.approx([min(freedom, by_row)])
     assert crossed.clusters == clusters
 

@@ -35,8 +35,8 @@ QUICK = ("maml", "mtl", "ridge")  # the others take minutes together
 EACH = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ALGORITHMS]
 
 
-def gradient(learner, meta, episodes, vmap=False, progress=0.5, shots=(1, 3)):
-    run = partial(meta_gradient, learner, shots=shots, progress=progress, vmap=vmap)
+def gradient(learner, meta, episodes, strategy="loop", progress=0.5, shots=(1, 3)):
+    run = partial(meta_gradient, learner, shots=shots, progress=progress, strategy=strategy)
     return jax.jit(run)(meta, episodes)
 
 
@@ -55,9 +55,9 @@ def test_a_batch_of_tasks_is_a_loop_and_the_gradient_is_the_difference(name, mad
     learner, meta = made(name)
     episodes = some_episodes()
     shots = (3,) if name == "maml" else (1, 3)  # a second loss would double the largest program
-    run = jax.jit(partial(meta_gradient, learner, shots=shots, progress=0.5, vmap=False))
+    run = jax.jit(partial(meta_gradient, learner, shots=shots, progress=0.5, strategy="loop"))
     grads, info = run(meta, episodes)
-    together, info_together = gradient(learner, meta, episodes, vmap=True, shots=shots)
+    together, info_together = gradient(learner, meta, episodes, strategy="vmap", shots=shots)
     scale = np.abs(flat(grads)).max()
     np.testing.assert_allclose(flat(together), flat(grads), rtol=0, atol=1e-7 * scale)
     np.testing.assert_allclose(info_together.loss, info.loss, rtol=1e-9)
@@ -175,7 +175,7 @@ def test_products_are_convolutions():
 def test_a_network_in_a_loop_is_the_network():
     src = source()
     x = src.preprocess(some_episodes(1).support[0])
-    for mode in ("batch", "frozen"):
+    for mode in ("batch", "running"):
         inside, outside = (
             jax.jit(feature_function(src, mode, in_loop=flag)) for flag in (True, False)
         )
@@ -187,10 +187,10 @@ def conv4():
     return source(8, partial(Conv4, len(NAMES)))
 
 
-def compiled(name, steps, tasks, vmap=False, **options):
+def compiled(name, steps, tasks, strategy="loop", **options):
     learner = make_learner(name, conv4(), WAYS, steps=steps, **options)
     meta, episodes = learner.init(jax.random.key(0)), some_episodes(tasks)
-    run = partial(meta_gradient, learner, shots=(3,), vmap=vmap)
+    run = partial(meta_gradient, learner, shots=(3,), strategy=strategy)
     return jax.jit(run).lower(meta, episodes).compile()
 
 
@@ -202,7 +202,7 @@ def scratch(*arguments, **options):
 def test_memory_grows_neither_with_tasks_nor_with_the_activations_of_inner_steps():
     few = scratch("maml", steps=2, tasks=2)
     assert scratch("maml", steps=2, tasks=16) < 1.2 * few
-    assert scratch("maml", steps=2, tasks=16, vmap=True) > 3 * few  # what it is held against
+    assert scratch("maml", steps=2, tasks=16, strategy="vmap") > 3 * few  # what it is held against
     # A step more keeps its parameters, not its activations; also where each is judged.
     size = 4 * len(flat(make_learner("maml", conv4(), WAYS).init(jax.random.key(0)).params))
     assert scratch("maml", steps=10, tasks=2) - few < 8 * 1.5 * size
@@ -238,7 +238,7 @@ def test_convolutions_with_groups_or_dilation_stay_what_they_are():
     src = make_source(Grouped(nnx.Rngs(0)), source().preprocess, tuple("abc"))
     x = src.preprocess(some_episodes(1).support[0])
     inside, outside = (
-        jax.jit(feature_function(src, "frozen", in_loop=flag)) for flag in (True, False)
+        jax.jit(feature_function(src, "running", in_loop=flag)) for flag in (True, False)
     )
     args = body(src.params), src.rest, x
     np.testing.assert_allclose(inside(*args), outside(*args), atol=1e-5)

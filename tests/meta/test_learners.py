@@ -77,7 +77,7 @@ def test_mtl_is_the_source_to_begin_with_and_leaves_its_kernels_alone():
     params, rest = modulated(meta)
     np.testing.assert_array_equal(flat(params), flat(body(src.params)))
     np.testing.assert_array_equal(flat(rest), flat(src.rest))
-    features = jax.jit(feature_function(src, "frozen", in_loop=False))
+    features = jax.jit(feature_function(src, "running", in_loop=False))
     wanted = features(params, rest, src.preprocess(images))
     np.testing.assert_allclose(learner.embed(meta, images), wanted, rtol=1e-5, atol=1e-6)
     gradient = jax.jit(partial(meta_gradient, learner, shots=(3,)))
@@ -146,7 +146,7 @@ def test_steps_lower_the_loss_of_the_support(name):
 def test_a_learner_says_whether_queries_are_judged_together():
     episodes = some_episodes(1)
     for name in ("protonet", "anil"):
-        for mode in ("batch", "frozen"):
+        for mode in ("batch", "running"):
             learner, meta = ready(name, batch_norm=mode)
             both = jnp.concatenate([episodes.support[0], episodes.query[0]])
             alone = learner.embed(meta, both[:-1])[0]
@@ -175,8 +175,8 @@ def test_bad_arguments_are_named_before_anything_is_compiled():
         make_learner("maml", src, WAYS, order=3)
     with pytest.raises(ValueError, match=r"layer: wanted a normalisation .* got 'bn9'; it has bn1"):
         make_learner("cavia", src, WAYS, layer="bn9")
-    with pytest.raises(ValueError, match="batch_norm: wanted batch or frozen, got 'running'"):
-        make_learner("protonet", src, WAYS, batch_norm="running")
+    with pytest.raises(ValueError, match="batch_norm: wanted batch or running, got 'frozen'"):
+        make_learner("protonet", src, WAYS, batch_norm="frozen")
 
 
 def test_meta_is_a_pytree_of_what_is_learnt_and_what_is_not():

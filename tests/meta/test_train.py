@@ -1,6 +1,9 @@
 """Meta-training: learns, goes on where it was stopped, stops where it diverges, refuses."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from functools import cache, partial
 
 import jax
@@ -9,7 +12,7 @@ import pytest
 
 from leepjax.meta import (
     EpisodeShape,
-    MetaTraining,
+    MetaRecipe,
     adapt_tasks,
     episode_bank,
     episodes,
@@ -23,7 +26,7 @@ from tests.meta.support import WAYS, bank, dataset, flat, source
 
 KEY = jax.random.key(2)
 SHAPE = EpisodeShape(ways=WAYS, shots=2, queries=3)
-QUICK = MetaTraining(steps=30, tasks=2, episode=SHAPE, learning_rate=3e-3)
+QUICK = MetaRecipe(steps=30, tasks=2, episode=SHAPE, learning_rate=3e-3)
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +38,8 @@ def protonet():
     return make_learner("protonet", source(), WAYS)
 
 
-def train(learner=None, training=QUICK, **options):
-    return meta_train(learner or protonet(), bank(), training, key=KEY, **options)
+def train(learner=None, recipe=QUICK, **options):
+    return meta_train(KEY, learner or protonet(), bank(), recipe, **options)
 
 
 @cache
@@ -100,7 +103,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_kept(tmp_path):
     train(checkpoint=tmp_path)
     other = dataclasses.replace(QUICK, learning_rate=1e-3)
     with pytest.raises(ValueError, match=r"another configuration \(training: .*0.003.*0.001"):
-        train(training=other, checkpoint=tmp_path)
+        train(recipe=other, checkpoint=tmp_path)
     with pytest.raises(ValueError, match="another configuration"):
         train(make_learner("ridge", source(), WAYS), checkpoint=tmp_path)
     train(checkpoint=tmp_path)  # still there
@@ -113,8 +116,8 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_kept(tmp_path):
 def test_what_is_not_finite_stops_at_the_last_good_checkpoint(field, tmp_path, monkeypatch):
     step = training_module.meta_step
 
-    def diverges(learner, training, state, *rest, **options):
-        new, info = step(learner, training, state, *rest, **options)
+    def diverges(key, learner, recipe, state, *rest, **options):
+        new, info = step(key, learner, recipe, state, *rest, **options)
         return new, info._replace(
             **{field: jax.numpy.where(state.step == 13, np.nan, getattr(info, field))}
         )
@@ -131,7 +134,7 @@ def test_what_is_not_finite_stops_at_the_last_good_checkpoint(field, tmp_path, m
 def test_a_rate_that_is_too_high_is_named():
     wild = dataclasses.replace(QUICK, learning_rate=1e30)
     with pytest.raises(ValueError, match="lower it from 1e\\+30"):
-        train(training=wild)
+        train(recipe=wild)
 
 
 def test_steps_in_one_scan_are_the_steps_one_by_one(monkeypatch):
@@ -139,6 +142,41 @@ def test_steps_in_one_scan_are_the_steps_one_by_one(monkeypatch):
     course = plain()[1]
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     np.testing.assert_allclose(train()[1].loss, course.loss, rtol=1e-3)
+
+
+DEVICES = """
+import dataclasses, jax, numpy as np, pytest
+from leepjax.meta import adapt_tasks, make_learner, meta_train
+from leepjax.tasks import sample_tasks
+from tests.meta.support import WAYS, bank, dataset, flat, source
+from tests.meta.test_train import KEY, QUICK
+assert jax.device_count() == 4
+several = jax.devices()[:1], jax.devices()
+recipe = dataclasses.replace(QUICK, steps=8, tasks=4, hard_every=3)
+tasks = sample_tasks(KEY, dataset(), num_tasks=10, ways=WAYS, shots=2, test_shots=4)
+for name, strategy in (("fomaml", "loop"), ("mtl", "vmap")):
+    learner = make_learner(name, source(), WAYS)
+    (one, course), (four, same) = (
+        meta_train(KEY, learner, bank(), recipe, strategy=strategy, devices=d) for d in several
+    )
+    # A mean over four devices is another order of sums of float32, eight times over.
+    np.testing.assert_allclose(course.loss, same.loss, rtol=1e-4)
+    np.testing.assert_allclose(course.deviation, same.deviation, atol=1e-6)
+    np.testing.assert_allclose(flat(one), flat(four), atol=1e-4)
+    alone, shared = (
+        adapt_tasks(learner, one, dataset(), tasks, strategy=strategy, chunk=2, devices=d)
+        for d in several
+    )
+    np.testing.assert_allclose(alone.loss, shared.loss, rtol=1e-4)
+with pytest.raises(ValueError, match="tasks: wanted a multiple of 4, the devices .*, got 6"):
+    meta_train(KEY, learner, bank(), dataclasses.replace(recipe, tasks=6), devices=several[1])
+"""
+
+
+def test_four_devices_equal_one():
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", DEVICES], env=environment, check=True, timeout=600)
 
 
 def test_hard_batches_are_of_classes_that_failed(monkeypatch):
@@ -151,7 +189,7 @@ def test_hard_batches_are_of_classes_that_failed(monkeypatch):
         return batch
 
     monkeypatch.setattr(training_module, "episodes", spy)
-    train(training=dataclasses.replace(QUICK, tasks=4, hard_every=3))
+    train(recipe=dataclasses.replace(QUICK, tasks=4, hard_every=3))
     jax.effects_barrier()
     hard = [(set(np.flatnonzero(a)), set(np.ravel(c).tolist())) for a, c in drawn]
     named = [(among, classes) for among, classes in hard if len(among) >= WAYS]
@@ -237,8 +275,11 @@ def test_each_step_draws_anew_and_marks_the_class_that_does_worst(monkeypatch):
     ]
     worst = {int(batch.classes[i, np.argmin(share)]) for i, share in enumerate(shares)}
     assert any(len(set(share)) > 1 for share in shares)
-    step = partial(training_module.meta_step, learner, recipe)
-    after, _ = jax.jit(step)(state, meta.fixed, drawn, KEY)
+
+    def step(state):
+        return training_module.meta_step(KEY, learner, recipe, state, meta.fixed, drawn)
+
+    after, _ = jax.jit(step)(state)
     marked = set(np.flatnonzero(after.failed).tolist())
     assert (
         marked <= {c for c, s in zip(worst, shares, strict=False)} | worst
@@ -247,9 +288,9 @@ def test_each_step_draws_anew_and_marks_the_class_that_does_worst(monkeypatch):
     later = draw(1)
     assert (np.asarray(later.classes) != np.asarray(batch.classes)).any()
 
-    def drawn_batch(learner, training, state, fixed, batch, **options):
+    def drawn_batch(learner, recipe, state, fixed, batch, **options):
         return batch
 
     monkeypatch.setattr(training_module, "meta_update", drawn_batch)
-    seen = jax.jit(partial(step))(after, meta.fixed, drawn, KEY)
+    seen = jax.jit(lambda state: step(state))(after)
     np.testing.assert_array_equal(seen.classes, later.classes)

@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax import nnx
 
-from leepjax._fit import init
+from leepjax.fit import init
 from leepjax.models import Preprocess, convolve, make_network, make_source
 from leepjax.models.batch_norm import BatchNorm
 from leepjax.models.source import apply
@@ -197,14 +197,14 @@ def test_other_convolutions_stay_what_they_are(options):
         return jax.jit(jax.grad(lambda x: jnp.sum(module(x) ** 2)))(x)
 
     wanted = gradient()
-    convolve.hasten(module)
+    convolve.use_fast_convolutions(module)
     assert module.conv_general_dilated is convolve.convolve
     np.testing.assert_allclose(gradient(), wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_a_convolution_of_its_own_is_kept():
     module = nnx.Conv(1, 1, (3, 3), conv_general_dilated=min, rngs=nnx.Rngs(0))
-    convolve.hasten(module)
+    convolve.use_fast_convolutions(module)
     assert module.conv_general_dilated is min
 
 

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from leepjax.data import load
 from leepjax.models import Source, extract, forward_seconds, load_pretrained
-from leepjax.models.checkpoint import describe
+from leepjax.models.configuration import describe
 from leepjax.models.hub import find_checkpoint
 from leepjax.models.tensors import to_tensors
 from leepjax.tasks import sample_tasks
@@ -224,7 +224,7 @@ def test_a_pretrained_network_is_fine_tuned(kind, tmp_path):
     source = load_pretrained(tmp_path)
     digits = load("digits")
     tasks = sample_tasks(KEY, digits, num_tasks=1, ways=2, shots=8, test_shots=4)
-    result = fine_tune(source, digits, tasks, Recipe(epochs=1, batch_size=16), key=KEY)
+    result = fine_tune(KEY, source, digits, tasks, Recipe(epochs=1, batch_size=16))
     assert np.isfinite(result.train_loss).all()
     assert result.failed.tolist() == [0]
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from leepjax.models import apply, load_pretrained
-from leepjax.models.checkpoint import describe
+from leepjax.models.configuration import describe
 from leepjax.models.tensors import fill
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'leepjax[parity]'")

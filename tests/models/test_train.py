@@ -9,9 +9,9 @@ import pytest
 
 from leepjax.data import load
 from leepjax.data.bank import Dataset
-from leepjax.models import TrainConfig, accuracy, extract, train, train_checkpoints, train_source
+from leepjax.models import SourceRecipe, accuracy, extract, train, train_checkpoints, train_source
 
-SHORT = TrainConfig(steps=12, batch_size=32)
+SHORT = SourceRecipe(steps=12, batch_size=32)
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def count_instant_trainings(monkeypatch):
     monkeypatch.setattr(
         train,
         "_train",
-        lambda name, fresh, *args: calls.append(name) or dict.fromkeys(args[-1], fresh),
+        lambda key, name, fresh, *args: calls.append(name) or dict.fromkeys(args[-1], fresh),
     )
     return calls
 
@@ -44,18 +44,18 @@ def _assert_equal(one, other):
     ("name", "steps"), [("mlp", 120), pytest.param("conv4", 40, marks=pytest.mark.slow)]
 )
 def test_it_learns_digits(digits, cache, name, steps):
-    source = train_source(name, digits, TrainConfig(steps=steps))
+    source = train_source(name, digits, SourceRecipe(steps=steps))
     measured = accuracy(source, digits.test)
     assert measured > 0.8  # by chance 0.1; rounding moves it by a few images
     (record,) = (cache / "sources").glob("*/source.json")
     record = json.loads(record.read_text())
     assert record["test_accuracy"] == measured
-    assert record["config"]["steps"] == steps
+    assert record["recipe"]["steps"] == steps
 
 
 def test_what_is_kept_is_what_was_trained():
     digits = load("glyphs:digits")
-    source = train_source("mlp", digits, TrainConfig(steps=100))
+    source = train_source("mlp", digits, SourceRecipe(steps=100))
     assert accuracy(source, digits.train) > 0.9  # .15 where donated parameters were overwritten
 
 
@@ -161,15 +161,15 @@ def test_a_damaged_checkpoint_is_trained_anew(digits, cache, count_instant_train
 
 
 def test_a_loss_that_is_not_finite_stops_at_once(digits, cache):
-    config = TrainConfig(steps=10_000, learning_rate=1e30, warmup=0.0)
+    recipe = SourceRecipe(steps=10_000, learning_rate=1e30, warmup=0.0)
     with pytest.raises(ValueError, match=r"learning_rate: the loss of mlp became .* lower it"):
-        train_source("mlp", digits, config)
+        train_source("mlp", digits, recipe)
     assert not any((cache / "sources").iterdir())
 
 
 def test_every_image_is_seen_once_an_epoch():
-    config = TrainConfig(steps=7, batch_size=6)
-    index = np.concatenate(list(train._batches(jax.random.key(0), 14, config)))
+    recipe = SourceRecipe(steps=7, batch_size=6)
+    index = np.concatenate(list(train._batches(jax.random.key(0), 14, recipe)))
     assert index.shape == (42,)
     for epoch in range(3):
         assert sorted(index[14 * epoch : 14 * (epoch + 1)]) == list(range(14))
@@ -177,8 +177,8 @@ def test_every_image_is_seen_once_an_epoch():
 
 
 def test_a_batch_may_exceed_the_bank():
-    config = TrainConfig(steps=4, batch_size=30)
-    first, *_ = train._batches(jax.random.key(0), 8, config)
+    recipe = SourceRecipe(steps=4, batch_size=30)
+    first, *_ = train._batches(jax.random.key(0), 8, recipe)
     # Three whole permutations of the eight images, and six images of a fourth.
     assert sorted(np.bincount(first)) == [3] * 2 + [4] * 6
 
@@ -196,7 +196,7 @@ def test_a_batch_may_exceed_the_bank():
 )
 def test_configurations_out_of_range_are_refused(field, value):
     with pytest.raises(ValueError, match=f"{field}: wanted"):
-        TrainConfig(**{field: value})
+        SourceRecipe(**{field: value})
 
 
 def test_errors_name_the_argument(digits):

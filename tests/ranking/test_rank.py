@@ -9,7 +9,7 @@ from scipy.stats import kendalltau, norm
 
 import leepjax
 from leepjax import metrics
-from leepjax.models import Outputs, TrainConfig
+from leepjax.models import Outputs, SourceRecipe
 from leepjax.ranking import Ranking, rank
 from leepjax.ranking.best import paired, probability_best, smallest_set
 
@@ -233,7 +233,7 @@ def test_labels_may_be_any_numbers_and_classes_without_a_sample_do_not_count():
 def test_a_source_over_a_bank(tmp_path, monkeypatch):
     monkeypatch.setenv("LEEPJAX_CACHE", str(tmp_path))
     digits = leepjax.load("digits").test
-    source = leepjax.train_source("mlp", leepjax.load("digits"), TrainConfig(steps=2))
+    source = leepjax.train_source("mlp", leepjax.load("digits"), SourceRecipe(steps=2))
     found = rank({"mlp": source, "alone": SOURCES["s0"]}, digits, metrics="leep", nulls=())
     assert found.names == ("mlp",)
     assert found.facts["parameters"][0] > 100

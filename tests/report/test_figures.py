@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from leepjax.evaluation import correlate, in_levels, members
+from leepjax.evaluation import cluster_membership, correlate, in_levels
 from leepjax.report import (
     HEAD,
     accuracy_levels,
@@ -35,7 +35,7 @@ def draw_scatter(path):
 
 
 def draw_curves(path):
-    levels = in_levels(SCORE, np.stack([ACCURACY, ACCURACY], 1), members(GROUPS))
+    levels = in_levels(SCORE, np.stack([ACCURACY, ACCURACY], 1), cluster_membership(GROUPS))
     return draw_levels(path, "Finding", "leep", levels)
 
 
@@ -57,7 +57,9 @@ def test_scatter_has_a_panel_for_each_score_with_its_points():
 
 
 def test_accuracy_levels_are_drawn_from_rows():
-    rows = level_rows("leep", 5, accuracy_levels(SCORE, {HEAD: ACCURACY}, members(GROUPS)))
+    rows = level_rows(
+        "leep", 5, accuracy_levels(SCORE, {HEAD: ACCURACY}, cluster_membership(GROUPS))
+    )
     (axis,) = plot_accuracy_levels(rows).axes
     assert axis.get_title() == "5 shots"
     drawn = axis.containers[0].lines[0].get_ydata()

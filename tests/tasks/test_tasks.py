@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from leepjax.data import Bank, Dataset, load
-from leepjax.tasks import Split, Tasks, map_tasks, only_used, sample_tasks
+from leepjax.tasks import Split, Tasks, map_tasks, only_used, sample_tasks, use_vmap
 
 CLASSES, GROUPS, PER_CLASS = 12, 3, 20
 
@@ -99,21 +99,31 @@ def test_bad_input(changes, message):
         draw(**changes)
 
 
-def test_map_keeps_the_order_of_tasks_and_trims_buckets(monkeypatch):
+@pytest.mark.parametrize("size", [None, 3])
+def test_map_keeps_the_order_of_tasks_and_trims_buckets(monkeypatch, size):
     monkeypatch.setattr("leepjax.tasks.map.ROWS", 100)  # several chunks a bucket
     tasks = draw(ways=(2, 6), shots=(3, 9))
     shapes = set()
 
     def fn(offset, chunk):
         shapes.add((chunk.classes.shape[1], chunk.train.where.shape[1]))
+        assert size is None or len(chunk.classes) <= size
         return {"classes": chunk.classes.sum(1) + offset, "size": chunk.train.where.sum(1)}
 
-    result = map_tasks(fn, np.int32(0), tasks, desc="test")
+    result = map_tasks(fn, np.int32(0), tasks, chunk=size, desc="test")
     np.testing.assert_array_equal(
         result["classes"], np.where(tasks.classes < 0, 0, tasks.classes).sum(1)
     )
     np.testing.assert_array_equal(result["size"], tasks.train.where.sum(1))
     assert len(shapes) == 5
+
+
+def test_options_of_a_map_that_make_no_sense_are_named():
+    for options, message in (({"chunk": 0}, "chunk: wanted an int"), ({"devices": []}, "devices:")):
+        with pytest.raises(ValueError, match=message):
+            map_tasks(lambda shared, tasks: tasks.groups, (), draw(), desc="test", **options)
+    with pytest.raises(ValueError, match="strategy: wanted auto or loop or vmap, got 'scan'"):
+        use_vmap("scan", "cpu")
 
 
 def test_only_images_of_the_tasks_are_kept_and_tasks_stay_the_same():

@@ -18,7 +18,7 @@ from leepjax.models import MLP, Conv4, Preprocess, apply, extract, make_source
 from leepjax.models.batch_norm import BatchNorm
 from leepjax.tasks import sample_tasks
 from leepjax.transfer import Recipe, fine_tune, from_scratch, retrain_head, sweep, waves
-from leepjax.transfer.lanes import epoch_batches, make_lanes
+from leepjax.transfer.jobs import epoch_batches, make_jobs
 from leepjax.transfer.memory import check_fits
 
 DIGITS = load("digits")
@@ -76,8 +76,8 @@ AUGMENTED = dataclasses.replace(QUICK, flip=True, crop=1, label_smoothing=0.1)
 @cache
 def together(kind, learner, strategy):
     """Ragged in classes and images, augmented, in chunks that do not divide the tasks."""
-    options = {"key": KEY, "strategy": strategy, "chunk": 3}
-    return learner(network(kind), DIGITS, draw(), AUGMENTED, **options)
+    options = {"strategy": strategy, "chunk": 3}
+    return learner(KEY, network(kind), DIGITS, draw(), AUGMENTED, **options)
 
 
 def case(kind, learner, strategy, others=(3,), *, slow=False):
@@ -102,7 +102,7 @@ def test_a_task_alone_is_what_it_is_among_others(kind, learner, strategy, others
     result = together(kind, learner, strategy)
     for i in others:
         alone = only(draw(), i)
-        alone = learner(network(kind), DIGITS, alone, AUGMENTED, key=KEY, strategy=strategy)
+        alone = learner(KEY, network(kind), DIGITS, alone, AUGMENTED, strategy=strategy)
         np.testing.assert_allclose(result.train_loss[i], alone.train_loss[0], rtol=1e-3)
         assert abs(result.accuracy[i] - alone.accuracy[0]) < 0.03
     assert result.test_accuracy.shape == (5, 4)
@@ -123,7 +123,7 @@ from leepjax.transfer import fine_tune
 assert jax.device_count() == 4
 for strategy in ("loop", "vmap"):
     one, four = (
-        fine_tune(network("conv"), DIGITS, draw(), QUICK, key=KEY, strategy=strategy, devices=d)
+        fine_tune(KEY, network("conv"), DIGITS, draw(), QUICK, strategy=strategy, devices=d)
         for d in (jax.devices()[:1], jax.devices())
     )
     np.testing.assert_allclose(one.train_loss, four.train_loss, rtol=1e-4)
@@ -140,24 +140,24 @@ def test_four_devices_equal_one():
 
 def test_batches_are_the_tasks_own_images_each_once_in_an_epoch():
     tasks = draw()
-    for lane in make_lanes(DIGITS, tasks, (dataclasses.replace(QUICK, validation=0.3),), KEY):
-        where = tasks.train.where[lane.task]
+    for job in make_jobs(KEY, DIGITS, tasks, (dataclasses.replace(QUICK, validation=0.3),)):
+        where = tasks.train.where[job.task]
         own = dict(
             zip(
-                tasks.train.indices[lane.task][where],
-                tasks.train.labels[lane.task][where],
+                tasks.train.indices[job.task][where],
+                tasks.train.labels[job.task][where],
                 strict=True,
             )
         )
-        parts = lane.train.indices, lane.validation.indices
+        parts = job.train.indices, job.validation.indices
         assert sorted(np.concatenate(parts)) == sorted(own)
-        kept = np.bincount(lane.train.labels, minlength=lane.num_classes)
-        counts = kept + np.bincount(lane.validation.labels, minlength=lane.num_classes)
+        kept = np.bincount(job.train.labels, minlength=job.num_classes)
+        counts = kept + np.bincount(job.validation.labels, minlength=job.num_classes)
         np.testing.assert_array_equal(counts - kept, np.round(0.3 * counts))
         orders = []
         for epoch in (1, 2):
-            rows, labels = epoch_batches(lane, KEY, epoch, 8)
-            assert rows.shape == (len(lane.train.indices) // 8, 8)
+            rows, labels = epoch_batches(KEY, job, epoch, 8)
+            assert rows.shape == (len(job.train.indices) // 8, 8)
             assert len(set(rows.ravel())) == rows.size
             assert all(own[r] == y for r, y in zip(rows.ravel(), labels.ravel(), strict=True))
             orders.append(rows)
@@ -167,15 +167,15 @@ def test_batches_are_the_tasks_own_images_each_once_in_an_epoch():
 def final_state(recipe, scratch=False):
     """Parameters before and after training one task."""
     source, tasks = network("small"), draw(num_tasks=1)
-    lanes = make_lanes(DIGITS, tasks, (recipe,), KEY)
+    jobs = make_jobs(KEY, DIGITS, tasks, (recipe,))
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     heads = waves.Heads(np.zeros((1, 8, 4), np.float32), np.zeros((1, 4), np.float32))
     layout = waves.Layout(mesh, 1, False)
-    run = waves.Waves(source, DIGITS, (recipe,), heads, scratch, KEY, layout)
-    arrays = run._lanes(lanes)
+    run = waves.Waves(KEY, source, DIGITS, (recipe,), heads, scratch, layout)
+    arrays = run._jobs(jobs)
     state = run.program.init(source.params, source.rest, arrays)
     start = jax.device_get(state)
-    batches = run._batches(lanes, 1, np.array([True]))
+    batches = run._batches(jobs, 1, np.array([True]))
     return source, start, jax.device_get(run._epoch(arrays, state, batches)[0])
 
 
@@ -212,12 +212,12 @@ def test_what_batch_normalisation_normalises_by(mode):
         weight_decay=0.0,
         schedule="constant",
     )
-    (lane,) = make_lanes(DIGITS, tasks, (recipe,), KEY)
-    result = fine_tune(source, DIGITS, tasks, recipe, key=KEY)
-    head, k, losses, rest = np.zeros((8, lane.num_classes)), lane.num_classes, [], source.rest
+    (job,) = make_jobs(KEY, DIGITS, tasks, (recipe,))
+    result = fine_tune(KEY, source, DIGITS, tasks, recipe)
+    head, k, losses, rest = np.zeros((8, job.num_classes)), job.num_classes, [], source.rest
     bias, train = np.zeros(k), mode == "batch"
     run = jax.jit(partial(apply, source.graphdef, train=train))
-    for rows, labels in zip(*epoch_batches(lane, KEY, 1, 8), strict=True):
+    for rows, labels in zip(*epoch_batches(KEY, job, 1, 8), strict=True):
         x = source.preprocess(DIGITS.train.images[rows])
         outputs, rest = run(source.params, rest, x)
         f = np.asarray(outputs.features, np.float64)
@@ -247,7 +247,7 @@ def test_lp_ft_starts_at_the_retrained_head():
     # One number of classes, so one program for each; as if another task had a class more.
     tasks = tasks._replace(classes=np.pad(tasks.classes, ((0, 0), (0, 1)), constant_values=-1))
     recipe = Recipe(epochs=1, batch_size=8, head="optimum", learning_rate=0.0)
-    result = fine_tune(MLP_SOURCE, DIGITS, tasks, recipe, key=KEY)
+    result = fine_tune(KEY, MLP_SOURCE, DIGITS, tasks, recipe)
     train, test = (extract(MLP_SOURCE, bank).features for bank in DIGITS)
     heads = retrain_head(train, test, tasks)
     np.testing.assert_allclose(result.test_accuracy[:, 0], heads.accuracy, atol=0.01)
@@ -257,7 +257,7 @@ def test_lp_ft_starts_at_the_retrained_head():
 def test_the_best_epoch_on_validation_images_counts_and_patience_stops():
     tasks = draw(shots=20)
     recipe = Recipe(epochs=8, batch_size=8, validation=0.4, patience=2, learning_rate=0.1)
-    result = fine_tune(MLP_SOURCE, DIGITS, tasks, recipe, key=KEY)
+    result = fine_tune(KEY, MLP_SOURCE, DIGITS, tasks, recipe)
     for i in range(5):
         validation = result.validation_accuracy[i]
         ran = np.isfinite(validation).sum()
@@ -272,9 +272,9 @@ def test_a_sweep_takes_what_is_best_on_validation_images():
     tasks = draw(shots=20)
     recipe = dataclasses.replace(QUICK, validation=0.4)
     recipes = sweep(recipe, (0.0, 0.1))
-    result = fine_tune(MLP_SOURCE, DIGITS, tasks, recipes, key=KEY)
+    result = fine_tune(KEY, MLP_SOURCE, DIGITS, tasks, recipes)
     np.testing.assert_array_equal(result.recipe, 1)
-    alone = fine_tune(MLP_SOURCE, DIGITS, tasks, recipes[1], key=KEY)
+    alone = fine_tune(KEY, MLP_SOURCE, DIGITS, tasks, recipes[1])
     np.testing.assert_allclose(result.train_loss, alone.train_loss, rtol=1e-5)
 
 
@@ -283,14 +283,14 @@ def test_a_task_that_diverges_fails_alone(strategy):
     """Its own loss overflows; what the others reach is what they reach without it."""
     tasks = draw(ways=3, shots=20)  # as many steps for each, for few programs
     recipes = sweep(dataclasses.replace(QUICK, validation=0.4), (1e20, 0.1))
-    options = {"key": KEY, "strategy": strategy, "chunk": 4}
-    mixed = fine_tune(MLP_SOURCE, DIGITS, tasks, recipes, **options)
-    good = fine_tune(MLP_SOURCE, DIGITS, tasks, recipes[1], **options)
+    options = {"strategy": strategy, "chunk": 4}
+    mixed = fine_tune(KEY, MLP_SOURCE, DIGITS, tasks, recipes, **options)
+    good = fine_tune(KEY, MLP_SOURCE, DIGITS, tasks, recipes[1], **options)
     np.testing.assert_allclose(mixed.train_loss, good.train_loss, rtol=1e-4)
     assert (mixed.failed == 0).all()
     tasks = draw(ways=3, shots=12)  # as many steps, without validation images
     wild = dataclasses.replace(QUICK, learning_rate=1e20)
-    bad = fine_tune(MLP_SOURCE, DIGITS, tasks, wild, **options)
+    bad = fine_tune(KEY, MLP_SOURCE, DIGITS, tasks, wild, **options)
     assert (bad.failed >= 1).all()
     each = np.arange(5)
     np.testing.assert_array_equal(bad.epoch, bad.failed - 1)
@@ -302,7 +302,7 @@ def test_a_task_that_diverges_fails_alone(strategy):
 def test_a_network_that_overflows_in_its_last_step_has_failed():
     """Two steps: the first moves the zero head alone, the second the body past all numbers."""
     recipe = Recipe(learning_rate=1e20, weight_decay=0.0, epochs=1, batch_size=8)
-    result = fine_tune(MLP_SOURCE, DIGITS, draw(ways=2, shots=8), recipe, key=KEY)
+    result = fine_tune(KEY, MLP_SOURCE, DIGITS, draw(ways=2, shots=8), recipe)
     assert np.isfinite(result.train_loss).all()
     np.testing.assert_array_equal(result.failed, 1)
     np.testing.assert_array_equal(result.accuracy, result.test_accuracy[:, 0])
@@ -322,27 +322,27 @@ def interrupted(monkeypatch, after):
 
 def test_an_interrupted_run_goes_on_and_gives_the_same(tmp_path, monkeypatch):
     tasks, path = draw(), tmp_path / "some.journal"
-    whole = fine_tune(MLP_SOURCE, DIGITS, tasks, QUICK, key=KEY)
+    whole = fine_tune(KEY, MLP_SOURCE, DIGITS, tasks, QUICK)
     with monkeypatch.context() as patch:
         interrupted(patch, after=2)
         with pytest.raises(KeyboardInterrupt):
-            fine_tune(MLP_SOURCE, DIGITS, tasks, QUICK, key=KEY, journal=path)
+            fine_tune(KEY, MLP_SOURCE, DIGITS, tasks, QUICK, journal=path)
     assert len(path.read_text().splitlines()) == 3
     with open(path, "a") as file:
         file.write('{"task": 3, "rec')  # torn by a kill
-    resumed = fine_tune(MLP_SOURCE, DIGITS, tasks, QUICK, key=KEY, journal=path)
+    resumed = fine_tune(KEY, MLP_SOURCE, DIGITS, tasks, QUICK, journal=path)
     for a, b in zip(whole, resumed, strict=True):
         np.testing.assert_array_equal(a, b)
     assert len([json.loads(line) for line in path.read_text().splitlines()]) == 6
     with monkeypatch.context() as patch:
         interrupted(patch, after=0)  # nothing is trained again
-        again = fine_tune(MLP_SOURCE, DIGITS, tasks, QUICK, key=KEY, journal=path)
+        again = fine_tune(KEY, MLP_SOURCE, DIGITS, tasks, QUICK, journal=path)
     np.testing.assert_array_equal(again.accuracy, whole.accuracy)
 
 
 def test_a_journal_of_another_configuration_is_refused(tmp_path):
     path = tmp_path / "some.journal"
-    fine_tune(MLP_SOURCE, DIGITS, draw(), QUICK, key=KEY, journal=path)
+    fine_tune(KEY, MLP_SOURCE, DIGITS, draw(), QUICK, journal=path)
     before = path.read_bytes()
     for learner, tasks, recipe, key, blame in (
         (fine_tune, draw(), dataclasses.replace(QUICK, epochs=4), KEY, r"recipes: .*epochs.*4"),
@@ -351,7 +351,7 @@ def test_a_journal_of_another_configuration_is_refused(tmp_path):
         (from_scratch, draw(), QUICK, KEY, "learner: there 'fine_tune', asked for 'from_scratch'"),
     ):
         with pytest.raises(ValueError, match=f"another configuration.*{blame}"):
-            learner(MLP_SOURCE, DIGITS, tasks, recipe, key=key, journal=path)
+            learner(key, MLP_SOURCE, DIGITS, tasks, recipe, journal=path)
     assert path.read_bytes() == before
 
 
@@ -360,7 +360,7 @@ def test_a_file_that_is_no_journal_is_left_alone(text, tmp_path):
     path = tmp_path / "thesis.tex"
     path.write_text(text)
     with pytest.raises(ValueError, match="journal: wanted a file of earlier results"):
-        fine_tune(MLP_SOURCE, DIGITS, draw(), QUICK, key=KEY, journal=path)
+        fine_tune(KEY, MLP_SOURCE, DIGITS, draw(), QUICK, journal=path)
     assert path.read_text() == text
 
 
@@ -388,10 +388,10 @@ def test_a_chunk_that_does_not_fit_is_told_one_that_would(monkeypatch):
     tasks = draw(num_tasks=40, ways=2, shots=8)
     source = network("small")
     with pytest.raises(ValueError, match=r"chunk: wanted what fits.*chunk=(\d+) would fit") as e:
-        fine_tune(source, DIGITS, tasks, QUICK, key=KEY, strategy="vmap", chunk=40)
+        fine_tune(KEY, source, DIGITS, tasks, QUICK, strategy="vmap", chunk=40)
     fits = int(str(e.value).split("chunk=")[1].split()[0])
     assert 1 <= fits < 40
-    fine_tune(source, DIGITS, tasks, QUICK, key=KEY, strategy="vmap", chunk=fits)
+    fine_tune(KEY, source, DIGITS, tasks, QUICK, strategy="vmap", chunk=fits)
 
 
 def test_memory_is_asked_of_a_real_program(monkeypatch):

@@ -9,10 +9,10 @@ import pytest
 from flax import nnx
 
 from leepjax.data import Bank
-from leepjax.models import Conv4, Preprocess, TrainConfig, make_source
+from leepjax.models import Conv4, Preprocess, SourceRecipe, make_source
 from leepjax.transfer import accuracy_by_task, compute_outputs, joint_loss, train_jointly
 
-TRAINING = TrainConfig(steps=3, batch_size=5, learning_rate=1e-2)
+TRAINING = SourceRecipe(steps=3, batch_size=5, learning_rate=1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_a_task_together_with_itself_is_the_task_alone(source, bank):
 def test_a_task_is_learnt_and_judged_among_its_own_classes(source, bank):
     images = np.where(bank.labels % 2 == 1, 255, 0).astype(np.uint8)[:, None, None, None]
     easy = dataclasses.replace(bank, images=np.broadcast_to(images, bank.images.shape).copy())
-    training = TrainConfig(steps=40, batch_size=10, learning_rate=1e-2, warmup=0.0)
+    training = SourceRecipe(steps=40, batch_size=10, learning_rate=1e-2, warmup=0.0)
     trained = train_jointly(source, easy, (0, 2), training, seed=0)
     assert accuracy_by_task(trained, easy, (2, 0)) == [1, 1]
     logits = compute_outputs(trained, bank.images).logits
@@ -90,5 +90,5 @@ def test_bad_input(source, bank):
         train(mixed, (0,))
     with pytest.raises(ValueError, match="bank: wanted the source's 6 classes, got 7 or others"):
         train(dataclasses.replace(bank, class_names=tuple("abcdefg")), (0,))
-    with pytest.raises(ValueError, match=r"config\.learning_rate: training tasks 0 2 diverged"):
+    with pytest.raises(ValueError, match=r"recipe\.learning_rate: training tasks 0 2 diverged"):
         train(bank, (0, 2), rate=1e38)

@@ -20,9 +20,9 @@ from leepjax.models import load_resnet
 from leepjax.tasks import sample_tasks
 from leepjax.transfer import Recipe, fine_tune
 from leepjax.transfer._softmax_regression import Heads
-from leepjax.transfer.lanes import epoch_batches, make_lanes
+from leepjax.transfer.jobs import epoch_batches, make_jobs
 from leepjax.transfer.recipe import Rates
-from leepjax.transfer.training import Batch, Lane, make_program
+from leepjax.transfer.training import Batch, JobArrays, make_program
 
 torch = pytest.importorskip("torch")
 
@@ -54,9 +54,9 @@ def tasks(dataset):
 
 def batches_of(dataset, tasks, recipe):
     """Rows and labels of all steps, ``[steps, batch]``."""
-    (lane,) = make_lanes(dataset, tasks, [recipe], KEY)
+    (job,) = make_jobs(KEY, dataset, tasks, [recipe])
     epochs = range(1, recipe.epochs + 1)
-    drawn = [epoch_batches(lane, KEY, epoch, recipe.batch_size) for epoch in epochs]
+    drawn = [epoch_batches(KEY, job, epoch, recipe.batch_size) for epoch in epochs]
     return [np.concatenate(a) for a in zip(*drawn, strict=True)]
 
 
@@ -75,18 +75,18 @@ def ours(weights, dataset, tasks, recipe, steps, dtype):
     program = make_program(source.graphdef, preprocess, recipe.static, **options)
     params, rest = jax.tree.map(lambda a: a.astype(dtype), (source.params, source.rest))
     rows, labels = batches_of(dataset, tasks, recipe)
-    lane = Lane(
+    job = JobArrays(
         key=jax.random.split(KEY, 1),
         num_classes=np.array([5], np.int32),
         steps=np.array([len(rows)], dtype),
         rates=Rates(*(np.array([rate], dtype) for rate in recipe.rates)),
         head=Heads(np.zeros((1, 64, 5), dtype), np.zeros((1, 5), dtype)),
     )
-    state, losses = program.init(params, rest, lane), []
+    state, losses = program.init(params, rest, job), []
     for step in range(steps):
         batch = Batch(rows[step], labels[step], np.array(step), np.array(True))
-        batch = jax.tree.map(lambda a: a[None, None], batch)  # of one lane, one step
-        state, info = program.train(dataset.train.images, params, lane, state, batch)
+        batch = jax.tree.map(lambda a: a[None, None], batch)  # of one job, one step
+        state, info = program.train(dataset.train.images, params, job, state, batch)
         losses.append(info.loss[0, 0])
     return np.array(losses), jax.tree.map(lambda a: np.asarray(a[0]), state)
 
@@ -115,7 +115,7 @@ def test_20_steps_of_sgd_in_float32(weights, dataset, tasks):
     expected, _ = theirs(*args)
     assert expected[-5:].mean() < 0.85 * expected[0]  # it learns
     np.testing.assert_allclose(ours(*args)[0], expected, rtol=1e-4)
-    result = fine_tune(load_resnet(weights, 20), dataset, tasks, FLOAT32, key=KEY)
+    result = fine_tune(KEY, load_resnet(weights, 20), dataset, tasks, FLOAT32)
     np.testing.assert_allclose(result.train_loss[0], expected.reshape(2, 10).mean(1), rtol=1e-4)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.comparison.tables import in_words, nulls_in_words
 from experiments.comparison.verdicts import compare
-from leepjax.evaluation import difference, jackknife, members, pearson
+from leepjax.evaluation import cluster_membership, difference, jackknife, pearson
 from tests.experiments.comparison.test_study import METRICS
 
 
@@ -150,10 +150,10 @@ def test_intervals_cluster_on_groups_else_on_classes(tmp_path):
     found = compare({"grouped": grouped, "shared": shared})
     for name, labels in (("grouped", group), ("shared", paired)):
         x, other, y = (columns[k] for k in ("leep", "nce", "accuracy"))
-        expected, _ = jackknife(pearson, x, y, members(labels))
+        expected, _ = jackknife(pearson, x, y, cluster_membership(labels))
         (row,) = (r for r in found.correlations if (r["setting"], r["score"]) == (name, "leep"))
         np.testing.assert_allclose([row["low"], row["high"]], expected[1:], rtol=1e-9)
-        expected = difference(pearson, x, other, y, members(labels))
+        expected = difference(pearson, x, other, y, cluster_membership(labels))
         keys = {"setting": name, "family": "three", "score": "leep", "other": "nce"}
         (row,) = (r for r in found.differences if keys.items() <= r.items())
         np.testing.assert_allclose([row["low"], row["high"], row["p"]], expected[1:], rtol=1e-9)

@@ -11,7 +11,7 @@ from experiments.hyperparameters.study import validation
 from leepjax.choosing import regret_at_k
 from leepjax.data import load
 from leepjax.evaluation import mean
-from leepjax.models import TrainConfig, extract, train_source
+from leepjax.models import SourceRecipe, extract, train_source
 from leepjax.report import estimate_columns
 from leepjax.tasks import sample_tasks
 from leepjax.transfer import retrain_head
@@ -102,7 +102,7 @@ def test_heads_are_tested_on_test_images_and_intervals_are_for_other_classes(
     rows = table(tmp_path / "run" / "results.csv")
     last = [row for row in rows if row["candidate"] == "step 8"]
     digits, key = load("digits"), jax.random.key(0)
-    source = train_source("conv4", digits, TrainConfig(steps=8))
+    source = train_source("conv4", digits, SourceRecipe(steps=8))
     drawn = sample_tasks(key, digits, num_tasks=12, ways=5, shots=10, test_shots=10)
     train, test = (extract(source, bank).features for bank in digits)
     expected = {

@@ -9,10 +9,10 @@ from experiments.multitask_groups import main, study
 from experiments.multitask_groups.scores import pairwise_scores
 from experiments.multitask_groups.study import network
 from experiments.multitask_groups.tables import correlation_rows
-from leepjax.models import TrainConfig
+from leepjax.models import SourceRecipe
 from leepjax.transfer import accuracy_by_task, train_jointly
 
-TRAINING = TrainConfig(steps=3, batch_size=5, learning_rate=1e-2)
+TRAINING = SourceRecipe(steps=3, batch_size=5, learning_rate=1e-2)
 SMALL = ["--target-data", "digits", "--num-tasks", "4", "--ways", "2", "--shots", "10"]
 SMALL += ["--test-shots", "20", "--width", "4", "--steps", "3", "--batch-size", "5"]
 SMALL += ["--num-groups", "2", "--num-random", "2"]

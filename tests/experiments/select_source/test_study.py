@@ -9,7 +9,7 @@ import pytest
 from experiments.select_source import main
 from leepjax.data import load
 from leepjax.evaluation import mean
-from leepjax.models import TrainConfig, extract, train_source
+from leepjax.models import SourceRecipe, extract, train_source
 from leepjax.report import estimate_columns
 from leepjax.tasks import only_used, sample_tasks
 from leepjax.transfer import Recipe, fine_tune, retrain_head
@@ -33,7 +33,7 @@ def test_an_interrupted_study_goes_on_to_the_same_tables(tmp_path, capsys, monke
     trained, original = [], Waves.run
 
     def counted(self, wave, bar):
-        trained.extend(lane.task for lane in wave)
+        trained.extend(job.task for job in wave)
         if len(trained) == 18:  # of 30: in the fourth fine-tune
             raise KeyboardInterrupt
         return original(self, wave, bar)
@@ -77,11 +77,11 @@ def test_tables_hold_validation_test_and_clusters_each_in_its_place(tmp_path):
     main([*SMALL, "--output-dir", str(tmp_path / "run")])
     rows, trials = (rows_of(tmp_path / "run" / f"{name}.csv") for name in ("results", "trials"))
     digits, key = load("digits"), jax.random.key(0)
-    source = train_source("mlp", digits, TrainConfig(steps=30))  # as in the run: from the cache
+    source = train_source("mlp", digits, SourceRecipe(steps=30))  # as in the run: from the cache
     tasks = sample_tasks(key, digits, num_tasks=5, ways=5, shots=10, test_shots=10)
     train, test = (extract(source, bank).features for bank in digits)
     recipe = Recipe(learning_rate=0.03, batch_size=20, validation=0.2, epochs=2)
-    tuned = fine_tune(source, *only_used(digits, tasks), recipe, key=key)
+    tuned = fine_tune(key, source, *only_used(digits, tasks), recipe)
     expected = {"validation": tuned.validation_accuracy[:, -1], "test": tuned.test_accuracy[:, -1]}
     expected["head"] = retrain_head(train, test, tasks).accuracy
     of_source = [r for r in rows if r["model"] == "mlp digits 30"]

@@ -1,4 +1,4 @@
-"""Lanes on the host: which images a task trains on with a setting, in which order.
+"""Jobs on the host: which images a task trains on with a recipe, in which order.
 
 All of it is drawn from the caller's key and the task's own images, so it is the same whether a task
 comes alone or among others.
@@ -17,18 +17,18 @@ from leepjax.transfer.recipe import Recipe
 
 
 class Rows(NamedTuple):
-    """Images of one lane: rows of a bank ``[m]`` and labels within the task ``[m]``."""
+    """Images of one job: rows of a bank ``[m]`` and labels within the task ``[m]``."""
 
     indices: np.ndarray
     labels: np.ndarray
 
 
-class HostLane(NamedTuple):
-    """A task with a setting.
+class Job(NamedTuple):
+    """A task to train with a recipe.
 
     Attributes:
       task: which task.
-      recipe: which of the settings.
+      recipe: which of the recipes.
       num_classes: of the task.
       seed: of everything drawn for it, with the caller's key.
       train: what it trains on.
@@ -47,10 +47,10 @@ class HostLane(NamedTuple):
     steps: int
 
 
-def make_lanes(
-    dataset: Dataset, tasks: Tasks, recipes: Sequence[Recipe], key: jax.Array
-) -> list[HostLane]:
-    """Every task with every setting, tasks in order.
+def make_jobs(
+    key: jax.Array, dataset: Dataset, tasks: Tasks, recipes: Sequence[Recipe]
+) -> list[Job]:
+    """Every task with every recipe, tasks in order.
 
     Raises:
       ValueError: tasks do not fit the banks, a class has no test image, a batch is larger than a
@@ -65,7 +65,7 @@ def make_lanes(
                 f"tasks.{name}: wanted rows of the {name} bank, below {len(bank.labels)}, got "
                 f"{split.indices.max()}; were the tasks drawn from another data set?"
             )
-    lanes = []
+    jobs = []
     for task, count in enumerate(tasks.num_classes):
         train, test = _rows(tasks.train, task), _rows(tasks.test, task)
         for name, rows in (("training", train), ("test", test)):
@@ -90,20 +90,20 @@ def make_lanes(
                 f"recipe.batch_size: wanted at most {len(train.indices)}, the training images of "
                 f"task {task}, got {recipes[0].batch_size}"
             )
-        lanes += [
-            HostLane(task, r, int(count), seed, train, validation, test, steps)
+        jobs += [
+            Job(task, r, int(count), seed, train, validation, test, steps)
             for r in range(len(recipes))
         ]
-    return lanes
+    return jobs
 
 
 def epoch_batches(
-    lane: HostLane, key: jax.Array, epoch: int, batch_size: int
+    key: jax.Array, job: Job, epoch: int, batch_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows and labels ``[steps, batch_size]`` of one epoch: a fresh order, its last images left."""
-    order = _rng(key, lane.seed, epoch).permutation(len(lane.train.indices))
-    order = order[: lane.steps * batch_size].reshape(lane.steps, batch_size)
-    return lane.train.indices[order], lane.train.labels[order]
+    order = _rng(key, job.seed, epoch).permutation(len(job.train.indices))
+    order = order[: job.steps * batch_size].reshape(job.steps, batch_size)
+    return job.train.indices[order], job.train.labels[order]
 
 
 def make_split(rows: Sequence[Rows]) -> Split:

@@ -1,8 +1,9 @@
 """The one training loop: a pure step, and a scan of it.
 
-State is what a step passes on, Info what it reports. A step is the unit that everything else
-repeats: `fit` in one scan, source training and fine-tuning also from Python, one dispatch a step,
-where XLA would slow a convolution inside a loop down (CPU); `vmap` over any of them trains many.
+``State`` is what a step passes on, ``Info`` what it reports. A step is the unit that everything
+else repeats: `fit` in one scan, source training and fine-tuning also from Python, one dispatch a
+step, where XLA would slow a convolution inside a loop down (CPU); `vmap` over any of them trains
+many.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+
+__all__ = ["Info", "Loss", "State", "fit", "init", "step"]
 
 # On a CPU jaxlib 0.7.2 writes donated parameters while they are still read: an MLP of 28 x 28
 # pixels learns, and ends as another network. 0.10.2 does not; in between was not tried.
@@ -32,8 +35,8 @@ class Info(NamedTuple):
     accuracy: Any
 
 
-# ``loss(params, rest, batch) -> (loss, (rest, accuracy))``
 Loss = Callable[[Any, Any, Any], tuple[jax.Array, tuple[Any, jax.Array]]]
+"""``loss(params, rest, batch) -> (loss, (rest, accuracy))``"""
 
 
 def init(params: Any, rest: Any, optimiser: optax.GradientTransformation) -> State:
@@ -76,6 +79,21 @@ def fit(
 
     Returns:
       The last state, and an ``Info`` of arrays ``[steps]``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> from leepjax.fit import fit, init
+      >>> def loss(params, rest, batch):
+      ...     x, y = batch
+      ...     error = x @ params - y
+      ...     return jnp.mean(error**2), (rest, jnp.mean(jnp.abs(error) < 0.1))
+      >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+      >>> batches = jnp.stack([x] * 50), jnp.stack([jnp.array([2.0, -1.0])] * 50)
+      >>> optimiser = optax.sgd(0.3)
+      >>> state, info = fit(loss, optimiser, init(jnp.zeros(2), (), optimiser), batches)
+      >>> state.params.round(2).tolist(), info.loss.shape, float(info.accuracy[-1])
+      ([2.0, -1.0], (50,), 1.0)
     """
 
     def body(state, xs):

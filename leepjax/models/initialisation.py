@@ -9,7 +9,7 @@ _KERNEL = jax.nn.initializers.he_normal()
 _CONSTANTS = {"bias": 0.0, "scale": 1.0, "mean": 0.0, "var": 1.0}
 
 
-def fresh(key: jax.Array, tree: Any) -> Any:
+def reinitialise(key: jax.Array, tree: Any) -> Any:
     """Draw the arrays of a network (``Source.params`` or ``Source.rest``) anew, by their names.
 
     Kernels are (truncated) normal with variance 2 / fan-in (K. He, X. Zhang, S. Ren, J. Sun:
