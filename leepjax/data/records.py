@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from leepjax._progress import progress
-from leepjax._store import cache_dir, digest, whole
+from leepjax._store import cache_dir, digest, intact, seal, whole
 
 GROUP_KEYS = {"omniglot": "alphabet"}  # feature that names an image's group
 CHUNK = 1000  # records read at once
@@ -43,7 +43,8 @@ def group_key(builder: Any) -> str | None:
 def read(builder: Any, split: str) -> Records:
     """All images of one split, decoded once and memory-mapped from the cache afterwards.
 
-    The cache is keyed by the set's name, version and split and by size and time of its files.
+    The cache is keyed by the set's name, version and split and by size and time of its files. What
+    is damaged in it is decoded again, with a warning.
 
     Raises:
       ValueError: a set without image and label features, images of different sizes, or
@@ -58,11 +59,11 @@ def read(builder: Any, split: str) -> Records:
         raise ValueError(damaged(info.name, builder.data_dir, error)) from error
     key = digest(info.name, str(info.version), split, stats, shape, group_key(builder))
     stem = cache_dir("banks") / f"{info.name}-{split}-{key}"
-    images, ids = Path(f"{stem}-images.npy"), Path(f"{stem}-ids.npy")
-    if not images.exists():  # written last
-        images.parent.mkdir(parents=True, exist_ok=True)
+    images, ids, record = (Path(f"{stem}{end}") for end in ("-images.npy", "-ids.npy", ".json"))
+    if not intact(record):
         with whole(images) as image_file, whole(ids) as id_file:
             _write(builder, split, shape, image_file, id_file)
+        seal(record, (images, ids))
     labels, groups = np.load(ids)
     return Records(np.load(images, mmap_mode="r"), labels, groups)
 

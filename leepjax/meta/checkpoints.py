@@ -1,6 +1,8 @@
 """Where meta-training goes on from: the newest checkpoint of one configuration, in a folder."""
 
 import json
+import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from leepjax._store import differing, hold, whole
+from leepjax.models.source import tree_digest
 
 
 class Checkpoints:
@@ -45,9 +48,13 @@ class Checkpoints:
                 f"checkpoint: {self.folder} is of another configuration ({differs}); "
                 "name another folder, or delete this one"
             )
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(self.folder / "steps", options=options)
+        self._manager = self._open()
         return self
+
+    def _open(self) -> ocp.CheckpointManager:
+        assert self.folder is not None
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+        return ocp.CheckpointManager(self.folder / "steps", options=options)
 
     def __exit__(self, *error: Any) -> None:
         if self.folder is not None:
@@ -55,21 +62,36 @@ class Checkpoints:
             self._lock.close()
 
     def load(self, initial: Any) -> Any:
-        """The newest checkpoint, or ``initial``, whose structure it has."""
-        if self.folder is None or self._manager.latest_step() is None:
+        """The newest checkpoint, or ``initial``, whose structure it has.
+
+        One that is damaged, or that an earlier version wrote without a digest, is deleted, with a
+        warning.
+        """
+        step = None if self.folder is None else self._manager.latest_step()
+        if self.folder is None or step is None:
             return initial
         like = jax.tree.map(np.asarray, initial)
         arguments = ocp.args.StandardRestore(like)  # pyright: ignore[reportCallIssue]
-        state, history = self._manager.restore(self._manager.latest_step(), args=arguments)
+        try:
+            state, history = self._manager.restore(step, args=arguments)
+            about = self._manager.metadata(step).custom_metadata or {}
+            if about.get("digest") != tree_digest((state, history)):
+                raise ValueError("the arrays are not those that were saved")
+        except Exception as error:  # Orbax passes on whatever its parsers and its storage raise.
+            warnings.warn(f"{self.folder} is damaged and trained anew: {error}", stacklevel=3)
+            self._manager.close()
+            shutil.rmtree(self.folder / "steps")
+            self._manager = self._open()
+            return initial
         return jax.tree.map(jnp.asarray, state), jax.tree.map(np.array, history)
 
     def save(self, step: int, tree: Any) -> None:
         """Keep it in place of the one before."""
         if self.folder is not None:
-            arguments = ocp.args.StandardSave(  # pyright: ignore[reportCallIssue]
-                jax.tree.map(np.asarray, jax.device_get(tree))
-            )
-            self._manager.save(step, args=arguments)
+            tree = jax.tree.map(np.asarray, jax.device_get(tree))
+            arguments = ocp.args.StandardSave(tree)  # pyright: ignore[reportCallIssue]
+            about = {"digest": tree_digest(tree)}
+            self._manager.save(step, args=arguments, custom_metadata=about)
 
     def describe(self, step: int) -> str:
         """Where the last good one is."""
