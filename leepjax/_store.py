@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import jax
 import numpy as np
 
 try:
@@ -50,6 +49,8 @@ def cache_dir(kind: str) -> Path:
 def keep_programs() -> None:
     """Let JAX keep what it compiles, where no one has said where."""
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        import jax  # late, so that whoever needs digests alone can set JAX's environment after
+
         folder = cache_dir("xla")
         for file in folder.iterdir():  # a full disk leaves empty ones, which JAX does not replace
             if file.name.endswith("-cache") and file.stat().st_size == 0:

@@ -1,6 +1,7 @@
 """One forward pass over a bank, done once and kept."""
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ def extract(
     """Features and logits of every image of a bank, cached by the content of both.
 
     Neither the batch size nor the devices change the result beyond float tolerance, so neither is
-    part of the key; a damaged cache file is computed anew.
+    part of the key; a damaged cache file is computed anew, with a warning.
 
     Args:
       source: the source model.
@@ -134,12 +135,16 @@ def _runner(source: Source, devices: Sequence[Any]) -> Callable[[np.ndarray], Ou
 
 
 def _load(path: Path) -> Outputs | None:
+    if not path.exists():
+        return None
     try:
         with safe_open(path, framework="numpy") as file:
             outputs = Outputs(*(file.get_tensor(name) for name in Outputs._fields))
             intact = (file.metadata() or {}).get("digest") == digest(*outputs)
     except (OSError, SafetensorError):
-        return None
+        outputs, intact = None, False
+    if not intact:
+        warnings.warn(f"{path} is damaged; it is made anew", stacklevel=3)
     return outputs if intact else None
 
 

@@ -57,7 +57,7 @@ class Run:
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write ``name.csv``, one row for each mapping; what a row has not stays empty."""
-        with open(self.path / f"{name}.csv", "w", newline="") as file:
+        with open(self.path / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
             writer.writeheader()
             writer.writerows(rows)
@@ -203,7 +203,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
     record = path.with_name(_FILES)
     if record.exists():
         check_seal(record, only=path.name)
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
     if reader.fieldnames is None or any(None in row or None in row.values() for row in rows):
