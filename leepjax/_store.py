@@ -92,18 +92,27 @@ def hold(file: IO[Any]) -> None:
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary file that takes ``path``'s name only if nothing went wrong.
+def writing(path: Path, kind: type[Exception] = OSError) -> Iterator[None]:
+    """Name in one line what cannot be written, as on a full disk; ``kind`` is what is raised then.
 
     Raises:
-      OSError: it cannot be written; the message names it.
+      OSError: it cannot be written.
     """
+    try:
+        yield
+    except kind as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:300]
+        raise OSError(f"cannot write {path}: {reason}") from error
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary file that takes ``path``'s name only if nothing went wrong."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        yield part
-        os.replace(part, path)
-    except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+        with writing(path):
+            yield part
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -251,9 +260,10 @@ class Journal:
         self.rows.extend(_lines(text.encode()))
 
     def _write(self, text: str) -> None:
-        self._file.write(text)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with writing(Path(self._file.name)):
+            self._file.write(text)
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
 
 def _lines(text: bytes) -> list[dict[str, Any]]:

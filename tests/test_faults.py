@@ -25,7 +25,8 @@ from tests.data.test_glyphs import FEW
 from tests.data.test_load import Tiny
 
 ROWS = [{"task": i, "test": [i / 3, math.nan, -math.inf], "name": "Ωж\u2028" * i} for i in range(9)]
-TREE = ({"a": np.arange(30.0), "b": np.ones((2, 3), np.float32)}, np.full(4, np.nan))
+NOISE = np.random.default_rng(0).normal(size=(4, 999))
+TREE = ({"a": NOISE, "b": NOISE.astype(np.float32)}, np.full(4, np.nan))
 
 
 @dataclasses.dataclass(frozen=True)

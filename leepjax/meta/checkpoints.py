@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from leepjax._store import differing, hold, whole
+from leepjax._store import differing, hold, whole, writing
 from leepjax.models.source import tree_digest
 
 
@@ -91,7 +91,8 @@ class Checkpoints:
             tree = jax.tree.map(np.asarray, jax.device_get(tree))
             arguments = ocp.args.StandardSave(tree)  # pyright: ignore[reportCallIssue]
             about = {"digest": tree_digest(tree)}
-            self._manager.save(step, args=arguments, custom_metadata=about)
+            with writing(self.folder, Exception):
+                self._manager.save(step, args=arguments, custom_metadata=about)
 
     def describe(self, step: int) -> str:
         """Where the last good one is."""

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from leepjax._progress import progress
-from leepjax._store import cache_dir, digest, whole
+from leepjax._store import cache_dir, digest, whole, writing
 from leepjax.data.bank import Bank, check_bank
 from leepjax.models.preprocess import Preprocess
 from leepjax.models.source import Outputs, Source, apply
@@ -150,5 +150,5 @@ def _load(path: Path) -> Outputs | None:
 
 def _save(path: Path, outputs: Outputs) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as part:
+    with writing(path, SafetensorError), whole(path) as part:
         save_file(outputs._asdict(), part, metadata={"digest": digest(*outputs)})

@@ -24,7 +24,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from leepjax._store import check_seal, differing, digest, hold, read_record, seal, write_record
+from leepjax._store import (
+    check_seal,
+    differing,
+    digest,
+    hold,
+    read_record,
+    seal,
+    write_record,
+    writing,
+)
 
 _LOCK = ".lock"  # in a run's folder while it is written
 _FILES = "files.json"
@@ -52,12 +61,14 @@ class Run:
     def log(self, **values: Any) -> None:
         """Append one line to ``metrics.jsonl``, with the seconds since the run was opened."""
         line = {"seconds": round(time.perf_counter() - self.started, 2), **values}
-        with open(self.path / "metrics.jsonl", "a") as file:
+        path = self.path / "metrics.jsonl"
+        with writing(path), open(path, "a") as file:
             file.write(json.dumps(line) + "\n")
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write ``name.csv``, one row for each mapping; what a row has not stays empty."""
-        with open(self.path / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+        path = self.path / f"{name}.csv"
+        with writing(path), open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
             writer.writeheader()
             writer.writerows(rows)
