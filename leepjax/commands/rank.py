@@ -10,6 +10,7 @@ from typing import Any, Literal
 from rich.console import Console
 from tyro.conf import Positional
 
+from leepjax._store import whole
 from leepjax.audit import read_csv
 from leepjax.data import load
 from leepjax.ranking import Ranking, rank
@@ -106,7 +107,8 @@ def _write(ranking: Ranking, path: Path, commits: dict[str, str]) -> None:
     for source in everything["sources"]:
         source |= {"commit": commits[source["source"]]} if source["source"] in commits else {}
     if path.suffix == ".json":
-        path.write_text(json.dumps(everything, indent=2) + "\n")
+        with whole(path) as part:
+            part.write_text(json.dumps(everything, indent=2) + "\n")
         return
     rows = []
     for source in everything["sources"]:
@@ -122,7 +124,7 @@ def _write(ranking: Ranking, path: Path, commits: dict[str, str]) -> None:
         row = held[0] if held else {"source": failure["source"]}
         row["failure"] = "; ".join(filter(None, (row.get("failure"), said)))
         rows += [] if held else [row]
-    with open(path, "w", newline="") as file:
+    with whole(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)

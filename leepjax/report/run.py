@@ -216,7 +216,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
         check_seal(record, only=path.name)
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        rows = list(reader)
-    if reader.fieldnames is None or any(None in row or None in row.values() for row in rows):
+        headings, rows = reader.fieldnames, list(reader)
+    if headings is None or any(None in row or None in row.values() for row in rows):
         raise ValueError(f"{path} is damaged (its rows are not whole). {_AGAIN}")
     return rows
