@@ -22,6 +22,7 @@ class Checkpoints:
     def __init__(self, folder: Path | None, identity: Mapping[str, Any]):
         self.folder = None if folder is None else Path(folder).absolute()
         self.identity = json.loads(json.dumps(identity, default=str))
+        self._manager: ocp.CheckpointManager | None = None
 
     def __enter__(self) -> "Checkpoints":
         if self.folder is None:
@@ -48,7 +49,6 @@ class Checkpoints:
                 f"checkpoint: {self.folder} is of another configuration ({differs}); "
                 "name another folder, or delete this one"
             )
-        self._manager = self._open()
         return self
 
     def _open(self) -> ocp.CheckpointManager:
@@ -58,29 +58,38 @@ class Checkpoints:
 
     def __exit__(self, *error: Any) -> None:
         if self.folder is not None:
-            self._manager.close()
+            if self._manager is not None:
+                self._manager.close()
             self._lock.close()
 
     def load(self, initial: Any) -> Any:
         """The newest checkpoint, or ``initial``, whose structure it has.
 
-        One that is damaged, or that an earlier version wrote without a digest, is deleted, with a
+        One that is damaged, or that an earlier version wrote without a digest, is put aside, with a
         warning.
         """
-        step = None if self.folder is None else self._manager.latest_step()
-        if self.folder is None or step is None:
+        if self.folder is None:
             return initial
         like = jax.tree.map(np.asarray, initial)
         arguments = ocp.args.StandardRestore(like)  # pyright: ignore[reportCallIssue]
         try:
+            self._manager = self._open()
+            step = self._manager.latest_step()
+            if step is None:
+                return initial
             state, history = self._manager.restore(step, args=arguments)
             about = self._manager.metadata(step).custom_metadata or {}
             if about.get("digest") != tree_digest((state, history)):
                 raise ValueError("the arrays are not those that were saved")
         except Exception as error:  # Orbax passes on whatever its parsers and its storage raise.
-            warnings.warn(f"{self.folder} is damaged and trained anew: {error}", stacklevel=3)
-            self._manager.close()
-            shutil.rmtree(self.folder / "steps")
+            aside = self.folder / "damaged"
+            warnings.warn(
+                f"{self.folder} is damaged and trained anew ({error}); what it held is in {aside}",
+                stacklevel=3,
+            )
+            shutil.rmtree(aside, ignore_errors=True)
+            if (self.folder / "steps").exists():
+                (self.folder / "steps").rename(aside)
             self._manager = self._open()
             return initial
         return jax.tree.map(jnp.asarray, state), jax.tree.map(np.array, history)
@@ -88,6 +97,7 @@ class Checkpoints:
     def save(self, step: int, tree: Any) -> None:
         """Keep it in place of the one before."""
         if self.folder is not None:
+            assert self._manager is not None  # load comes first
             tree = jax.tree.map(np.asarray, jax.device_get(tree))
             arguments = ocp.args.StandardSave(tree)  # pyright: ignore[reportCallIssue]
             about = {"digest": tree_digest(tree)}
