@@ -1,6 +1,5 @@
 """``leepjax rank``: source models ranked, from arrays on disk or pre-trained networks by name."""
 
-import csv
 import dataclasses
 import json
 import logging
@@ -8,8 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.text import Text
 from tyro.conf import Positional
 
+from leepjax._text import write_table
 from leepjax.audit import read_csv
 from leepjax.data import load
 from leepjax.ranking import Ranking, rank
@@ -74,7 +75,7 @@ def rank_many(config: Rank, console: Console) -> None:
     )
     console.print(ranking)
     for name, commit in commits.items():
-        console.print(f"{name} is commit {commit}.", highlight=False)
+        console.print(Text(f"{name} is commit {commit}."))
     if config.output:
         _write(ranking, config.output, commits)
 
@@ -106,7 +107,7 @@ def _write(ranking: Ranking, path: Path, commits: dict[str, str]) -> None:
     for source in everything["sources"]:
         source |= {"commit": commits[source["source"]]} if source["source"] in commits else {}
     if path.suffix == ".json":
-        path.write_text(json.dumps(everything, indent=2) + "\n")
+        path.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
         return
     rows = []
     for source in everything["sources"]:
@@ -122,7 +123,4 @@ def _write(ranking: Ranking, path: Path, commits: dict[str, str]) -> None:
         row = held[0] if held else {"source": failure["source"]}
         row["failure"] = "; ".join(filter(None, (row.get("failure"), said)))
         rows += [] if held else [row]
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(path, rows)
