@@ -12,6 +12,7 @@ from tyro.conf import Positional
 
 from leepjax._text import write_table
 from leepjax.audit import read_csv
+from leepjax.audit.columns import check_once
 from leepjax.data import load
 from leepjax.ranking import Ranking, rank
 from leepjax.ranking.files import FACTS
@@ -64,16 +65,19 @@ def rank_many(config: Rank, console: Console) -> None:
     sources, labels = _networks(config, commits) if config.hub else (config.sources, config.labels)
     if config.data and not config.hub:
         raise ValueError("data: wanted --hub too, the networks to run on it, got none")
+    facts, unused = _read_facts(config.models) if config.models else (None, "")
     ranking = rank(
         sources,
         labels,
         by=config.by,
         confidence=config.confidence,
-        facts=_read_facts(config.models) if config.models else None,
+        facts=facts,
         num_halves=config.halves,
         **options,
     )
     console.print(ranking)
+    if unused:
+        console.print(Text(unused))
     for name, commit in commits.items():
         console.print(Text(f"{name} is commit {commit}."))
     if config.output:
@@ -92,13 +96,21 @@ def _networks(config: Rank, commits: dict[str, str]) -> tuple[Any, Any]:
     return pretrained_sources(config.hub, bank, commits), bank
 
 
-def _read_facts(path: Path) -> dict[str, dict[str, float]]:
+def _read_facts(path: Path) -> tuple[dict[str, dict[str, float]], str]:
+    """Facts by model, and which columns of the file are not among them."""
     table = read_csv(path)
+    names = table.text("model")
     columns = {fact: table.numbers(fact) for fact in FACTS if fact in table.columns}
-    return {
+    others = [name for name in table.columns if name not in (*FACTS, "model")]
+    if not columns:
+        got = ", ".join(map(repr, others)) or "none"
+        raise ValueError(f"{table.source}: wanted a column {', '.join(FACTS)}, got {got}")
+    check_once(table, columns)
+    facts = {
         name: {fact: float(x[i]) for fact, x in columns.items() if x[i] == x[i]}  # NaN: missing
-        for i, name in enumerate(table.text("model"))
+        for i, name in enumerate(names)
     }
+    return facts, f"{table.source}, not used: {', '.join(others)}." if others else ""
 
 
 def _write(ranking: Ranking, path: Path, commits: dict[str, str]) -> None:
