@@ -8,6 +8,7 @@ and what thousands, since a cell such as ``1,234`` does not say.
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ _DIGITS = (
     rf"\d{{1,3}}(?:{_SPACED}\d{{3}})+(?:[.,]\d+)?"  # 1 234 567.8
     r"|\d{1,3}(?:,\d{3})+\.\d+|\d{1,3}(?:\.\d{3})+,\d+"  # 1,234.5 and 1.234,5
     r"|\d{1,3}(?:,\d{3}){2,}|\d{1,3}(?:\.\d{3}){2,}"  # 1,234,567
-    r"|\d+[.,]?\d*|[.,]\d+"
+    r"|\d+[.,]\d+|\d+[.,]?(?!(?![eE][+-]?\d)[a-zA-Z])|\d+|[.,]\d+"
 )
 _NUMBER = rf"(?P<sign>[+-]?) ?(?P<digits>{_DIGITS})(?P<exponent>[eE][+-]?\d+)?"
 _DEVIATION = r"(?: ?(?:\+/-|\+-) ?[\d.,]+ ?%?| ?_ ?(?:\+/-)? ?[\d.,]+| ?[(\[][^()\[\]]*[)\]])*"
@@ -54,9 +55,11 @@ def is_missing(cell: str) -> bool:
 def printed(cell: str) -> Printed | None:
     """The number of a cell, without deviation, emphasis and marks; None where it is none."""
     match = _CELL.fullmatch(_plain(cell))
-    if match is None or (match["unit"] and match["after"]):
+    if match is None or (match["unit"] and match["after"] not in (None, match["unit"])):
         return None
     unit = match["unit"] or match["after"] or match["before"]
+    if unit in ("st", "nd", "rd", "th"):
+        return None
     return Printed(match["sign"], match["digits"], match["exponent"] or "", unit)
 
 
@@ -87,21 +90,23 @@ def read_column(cells: Sequence[str]) -> Column:
     found = [None if is_missing(cell) else printed(cell) for cell in cells]
     marks = {mark: _roles(found, mark) for mark in ".,"}
     commas = any("," in number.digits for number in found if number)
-    units = list(dict.fromkeys(number.unit for number in found if number))
-    one_unit = len(units) < 2 or ("" not in units and all(unit in _PREFIXES for unit in units))
+    units = Counter(_kind(number.unit) for number in found if number)
+    unit = max(units, key=lambda kind: units[kind], default="")
     values, decimals, errors = np.full(len(cells), np.nan), [], {}
     for i, (cell, number) in enumerate(zip(cells, found, strict=True)):
         if is_missing(cell):
             continue
-        read = _value(number, marks, commas) if number and one_unit else None
+        read = _value(number, marks, commas) if number else None
         if number is None:
             errors[i] = (
                 f"wanted a number, got {shorten(cell)}; write a finite number, or nothing where "
                 "it is missing"
             )
-        elif not one_unit:
-            others = " and ".join(repr(unit) if unit else "no unit" for unit in units[:3])
-            errors[i] = f"wanted one unit in the column, got {shorten(cell)} among {others}"
+        elif _kind(number.unit) != unit:
+            others = f"{unit!r}" if unit else "no unit"
+            errors[i] = (
+                f"wanted a number with {others} as elsewhere in the column, got {shorten(cell)}"
+            )
         elif read is None:
             whole, part = re.split("[.,]", number.digits)
             errors[i] = (
@@ -113,11 +118,14 @@ def read_column(cells: Sequence[str]) -> Column:
         else:
             values[i] = read[0]
             decimals += [] if number.exponent else [read[1]]
-    numbers = sum(number is not None for number in found)
-    if not one_unit:  # 1st, 2nd, 3rd are no numbers, nor are names such as 18d
-        numbers = sum(number is not None and number.unit in (*_PREFIXES, "%") for number in found)
+    # Of units that are not the column's own, 18d may be a name.
+    numbers = sum(units[kind] for kind in {unit, "", "%", "k, M, G"})
     present = sum(not is_missing(cell) for cell in cells)
     return Column(values, decimals, errors, 2 * numbers > present)
+
+
+def _kind(unit: str) -> str:
+    return "k, M, G" if _PREFIXES.get(unit, 1.0) > 1 else unit
 
 
 def shorten(text: str, length: int = 40) -> str:

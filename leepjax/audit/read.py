@@ -13,6 +13,7 @@ from leepjax._text import from_spreadsheet
 from leepjax.audit.numbers import shorten
 from leepjax.audit.table import TextTable
 
+Row = tuple[int, list[str]]  # its line, its cells
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -31,10 +32,16 @@ def read_csv(path: Path) -> TextTable:
     source = Path(path).name
     text = _decode(Path(path))
     told = re.match(r"sep=(.)\r?\n", text)  # Excel's own line
-    if told:
-        rows = _rows(path, text, told[1])[1:]
-    else:
-        rows = _most_likely(source, {mark: _rows(path, text, mark) for mark in SEPARATORS})
+    readings: dict[str, list[Row]] = {}
+    wrong: list[str] = []
+    for mark in told[1] if told else SEPARATORS:
+        try:
+            readings[mark] = _rows(text, mark)
+        except csv.Error as error:
+            wrong.append(str(error))
+    if not readings:
+        raise ValueError(f"{path}: wanted a CSV file, got {wrong[0]}")
+    rows = _most_likely(source, readings)[bool(told) :]
     if len(rows) < 2:
         raise ValueError(f"{source}: wanted a header and at least one row, got {len(rows)} lines")
     (_, header), *body = rows
@@ -72,19 +79,15 @@ def _decode(path: Path) -> str:
     return text
 
 
-def _rows(path: Path, text: str, mark: str) -> list[tuple[int, list[str]]]:
+def _rows(text: str, mark: str) -> list[Row]:
     """Lines that are not blank, with their numbers, under one separator."""
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=mark, strict=True, skipinitialspace=True
-    )
-    try:
-        rows = [(reader.line_num, [from_spreadsheet(normal(c)) for c in row]) for row in reader]
-    except csv.Error as error:
-        raise ValueError(f"{path}: wanted a CSV file, got {error}") from None
+    lines = io.StringIO(text, newline="")
+    reader = csv.reader(lines, delimiter=mark, strict=True, skipinitialspace=True)
+    rows = [(reader.line_num, [from_spreadsheet(normal(cell)) for cell in row]) for row in reader]
     return [(line, row) for line, row in rows if any(row)]
 
 
-def _most_likely(source: str, readings: dict[str, list]) -> list[tuple[int, list[str]]]:
+def _most_likely(source: str, readings: dict[str, list[Row]]) -> list[Row]:
     """What gives every row as many cells as the header has, and the most of them."""
 
     def columns(mark: str) -> int:
