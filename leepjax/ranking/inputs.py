@@ -61,7 +61,7 @@ def check_facts(facts: Facts, sources: Mapping[str, Any]) -> Facts:
     """Finite numbers of known names, of known sources."""
     unknown = without_partner(map(normal, facts), sources)
     if unknown:
-        raise ValueError(f"facts: wanted names of sources, letter by letter, got {unknown}")
+        raise ValueError(f"facts: wanted names of sources, got {unknown}")
     checked: dict[str, Mapping[str, float]] = {}
     for name, of_source in facts.items():
         for fact, value in of_source.items():
