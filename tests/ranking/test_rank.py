@@ -395,7 +395,10 @@ def test_no_sources_and_names_twice():
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"labels": LABELS.astype(str)}, "labels: wanted integers as given, got dtype <U., text"),
+        (
+            {"labels": LABELS.astype(str)},
+            r"labels: wanted integers as given, got dtype <U\d+, text",
+        ),
         ({"parameters": "11M"}, "parameters: wanted one number, got '11M' of dtype <U3"),
         ({"parameters": [1, 2]}, r"parameters: wanted one number, got dtype int64, shape \[2\]"),
         ({"seconds": 3.0}, "seconds: wanted one value, got 3 with the source and 2 in facts"),
