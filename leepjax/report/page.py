@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from leepjax._text import Sheet, html_table
+from leepjax._text import Sheet, html_table, read_table
 from leepjax.evaluation import NULLS, Correlation
-from leepjax.report.run import read_table
 from leepjax.report.study import read_correlations
 from leepjax.report.tables import (
     Section,
@@ -107,7 +106,7 @@ def _markdown_section(section: Section) -> str:
 
 
 def _markdown(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_\[\]<>|#&~$])", r"\\\1", " ".join(text.split()))
 
 
 PAGE = """<!doctype html>

@@ -7,7 +7,6 @@ leaves that folder if it holds a journal (``*.journal``) of finished work, and t
 on from there.
 """
 
-import csv
 import dataclasses
 import json
 import os
@@ -24,6 +23,7 @@ import jax
 import numpy as np
 
 from leepjax._store import differing, digest, hold, whole
+from leepjax._text import write_table
 
 _LOCK = ".lock"  # in a run's folder while it is written
 # What changes where a run happens, not what comes out of it.
@@ -54,10 +54,7 @@ class Run:
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write ``name.csv``, one row for each mapping; what a row has not stays empty."""
-        with open(self.path / f"{name}.csv", "w", newline="") as file:
-            writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_table(self.path / f"{name}.csv", rows)
 
 
 @contextmanager
@@ -177,9 +174,3 @@ def _held(path: Path) -> dict[str, Any] | None:
 
 def _plain(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config), default=str))
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file as written by :meth:`Run.write_table`."""
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))

@@ -17,10 +17,11 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from leepjax._text import read_table
 from leepjax.data import Bank
 from leepjax.evaluation import Correlation, Estimate, correlate
 from leepjax.report.figures import scatter
-from leepjax.report.run import Run, read_table
+from leepjax.report.run import Run
 from leepjax.report.tables import print_correlations, read_estimate, verdict
 from leepjax.tasks import Tasks
 
