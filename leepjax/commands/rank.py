@@ -1,6 +1,5 @@
 """``leepjax rank``: source models ranked, from arrays on disk or pre-trained networks by name."""
 
-import csv
 import dataclasses
 import json
 import logging
@@ -8,10 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.text import Text
 from tyro.conf import Positional
 
 from leepjax._store import whole
+from leepjax._text import write_table
 from leepjax.audit import read_csv
+from leepjax.audit.columns import check_once
 from leepjax.data import load
 from leepjax.ranking import Ranking, rank
 from leepjax.ranking.files import FACTS
@@ -64,18 +66,21 @@ def rank_many(config: Rank, console: Console) -> None:
     sources, labels = _networks(config, commits) if config.hub else (config.sources, config.labels)
     if config.data and not config.hub:
         raise ValueError("data: wanted --hub too, the networks to run on it, got none")
+    facts, unused = _read_facts(config.models) if config.models else (None, "")
     ranking = rank(
         sources,
         labels,
         by=config.by,
         confidence=config.confidence,
-        facts=_read_facts(config.models) if config.models else None,
+        facts=facts,
         num_halves=config.halves,
         **options,
     )
     console.print(ranking)
+    if unused:
+        console.print(Text(unused))
     for name, commit in commits.items():
-        console.print(f"{name} is commit {commit}.", highlight=False)
+        console.print(Text(f"{name} is commit {commit}."))
     if config.output:
         _write(ranking, config.output, commits)
 
@@ -92,13 +97,21 @@ def _networks(config: Rank, commits: dict[str, str]) -> tuple[Any, Any]:
     return pretrained_sources(config.hub, bank, commits), bank
 
 
-def _read_facts(path: Path) -> dict[str, dict[str, float]]:
+def _read_facts(path: Path) -> tuple[dict[str, dict[str, float]], str]:
+    """Facts by model, and which columns of the file are not among them."""
     table = read_csv(path)
+    names = table.text("model")
     columns = {fact: table.numbers(fact) for fact in FACTS if fact in table.columns}
-    return {
+    others = [name for name in table.columns if name not in (*FACTS, "model")]
+    if not columns:
+        got = ", ".join(map(repr, others)) or "none"
+        raise ValueError(f"{table.source}: wanted a column {', '.join(FACTS)}, got {got}")
+    check_once(table, columns)
+    facts = {
         name: {fact: float(x[i]) for fact, x in columns.items() if x[i] == x[i]}  # NaN: missing
-        for i, name in enumerate(table.text("model"))
+        for i, name in enumerate(names)
     }
+    return facts, f"{table.source}, not used: {', '.join(others)}." if others else ""
 
 
 def _write(ranking: Ranking, path: Path, commits: dict[str, str]) -> None:
@@ -108,7 +121,7 @@ def _write(ranking: Ranking, path: Path, commits: dict[str, str]) -> None:
         source |= {"commit": commits[source["source"]]} if source["source"] in commits else {}
     if path.suffix == ".json":
         with whole(path) as part:
-            part.write_text(json.dumps(everything, indent=2) + "\n")
+            part.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
         return
     rows = []
     for source in everything["sources"]:
@@ -124,7 +137,5 @@ def _write(ranking: Ranking, path: Path, commits: dict[str, str]) -> None:
         row = held[0] if held else {"source": failure["source"]}
         row["failure"] = "; ".join(filter(None, (row.get("failure"), said)))
         rows += [] if held else [row]
-    with whole(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-        writer.writeheader()
-        writer.writerows(rows)
+    with whole(path) as part:
+        write_table(part, rows)

@@ -8,7 +8,6 @@ on from there. ``files.json``, written last, holds a checksum of every file: wha
 is refused when it is read.
 """
 
-import csv
 import dataclasses
 import json
 import os
@@ -24,6 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from leepjax import _text
 from leepjax._store import (
     check_seal,
     differing,
@@ -68,10 +68,8 @@ class Run:
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write ``name.csv``, one row for each mapping; what a row has not stays empty."""
         path = self.path / f"{name}.csv"
-        with writing(path), open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-            writer.writeheader()
-            writer.writerows(rows)
+        with writing(path):
+            _text.write_table(path, rows)
 
 
 @contextmanager
@@ -214,9 +212,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
     record = path.with_name(_FILES)
     if record.exists():
         check_seal(record, only=path.name)
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        headings, rows = reader.fieldnames, list(reader)
-    if headings is None or any(None in row or None in row.values() for row in rows):
-        raise ValueError(f"{path} is damaged (its rows are not whole). {_AGAIN}")
-    return rows
+    try:
+        return _text.read_table(path)
+    except ValueError:
+        raise ValueError(f"{path} is damaged (its rows are not whole). {_AGAIN}") from None

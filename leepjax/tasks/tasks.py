@@ -151,7 +151,10 @@ def check_rows(name: str, array: ArrayLike, split: Split) -> None:
     """
     fewest, x = int(split.indices.max()) + 1, np.asarray(array)
     if x.ndim != 2 or x.shape[1] == 0 or not np.issubdtype(x.dtype, np.floating):
-        raise ValueError(f"{name}: wanted floats of shape [n, d], got shape {list(x.shape)}")
+        raise ValueError(
+            f"{name}: wanted floats of shape [n, d], as of np.asarray(x, np.float32); got "
+            f"{x.dtype} of shape {list(x.shape)}"
+        )
     if len(x) < fewest:
         raise ValueError(
             f"{name}: wanted a row for each image of the bank, {fewest} or more, got {len(x)}"

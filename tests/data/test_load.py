@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -232,6 +233,23 @@ def test_unknown_name(tmp_path):
         load("tinny", data_dir=tmp_path)
     with pytest.raises(ValueError, match=r"Did you mean.*'cifar100'.*: none"):
         load("cifar101", data_dir=tmp_path / "empty")
+
+
+class Configured(Tiny):
+    name = "emnist"  # as a set that TFDS has
+    BUILDER_CONFIGS: ClassVar = [tfds.core.BuilderConfig(name=n) for n in ("byclass", "letters")]
+
+
+def test_a_set_with_configurations_is_named_with_one(tmp_path):
+    prepared(Configured, tmp_path)  # its first, as the command of the message does
+    with pytest.raises(ValueError, match=r"'emnist' has configurations, .*'emnist/byclass'"):
+        load("emnist", data_dir=tmp_path)
+    check(load("emnist/byclass", data_dir=tmp_path))
+    for other in ("emnist/letters", "emnist/byklass"):
+        with pytest.raises(ValueError, match=f"'{other}' is not.*, which has 'emnist/byclass'"):
+            check_prepared(other, data_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"got 'emnits'.*Prepared in .*: emnist/byclass"):
+        load("emnits", data_dir=tmp_path)
 
 
 def test_known_but_not_prepared(tmp_path, monkeypatch):
