@@ -78,16 +78,18 @@ def find_labels(labels: Any, sources: Mapping[str, Any]) -> Any:
         return found
     if labels is not None:
         return labels
+    refused = None
     for source in sources.values():
-        if isinstance(source, Mapping) and "labels" in source:
-            return source["labels"]
-        if isinstance(source, str | os.PathLike):
-            try:
+        found = source.get("labels") if isinstance(source, Mapping) else None
+        try:
+            if isinstance(source, str | os.PathLike):
                 found = read_labels(source)
-            except ValueError:
-                continue  # it will be among the failures
             if found is not None:
-                return found
+                return check_labels(found)
+        except Exception as error:  # the source will be among the failures
+            refused = refused or error
+    if isinstance(refused, ValueError):
+        raise refused
     raise ValueError("labels: wanted some, as no source comes with an array named labels; got none")
 
 
@@ -133,6 +135,8 @@ def read(source: Any, labels: Any) -> dict[str, Any]:
 def check_same(labels: Any, given: np.ndarray) -> None:
     """Labels that come with a source are those given, in their order."""
     labels = np.asarray(labels)
+    if labels.dtype.kind not in "biuf":
+        raise ValueError(f"labels: wanted those given, got dtype {labels.dtype}")
     if labels.shape != given.shape:
         raise ValueError(f"labels: wanted the {len(given)} given, got shape {list(labels.shape)}")
     if (labels != given).any():
