@@ -10,6 +10,7 @@ target's images, saved as arrays, is all that is needed. Pre-trained networks in
 here. The same as ``python -m leepjax``.
 """
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -37,11 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(cache_dir("xla")))
+    for stream in (sys.stdout, sys.stderr):  # a character that they have not is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     console = Console()
     console.width = max(console.width, 100)  # rather lines that wrap than names cut short
     try:
         RUN[type(config)](config, console)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

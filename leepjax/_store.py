@@ -1,10 +1,14 @@
 """Work that need not be done twice: where it is kept, under which key, whole or not at all."""
 
+import atexit
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
+import logging
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -16,22 +20,43 @@ try:
 except ImportError:  # not on Windows, where nothing is held
     fcntl = None
 
+_LOG = logging.getLogger("leepjax")  # of which Python prints warnings, a line each
+
 
 def cache_dir(kind: str) -> Path:
     """Folder for one kind of cached thing: ``$LEEPJAX_CACHE/kind`` or ``~/.cache/leepjax/kind``.
 
-    Raises:
-      ValueError: it cannot be made.
+    Where it cannot be written a folder of this process alone takes its place, with links to what
+    the other holds, and one line says so: a cache saves time and changes no result.
     """
-    root = os.environ.get("LEEPJAX_CACHE") or Path.home() / ".cache" / "leepjax"
-    path = Path(root).expanduser() / kind
+    root = os.environ.get("LEEPJAX_CACHE") or "~/.cache/leepjax"
     try:
+        path = Path(root).expanduser() / kind
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"LEEPJAX_CACHE: wanted a folder that can be written, got {path} ({error})"
-        ) from None
-    return path
+        if os.access(path, os.W_OK):
+            return path
+        reason = "it is read-only"
+    except (OSError, RuntimeError) as error:  # RuntimeError: nobody's home
+        path, reason = Path(root) / kind, str(error)
+    return _stand_in(path, reason)
+
+
+@functools.cache
+def _stand_in(path: Path, reason: str) -> Path:
+    own = _own_root() / path.name
+    own.mkdir(exist_ok=True)
+    with contextlib.suppress(OSError):
+        for entry in path.iterdir():
+            (own / entry.name).symlink_to(entry.absolute())
+    _LOG.warning("LEEPJAX_CACHE: %s cannot be written (%s); it goes without", path, reason)
+    return own
+
+
+@functools.cache
+def _own_root() -> Path:
+    root = tempfile.TemporaryDirectory(prefix="leepjax-")
+    atexit.register(root.cleanup)
+    return Path(root.name)
 
 
 def digest(*parts: Any) -> str:
@@ -70,12 +95,21 @@ def hold(file: IO[Any]) -> None:
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary file that takes ``path``'s name only if nothing went wrong."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{digest(path.name)}.{os.getpid()}")  # the name itself may be longest
     try:
         yield part
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def optional(path: Path) -> Iterator[None]:
+    """Write to a cache: where that fails one line says so, and what was computed is used."""
+    try:
+        yield
+    except Exception as error:  # whatever the libraries that write pass on
+        _LOG.warning("LEEPJAX_CACHE: %s is not kept (%s)", path, error)
 
 
 def differing(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import logging
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from leepjax.audit import read_csv
+from leepjax.commands._output import check_output, write_output
 from leepjax.data import load
 from leepjax.ranking import Ranking, rank
 from leepjax.ranking.files import FACTS
@@ -53,11 +55,9 @@ class Rank:
 
 def rank_many(config: Rank, console: Console) -> None:
     """Rank, print, and write what is asked for."""
-    suffix = config.output.suffix if config.output else ".csv"
-    if suffix not in (".csv", ".json"):
-        raise ValueError(f"output: wanted a .csv or .json, got {suffix!r}")
-    if config.output and not config.output.resolve().parent.is_dir():
-        raise ValueError(f"output: wanted a file in a folder that exists, got {config.output}")
+    if config.output:
+        files = filter(None, (*config.sources, config.labels, config.models))
+        check_output(config.output, (".csv", ".json"), [*files, *map(Path, config.hub)])
     options: dict[str, Any] = {"metrics": config.metrics} if config.metrics else {}
     commits: dict[str, str] = {}
     sources, labels = _networks(config, commits) if config.hub else (config.sources, config.labels)
@@ -72,11 +72,13 @@ def rank_many(config: Rank, console: Console) -> None:
         num_halves=config.halves,
         **options,
     )
-    console.print(ranking)
-    for name, commit in commits.items():
-        console.print(f"{name} is commit {commit}.", highlight=False)
-    if config.output:
-        _write(ranking, config.output, commits)
+    try:  # before it is shown: a terminal that has gone takes nothing along
+        if config.output:
+            write_output(config.output, _as_text(ranking, config.output.suffix, commits))
+    finally:  # nor does a full disk
+        console.print(ranking)
+        for name, commit in commits.items():
+            console.print(f"{name} is commit {commit}.", highlight=False)
 
 
 def _networks(config: Rank, commits: dict[str, str]) -> tuple[Any, Any]:
@@ -100,14 +102,13 @@ def _read_facts(path: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def _write(ranking: Ranking, path: Path, commits: dict[str, str]) -> None:
+def _as_text(ranking: Ranking, suffix: str, commits: dict[str, str]) -> str:
     """The ranking as JSON, or as CSV with a row for each source, those that failed last."""
     everything = ranking.to_dict()
     for source in everything["sources"]:
         source |= {"commit": commits[source["source"]]} if source["source"] in commits else {}
-    if path.suffix == ".json":
-        path.write_text(json.dumps(everything, indent=2) + "\n")
-        return
+    if suffix == ".json":
+        return json.dumps(everything, indent=2) + "\n"
     rows = []
     for source in everything["sources"]:
         scores, shuffled = source.pop("scores"), source.pop("shuffled")
@@ -122,7 +123,8 @@ def _write(ranking: Ranking, path: Path, commits: dict[str, str]) -> None:
         row = held[0] if held else {"source": failure["source"]}
         row["failure"] = "; ".join(filter(None, (row.get("failure"), said)))
         rows += [] if held else [row]
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-        writer.writeheader()
-        writer.writerows(rows)
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()

@@ -49,12 +49,13 @@ class Run:
     def log(self, **values: Any) -> None:
         """Append one line to ``metrics.jsonl``, with the seconds since the run was opened."""
         line = {"seconds": round(time.perf_counter() - self.started, 2), **values}
-        with open(self.path / "metrics.jsonl", "a") as file:
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write ``name.csv``, one row for each mapping; what a row has not stays empty."""
-        with open(self.path / f"{name}.csv", "w", newline="") as file:
+        text = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+        with open(self.path / f"{name}.csv", "w", **text) as file:
             writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
             writer.writeheader()
             writer.writerows(rows)
@@ -181,5 +182,5 @@ def _plain(config: Any) -> dict[str, Any]:
 
 def read_table(path: Path) -> list[dict[str, str]]:
     """Rows of a CSV file as written by :meth:`Run.write_table`."""
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
