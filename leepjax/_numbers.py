@@ -44,4 +44,6 @@ def as_numbers(name: str, x: Any) -> Any:
     if not jnp.issubdtype(x.dtype, jnp.floating) or x.dtype.itemsize == 1:
         return x.astype(jnp.result_type(float))
     with np.errstate(over="ignore"):  # what is then infinite is refused by value
-        return x.astype(np.float64 if x.dtype.itemsize > 8 else x.dtype.newbyteorder("="), copy=False)
+        return x.astype(
+            np.float64 if x.dtype.itemsize > 8 else x.dtype.newbyteorder("="), copy=False
+        )

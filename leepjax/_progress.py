@@ -1,6 +1,7 @@
-"""One progress bar for all long work: rate, remaining time, and the numbers that matter."""
+"""What is said on standard error: one progress bar for all long work, and single lines."""
 
 import contextlib
+import logging
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -22,6 +23,11 @@ def progress(
         mininterval=0.2 if sys.stderr and sys.stderr.isatty() else 10.0,
         file=_Optional(),
     )
+
+
+def say(line: str) -> None:
+    """A line about what was done otherwise than it may seem; of the logger ``leepjax``."""
+    logging.getLogger("leepjax").warning(line)
 
 
 class _Optional:

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +14,12 @@ from typing import IO, Any
 
 import numpy as np
 
+from leepjax._progress import say
+
 try:
     import fcntl
 except ImportError:  # not on Windows, where nothing is held
     fcntl = None
-
-_LOG = logging.getLogger("leepjax")  # of which Python prints warnings, a line each
 
 
 def cache_dir(kind: str) -> Path:
@@ -48,7 +47,7 @@ def _stand_in(path: Path, reason: str) -> Path:
     with contextlib.suppress(OSError):
         for entry in path.iterdir():
             (own / entry.name).symlink_to(entry.absolute())
-    _LOG.warning("LEEPJAX_CACHE: %s cannot be written (%s); it goes without", path, reason)
+    say(f"LEEPJAX_CACHE: {path} cannot be written ({reason}); it goes without")
     return own
 
 
@@ -109,7 +108,7 @@ def optional(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever the libraries that write pass on
-        _LOG.warning("LEEPJAX_CACHE: %s is not kept (%s)", path, error)
+        say(f"LEEPJAX_CACHE: {path} is not kept ({error})")
 
 
 def differing(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

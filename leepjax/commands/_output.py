@@ -40,7 +40,7 @@ def check_output(path: Path, suffixes: Sequence[str], inputs: Iterable[Path]) ->
 
 
 def write_output(path: Path, text: str) -> None:
-    """Write a result as UTF-8, whole or not at all; bytes of file names that are none as ``\\udcXX``.
+    """Write a result as UTF-8, whole or not at all; what is no text in names becomes ``\\udcXX``.
 
     Raises:
       ValueError: it cannot be written; what was there is still there.

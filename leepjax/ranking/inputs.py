@@ -117,9 +117,9 @@ def read(source: Any, labels: Any) -> dict[str, Any]:
         if not isinstance(labels, Bank):
             raise ValueError(f"wanted labels to be the Bank it runs over, got {type(labels)}")
         parameters = sum(np.size(x) for x in jax.tree.leaves(source.params))
-        return {**extract(source, labels)._asdict(), "parameters": parameters}
+        return {**by_array(extract(source, labels)), "parameters": parameters}
     if isinstance(source, Outputs):
-        return {name: x for name, x in source._asdict().items() if x is not None}
+        return by_array(source)
     if isinstance(source, Mapping):
         unknown = [name for name in source if name not in (*ARRAYS, *FACTS, "labels")]
         if unknown or not source.keys() & set(ARRAYS):
@@ -130,6 +130,14 @@ def read(source: Any, labels: Any) -> dict[str, Any]:
     if callable(source):
         return read(source(), labels)
     raise ValueError(f"wanted Outputs, a Source, arrays by name or a path, got {type(source)}")
+
+
+def by_array(outputs: Outputs) -> dict[str, Any]:
+    """Features and logits by name; a network without a head has no logits."""
+    arrays = {name: x for name, x in outputs._asdict().items() if x is not None}
+    if getattr(outputs.logits, "shape", (1,))[-1] == 0:
+        del arrays["logits"]
+    return arrays
 
 
 def check_same(labels: Any, given: np.ndarray) -> None:
