@@ -48,7 +48,8 @@ def load_pretrained(name: str | os.PathLike[str], revision: str | None = None) -
       name: ``ORGANISATION/NAME`` or ``ORGANISATION/NAME@REVISION``, which needs ``leepjax[hub]``
         and is kept in the hub's own cache (``HF_HOME``); or a folder with ``config.json``,
         ``model.safetensors`` (or its parts and their index) and, of transformers,
-        ``preprocessor_config.json``. For torchvision's ResNets ``{"architecture": "resnet18", "interpolation": "bilinear"}`` is enough of a
+        ``preprocessor_config.json``. For torchvision's ResNets
+        ``{"architecture": "resnet18", "interpolation": "bilinear"}`` is enough of a
         configuration (of its V2 weights with ``"crop_pct": 0.9655``).
       revision: branch, tag or commit; default the newest. Only a commit stays what it is.
 

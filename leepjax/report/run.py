@@ -54,8 +54,8 @@ class Run:
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write ``name.csv``, one row for each mapping; what a row has not stays empty."""
-        text = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
-        with open(self.path / f"{name}.csv", "w", **text) as file:
+        path, errors = self.path / f"{name}.csv", "backslashreplace"
+        with open(path, "w", newline="", encoding="utf-8", errors=errors) as file:
             writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
             writer.writeheader()
             writer.writerows(rows)
