@@ -12,9 +12,9 @@ _NO_NUMBERS = "OUSMmc"  # objects, text, dates, durations, complex numbers
 def as_numbers(name: str, x: Any) -> Any:
     """An array of a floating-point dtype in this machine's byte order.
 
-    Half, single and double precision stay as they are; longer numbers become double, float8, whole
-    numbers and booleans single precision. NumPy saves bfloat16 without its name, as two raw bytes
-    (``V2``), which is read here.
+    Half and single precision stay as they are; longer ones, float8, whole numbers and booleans
+    become JAX's default, single unless ``jax_enable_x64``. NumPy saves bfloat16 without its name,
+    as two raw bytes (``V2``), which is read here.
 
     Args:
       name: of the argument, for the message.
@@ -41,9 +41,7 @@ def as_numbers(name: str, x: Any) -> Any:
     if x.dtype.kind in _NO_NUMBERS or not any(jnp.issubdtype(x.dtype, kind) for kind in real):
         hint = "; name the format, as float16, or save as float32" if x.dtype.kind == "V" else ""
         raise ValueError(f"{name}: wanted numbers, got dtype {x.dtype}{hint}")
-    if not jnp.issubdtype(x.dtype, jnp.floating) or x.dtype.itemsize == 1:
-        return x.astype(jnp.result_type(float))
+    if jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize in (2, 4):
+        return x if isinstance(x, jax.Array) else x.astype(x.dtype.newbyteorder("="), copy=False)
     with np.errstate(over="ignore"):  # what is then infinite is refused by value
-        return x.astype(
-            np.float64 if x.dtype.itemsize > 8 else x.dtype.newbyteorder("="), copy=False
-        )
+        return x.astype(jnp.result_type(float))

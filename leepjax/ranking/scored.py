@@ -173,6 +173,8 @@ def _check(arrays, target: Target):
     for name in ARRAYS:
         if name in arrays:
             try:
+                if isinstance(arrays[name], Exception):  # of reading it
+                    raise arrays[name]
                 ready[name] = jnp.asarray(as_numbers(name, arrays[name]))
                 _check_array(name, ready[name], target)
             except Exception as error:
