@@ -76,6 +76,7 @@ def _agreement(r: Ranking) -> str:
         names = [name for name in other if other[name] == source]
         puts = "puts" if len(names) == 1 else "put"
         said.append(f"{_listed(names)} {puts} {source} first: {_reason(names[0])}.")
+    said += _by_accuracy(r)
     blind = [name for name in scores if name not in usable]
     if blind:
         said.append(
@@ -88,6 +89,18 @@ def _agreement(r: Ranking) -> str:
             )
         )
     return " ".join(said)
+
+
+def _by_accuracy(r: Ranking) -> list[str]:
+    """Where the same head, judged by the share of right answers, prefers another."""
+    right = r.scores.get("linear_probe")
+    if r.by != "predictive_r2" or right is None or not np.isfinite(right).any():
+        return []
+    first = r.names[int(np.nanargmax(right))]
+    if first in r.choice:
+        return []
+    shares = f"{np.nanmax(right):.3f}, {r.choice[0]} {right[r.names.index(r.choice[0])]:.3f}"
+    return [f"By the share of left-out samples that it gets right {first} is ahead ({shares})."]
 
 
 def _reason(metric: str) -> str:
