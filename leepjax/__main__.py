@@ -10,6 +10,7 @@ target's images, saved as arrays, is all that is needed. Pre-trained networks in
 here. The same as ``python -m leepjax``.
 """
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -33,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Scores and rankings of source models; published tables recomputed.",
         args=sys.argv[1:] if arguments is None else arguments,
     )
+    for stream in (sys.stdout, sys.stderr):  # a character that they have not is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     console = Console()
     console.width = max(console.width, 100)  # rather lines that wrap than names cut short
     try:

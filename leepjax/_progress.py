@@ -1,5 +1,7 @@
-"""One progress bar for all long work: rate, remaining time, and the numbers that matter."""
+"""What is said on standard error: one progress bar for all long work, and single lines."""
 
+import contextlib
+import logging
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -18,5 +20,26 @@ def progress(
         unit=unit,
         unit_scale=unit != "task",
         dynamic_ncols=True,
-        mininterval=0.2 if sys.stderr.isatty() else 10.0,
+        mininterval=0.2 if sys.stderr and sys.stderr.isatty() else 10.0,
+        file=_Optional(),
     )
+
+
+def say(line: str) -> None:
+    """A line about what was done otherwise than it may seem; of the logger ``leepjax``."""
+    logging.getLogger("leepjax").warning(line)
+
+
+class _Optional:
+    """Standard error while it can be written: no result is lost with a log or a reader."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, AttributeError, ValueError):  # full, none, closed
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, AttributeError, ValueError):
+            sys.stderr.flush()

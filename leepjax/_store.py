@@ -6,11 +6,14 @@ written is made anew where it is a cache, refused where it is a result. The chec
 fastest that Python has: it guards against disks and interruptions, not against people.
 """
 
+import atexit
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
+import tempfile
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +21,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+
+from leepjax._progress import say
 
 try:
     import fcntl
@@ -31,19 +36,37 @@ _CRC = "crc32"
 def cache_dir(kind: str) -> Path:
     """Folder for one kind of cached thing: ``$LEEPJAX_CACHE/kind`` or ``~/.cache/leepjax/kind``.
 
-    Raises:
-      ValueError: it cannot be made.
+    Where it cannot be written a folder of this process alone takes its place, with links to what
+    the other holds, and one line says so: a cache saves time and changes no result.
     """
     root = os.environ.get("LEEPJAX_CACHE") or "~/.cache/leepjax"
-    path = Path(root) / kind
     try:
-        path = path.expanduser()
+        path = Path(root).expanduser() / kind
         path.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError) as error:  # RuntimeError: no home
-        raise ValueError(
-            f"LEEPJAX_CACHE: wanted a folder that can be written, got {path} ({error})"
-        ) from None
-    return path
+        if os.access(path, os.W_OK):
+            return path
+        reason = "it is read-only"
+    except (OSError, RuntimeError) as error:  # RuntimeError: nobody's home
+        path, reason = Path(root) / kind, str(error)
+    return _stand_in(path, reason)
+
+
+@functools.cache
+def _stand_in(path: Path, reason: str) -> Path:
+    own = _own_root() / path.name
+    own.mkdir(exist_ok=True)
+    with contextlib.suppress(OSError):
+        for entry in path.iterdir():
+            (own / entry.name).symlink_to(entry.absolute())
+    say(f"LEEPJAX_CACHE: {path} cannot be written ({reason}); it goes without")
+    return own
+
+
+@functools.cache
+def _own_root() -> Path:
+    root = tempfile.TemporaryDirectory(prefix="leepjax-")
+    atexit.register(root.cleanup)
+    return Path(root.name)
 
 
 def keep_programs() -> None:
@@ -108,7 +131,7 @@ def writing(path: Path, kind: type[Exception] = OSError) -> Iterator[None]:
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary file that takes ``path``'s name only if nothing went wrong."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{digest(path.name)}.{os.getpid()}")  # the name itself may be longest
     try:
         with writing(path):
             yield part
@@ -192,6 +215,15 @@ def _checked(signed: Any) -> dict[str, Any]:
     if _signed(plain)[_CRC] != signed[_CRC]:
         raise ValueError("its checksum is another")
     return plain
+
+
+@contextlib.contextmanager
+def optional(path: Path) -> Iterator[None]:
+    """Write to a cache: where that fails one line says so, and what was computed is used."""
+    try:
+        yield
+    except Exception as error:  # whatever the libraries that write pass on
+        say(f"LEEPJAX_CACHE: {path} is not kept ({error})")
 
 
 def differing(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.text import Text
 from tyro.conf import Positional
 
-from leepjax._store import whole
-from leepjax._text import write_table
+from leepjax._text import table_text
 from leepjax.audit import read_csv
 from leepjax.audit.columns import check_once
+from leepjax.commands._output import check_output, write_output
 from leepjax.data import load
 from leepjax.ranking import Ranking, rank
 from leepjax.ranking.files import FACTS
@@ -56,11 +56,9 @@ class Rank:
 
 def rank_many(config: Rank, console: Console) -> None:
     """Rank, print, and write what is asked for."""
-    suffix = config.output.suffix if config.output else ".csv"
-    if suffix not in (".csv", ".json"):
-        raise ValueError(f"output: wanted a .csv or .json, got {suffix!r}")
-    if config.output and not config.output.resolve().parent.is_dir():
-        raise ValueError(f"output: wanted a file in a folder that exists, got {config.output}")
+    if config.output:
+        files = filter(None, (*config.sources, config.labels, config.models))
+        check_output(config.output, (".csv", ".json"), [*files, *map(Path, config.hub)])
     options: dict[str, Any] = {"metrics": config.metrics} if config.metrics else {}
     commits: dict[str, str] = {}
     sources, labels = _networks(config, commits) if config.hub else (config.sources, config.labels)
@@ -76,13 +74,15 @@ def rank_many(config: Rank, console: Console) -> None:
         num_halves=config.halves,
         **options,
     )
-    console.print(ranking)
-    if unused:
-        console.print(Text(unused))
-    for name, commit in commits.items():
-        console.print(Text(f"{name} is commit {commit}."))
-    if config.output:
-        _write(ranking, config.output, commits)
+    try:  # before it is shown: a terminal that has gone takes nothing along
+        if config.output:
+            write_output(config.output, _as_text(ranking, config.output.suffix, commits))
+    finally:  # nor does a full disk
+        console.print(ranking)
+        if unused:
+            console.print(Text(unused))
+        for name, commit in commits.items():
+            console.print(Text(f"{name} is commit {commit}."))
 
 
 def _networks(config: Rank, commits: dict[str, str]) -> tuple[Any, Any]:
@@ -114,15 +114,13 @@ def _read_facts(path: Path) -> tuple[dict[str, dict[str, float]], str]:
     return facts, f"{table.source}, not used: {', '.join(others)}." if others else ""
 
 
-def _write(ranking: Ranking, path: Path, commits: dict[str, str]) -> None:
+def _as_text(ranking: Ranking, suffix: str, commits: dict[str, str]) -> str:
     """The ranking as JSON, or as CSV with a row for each source, those that failed last."""
     everything = ranking.to_dict()
     for source in everything["sources"]:
         source |= {"commit": commits[source["source"]]} if source["source"] in commits else {}
-    if path.suffix == ".json":
-        with whole(path) as part:
-            part.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
-        return
+    if suffix == ".json":
+        return json.dumps(everything, indent=2) + "\n"
     rows = []
     for source in everything["sources"]:
         scores, shuffled = source.pop("scores"), source.pop("shuffled")
@@ -137,5 +135,4 @@ def _write(ranking: Ranking, path: Path, commits: dict[str, str]) -> None:
         row = held[0] if held else {"source": failure["source"]}
         row["failure"] = "; ".join(filter(None, (row.get("failure"), said)))
         rows += [] if held else [row]
-    with whole(path) as part:
-        write_table(part, rows)
+    return table_text(rows)

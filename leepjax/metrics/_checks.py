@@ -65,6 +65,9 @@ def as_array(name: str, x: ArrayLike) -> jax.Array:
                 raise ValueError(f"{name}: wanted integers, got dtype {x.dtype}")
             if x.dtype.kind in "iu":  # what int32 cannot hold must not wrap into range
                 x = np.clip(x, -1, np.iinfo(np.int32).max).astype(np.int32)
+        elif isinstance(x, np.ndarray) and x.dtype.kind == "f":  # JAX has neither of these
+            other = np.float64 if x.dtype.itemsize > 8 else x.dtype.newbyteorder("=")
+            x = x.astype(other, copy=False)
         x = jnp.asarray(x)
     except (TypeError, OverflowError) as error:
         raise ValueError(f"{name}: wanted an array, got {type(x).__name__} ({error})") from None

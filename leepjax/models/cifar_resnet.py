@@ -1,6 +1,7 @@
 """CIFAR ResNets that were trained elsewhere, from safetensors files with PyTorch's names."""
 
 import os
+import re
 
 from flax import nnx
 
@@ -8,7 +9,7 @@ from leepjax.models.naming import CIFAR
 from leepjax.models.preprocess import Preprocess
 from leepjax.models.resnet import ResNet
 from leepjax.models.source import Source, make_source
-from leepjax.models.tensors import fill, read_tensors
+from leepjax.models.tensors import fill, has_head, read_tensors
 
 CIFAR10_CLASS_NAMES = (
     "airplane",
@@ -50,15 +51,16 @@ def load_resnet(
         (``num_batches_tracked`` is ignored).
     """
     tensors = read_tensors(path)
-    blocks = {name.split(".")[1] for name in tensors if name.startswith("layer1.")}
+    blocks = {found[1] for name in tensors if (found := re.search(r"\blayer1\.(\d+)\.", name))}
+    headless = "" if has_head(tensors, CIFAR) else "; it has no head, which is needed here"
     network = fill(
         nnx.eval_shape(lambda: ResNet(depth, len(class_names), rngs=nnx.Rngs(0))),
         tensors,
         CIFAR,
         path=path,
         wanted=f"a ResNet of depth {depth}",
-        hint=f"; its {len(blocks)} blocks a stage are depth {6 * len(blocks) + 2}"
+        hint=f"; its {len(blocks)} blocks a stage are depth {6 * len(blocks) + 2}{headless}"
         if blocks
-        else "",
+        else headless,
     )
     return make_source(network, _PREPROCESS, class_names)

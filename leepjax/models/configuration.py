@@ -14,6 +14,7 @@ from flax import nnx
 from leepjax.models import naming
 from leepjax.models.convnext import ConvNeXt
 from leepjax.models.preprocess import ResizeCrop
+from leepjax.models.processors import read_processor, whole_side
 from leepjax.models.resnet_imagenet import EXPANSION, ImageNetResNet
 from leepjax.models.vit import ViT
 
@@ -38,12 +39,15 @@ class Description(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def describe(config: Config, processor: Config | None = None) -> Description:
+def describe(
+    config: Config, processor: Config | None = None, *, has_head: bool = True
+) -> Description:
     """The network that a configuration is of.
 
     Args:
       config: ``config.json``, timm's or transformers'.
       processor: ``preprocessor_config.json``, which transformers' checkpoints need.
+      has_head: whether the tensors have one; without, there are no classes and no logits.
 
     Raises:
       ValueError: an architecture or an option that is not built here, or a malformed entry.
@@ -55,9 +59,9 @@ def describe(config: Config, processor: Config | None = None) -> Description:
     """
     try:
         if "architecture" in config:
-            return _timm(config)
+            return _timm(config, has_head)
         if "model_type" in config:
-            return _transformers(config, processor)
+            return _transformers(config, processor, has_head)
     except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"config.json: malformed ({type(error).__name__}: {error})") from None
     raise ValueError(
@@ -67,7 +71,14 @@ def describe(config: Config, processor: Config | None = None) -> Description:
 
 
 def _shapes(network: Any, classes: int, channels: int, options: dict[str, Any]) -> nnx.Module:
-    return nnx.eval_shape(lambda: network(classes, channels=channels, **options, rngs=nnx.Rngs(0)))
+    def build() -> nnx.Module:
+        built = network(max(classes, 1), channels=channels, **options, rngs=nnx.Rngs(0))
+        if not classes:  # a head without logits, which nnx initialises only to zeros
+            empty = {"kernel_init": nnx.initializers.zeros, "rngs": nnx.Rngs(0)}
+            built.head = nnx.Linear(built.head.in_features, 0, **empty)
+        return built
+
+    return nnx.eval_shape(build)
 
 
 # ------------------------------------------------------------------------------------------- timm
@@ -99,15 +110,18 @@ _KNOWN = (
 )
 
 
-def _timm(config: Config) -> Description:
+def _timm(config: Config, has_head: bool) -> Description:
     name = str(config["architecture"])
     architecture = name.partition(".")[0]  # what follows is which weights
     about = config.get("pretrained_cfg", config)
-    classes = config.get("num_classes", about.get("num_classes", 1000))
+    args = dict(config.get("model_args") or {})
+    classes = args.pop("num_classes", config.get("num_classes", about.get("num_classes", 1000)))
+    classes = classes if has_head else 0
     names = config.get("label_names", about.get("label_names")) or [*map(str, range(classes))]
+    names = names if classes else ()
     channels = about.get("input_size", (3, 224, 224))[0]
     of_all = {"num_classes": classes, "in_chans": channels}
-    asked = of_all | dict(config.get("model_args") or {})
+    asked = of_all | args
     if asked["in_chans"] != channels:
         raise ValueError(
             f"config.json: in_chans: wanted {channels}, as in input_size, got {asked['in_chans']}"
@@ -214,7 +228,7 @@ _DEFAULTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def _transformers(config: Config, processor: Config | None) -> Description:
+def _transformers(config: Config, processor: Config | None, has_head: bool) -> Description:
     kind = config["model_type"]
     if kind not in _DEFAULTS:
         raise ValueError(
@@ -237,7 +251,7 @@ def _transformers(config: Config, processor: Config | None) -> Description:
     if not all(str(k).isdecimal() for k in named):
         raise ValueError(f"config.json: id2label: wanted numbers as keys, got {', '.join(named)}")
     labels = {int(k): str(v) for k, v in named.items()}
-    classes = len(labels) or config.get("num_labels", 2)
+    classes = (len(labels) or config.get("num_labels", 2)) if has_head else 0
     names = tuple(labels.get(i, str(i)) for i in range(classes))
     network: Any
     options: dict[str, Any]
@@ -250,67 +264,22 @@ def _transformers(config: Config, processor: Config | None) -> Description:
         network, names_of = ViT, naming.VIT_TRANSFORMERS
         options = {"width": c["hidden_size"], "depth": c["num_hidden_layers"]}
         options |= {"heads": c["num_attention_heads"], "hidden": c["intermediate_size"]}
-        options |= {"size": _side(c["image_size"]), "patch": _side(c["patch_size"])}
+        options |= {
+            "size": whole_side("config.json", c["image_size"]),
+            "patch": whole_side("config.json", c["patch_size"]),
+        }
         options |= {"epsilon": c["layer_norm_eps"], "bias": c["qkv_bias"]}
     else:
         network, names_of = ConvNeXt, naming.CONVNEXT_TRANSFORMERS
         options = {"depths": c["depths"], "widths": c["hidden_sizes"]}
-        options |= {"patch": _side(c["patch_size"]), "epsilon": c["layer_norm_eps"]}
+        options |= {
+            "patch": whole_side("config.json", c["patch_size"]),
+            "epsilon": c["layer_norm_eps"],
+        }
     return Description(
         f"transformers {kind}",
         _shapes(network, classes, c["num_channels"], options),
         names_of,
-        _transformers_preprocess(processor, c["num_channels"]),
+        read_processor(processor, c["num_channels"]),
         names,
     )
-
-
-_RESAMPLE: dict[int, Any] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
-
-
-def _transformers_preprocess(p: Config, channels: int) -> ResizeCrop:
-    kind = p.get("image_processor_type", p.get("feature_extractor_type", ""))
-    convnext = kind.startswith("ConvNext")  # crops in its own way
-    resample = p.get("resample", 3 if convnext else 2)
-    if not p.get("do_resize", True) or not p.get("do_rescale", True) or resample not in _RESAMPLE:
-        raise ValueError(
-            "preprocessor_config.json: wanted do_resize, do_rescale and resample among "
-            f"{', '.join(f'{k} ({v})' for k, v in _RESAMPLE.items())}, got "
-            f"{p.get('do_resize')}, {p.get('do_rescale')}, {resample}"
-        )
-    if not math.isclose(p.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-6):
-        raise ValueError(
-            f"preprocessor_config.json: rescale_factor: wanted 1 / 255, got {p['rescale_factor']}"
-        )
-    size = p.get("size", 384 if convnext else 224)
-    if convnext:
-        crop = size["shortest_edge"] if isinstance(size, Mapping) else size
-        resize = (crop, crop) if crop >= 384 else int(crop / p.get("crop_pct", 224 / 256))
-    else:
-        resize = _resize(size)
-        crop = _side(p.get("crop_size", 224) if p.get("do_center_crop") else size)
-    plain = not p.get("do_normalize", True)
-    return ResizeCrop(
-        crop,
-        channels,
-        (0.0,) * channels if plain else tuple(p.get("image_mean", (0.5,) * channels)),
-        (1.0,) * channels if plain else tuple(p.get("image_std", (0.5,) * channels)),
-        resize=resize,
-        interpolation=_RESAMPLE[resample],
-        half="down",
-    )
-
-
-def _resize(size: Any) -> int | tuple[int, int]:
-    if isinstance(size, Mapping):
-        return size.get("shortest_edge") or (size["height"], size["width"])
-    return size, size
-
-
-def _side(size: Any) -> int:
-    """The side of a square, in any of the ways to write it."""
-    sides = [*size.values()] if isinstance(size, Mapping) else size
-    sides = (sides, sides) if isinstance(sides, int) else tuple(sides)
-    if len(sides) != 2 or sides[0] != sides[1]:
-        raise ValueError(f"size: wanted height and width, equal ones, got {size}")
-    return sides[0]

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from leepjax._progress import progress
-from leepjax._store import cache_dir, digest, whole, writing
+from leepjax._store import cache_dir, digest, optional, whole, writing
 from leepjax.data.bank import Bank, check_bank
 from leepjax.models.preprocess import Preprocess
 from leepjax.models.source import Outputs, Source, apply
@@ -55,7 +55,8 @@ def extract(
     outputs = _load(path)
     if outputs is None:
         outputs = _compute(source, bank, batch_size, devices or jax.devices()[:1])
-        _save(path, outputs)
+        with optional(path):
+            _save(path, outputs)
     return outputs
 
 

@@ -10,12 +10,15 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from leepjax._progress import say
 from leepjax.models.configuration import describe
 from leepjax.models.source import Source, make_source
-from leepjax.models.tensors import fill, read_tensors
+from leepjax.models.tensors import fill, has_head, read_tensors
 
 WEIGHTS = "model.safetensors"
 _CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
+_INDEX = f"{WEIGHTS}.index.json"
+_OF_NO_HEAD = ("pooler.dense.weight", "pooler.dense.bias", "mask_token")  # beside the features
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _CONVERT = (
     "a pickle can run any code, so none is opened; where it is trusted: "
@@ -44,13 +47,16 @@ def load_pretrained(name: str | os.PathLike[str], revision: str | None = None) -
     Args:
       name: ``ORGANISATION/NAME`` or ``ORGANISATION/NAME@REVISION``, which needs ``leepjax[hub]``
         and is kept in the hub's own cache (``HF_HOME``); or a folder with ``config.json``,
-        ``model.safetensors`` and, of transformers, ``preprocessor_config.json``. For torchvision's
-        ResNets ``{"architecture": "resnet18", "interpolation": "bilinear"}`` is enough of a
+        ``model.safetensors`` (or its parts and their index) and, of transformers,
+        ``preprocessor_config.json``. For torchvision's ResNets
+        ``{"architecture": "resnet18", "interpolation": "bilinear"}`` is enough of a
         configuration (of its V2 weights with ``"crop_pct": 0.9655``).
       revision: branch, tag or commit; default the newest. Only a commit stays what it is.
 
     Returns:
-      A source; its features are what the library feeds to its head.
+      A source; its features are what the library feeds to its head. Without a head among the
+      tensors (timm's ``num_classes=0``, as of DINO and MAE; transformers' ``ViTModel``) it has no
+      classes, and logits of no columns.
 
     Raises:
       ValueError: no such checkpoint, here or on the hub (the message says what was tried and what
@@ -93,15 +99,21 @@ def read_checkpoint(checkpoint: Checkpoint) -> Source:
             f"{_listed(folder)}; for torchvision's this is enough: "
             '{"architecture": "resnet18", "interpolation": "bilinear"}'
         )
-    described = describe(config, _read_json(folder / _PROCESSOR))
-    path = folder / WEIGHTS
-    if not path.is_file():
+    processor = _read_json(folder / _PROCESSOR)
+    described = describe(config, processor)
+    path, files = folder / WEIGHTS, _weight_files(folder)
+    if not files:
         pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
         hint = f" ({_CONVERT})" if pickles else ""
         raise ValueError(f"name: wanted {WEIGHTS} in {str(folder)!r}, got {_listed(folder)}{hint}")
+    tensors = {name: x for file in files for name, x in read_tensors(file).items()}
+    if not has_head(tensors, described.naming):
+        say(f"{path}: the network has no head, so there are features and no logits")
+        described = describe(config, processor, has_head=False)
+        tensors = {k: x for k, x in tensors.items() if not k.endswith(_OF_NO_HEAD)}
     network = fill(
         described.network,
-        read_tensors(path),
+        tensors,
         described.naming,
         path=path,
         wanted=described.what,
@@ -111,6 +123,24 @@ def read_checkpoint(checkpoint: Checkpoint) -> Source:
     except TypeError as error:
         said = _line(error)
         raise ValueError(f"{_CONFIG}: malformed, the network cannot be run ({said})") from None
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The file of all tensors, or those among which they are divided; none, where neither is."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    index = _read_json(folder / _INDEX)
+    if index is None:
+        return []
+    try:
+        names = sorted(set(index["weight_map"].values()))
+        if any(Path(name).name != name for name in names):
+            raise ValueError("a file in another folder")
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{folder / _INDEX}: malformed ({type(error).__name__}: {error})"
+        ) from None
+    return [folder / name for name in names]
 
 
 def _from_hub(repository: str, revision: str | None) -> Checkpoint:
@@ -137,7 +167,15 @@ def _from_hub(repository: str, revision: str | None) -> Checkpoint:
         except EntryNotFoundError:  # timm has none
             pass
         describe(_read_json(folder / _CONFIG) or {}, _read_json(folder / _PROCESSOR))
-        fetch(WEIGHTS, commit)  # large: only if what they are of can be built
+        try:  # large: only if what they are of can be built
+            fetch(WEIGHTS, commit)
+        except EntryNotFoundError as error:
+            try:
+                fetch(_INDEX, commit)
+            except EntryNotFoundError:
+                raise error from None
+            for file in _weight_files(folder):
+                fetch(file.name, commit)
     except EntryNotFoundError as error:
         if not isinstance(error, LocalEntryNotFoundError):
             raise ValueError(

@@ -12,6 +12,7 @@ from flax import nnx
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from leepjax._progress import say
 from leepjax.models.naming import Naming, tensor_names
 from leepjax.models.source import Source
 
@@ -28,7 +29,8 @@ class _Leaf(NamedTuple):
     axes: tuple[int, ...]
 
     def of(self, tensors: dict[str, np.ndarray]) -> jax.Array:
-        joined = np.concatenate([tensors[name] for name in self.names])
+        parts = [tensors[name] for name in self.names] if 0 not in self.shape else ()
+        joined = np.concatenate(parts) if parts else np.zeros(self.shape)  # of no classes
         return jnp.asarray(joined.transpose(self.axes), jnp.float32)
 
 
@@ -64,8 +66,9 @@ def fill(
         name: leaf.shape
         for leaf in jax.tree.leaves(leaves, is_leaf=_is_leaf)
         for name in leaf.names
+        if 0 not in leaf.shape
     }
-    tensors = {k: v for k, v in tensors.items() if not k.endswith(_IGNORED)}
+    tensors = _renamed({k: v for k, v in tensors.items() if not k.endswith(_IGNORED)}, shapes, path)
     problems = {
         "missing": shapes.keys() - tensors.keys(),
         "unexpected": tensors.keys() - shapes.keys(),
@@ -74,10 +77,11 @@ def fill(
             for name, shape in shapes.items()
             if name in tensors and tensors[name].shape != shape
         },
-        "of whole numbers, as quantised networks have": {
+        "of whole numbers or of 8 bits, as quantised networks have": {
             f"{name} ({tensors[name].dtype})"
             for name in shapes.keys() & tensors.keys()
             if not jnp.issubdtype(tensors[name].dtype, jnp.floating)
+            or tensors[name].dtype.itemsize == 1  # without the scales that belong to them
         },
     }
     if any(problems.values()):
@@ -87,6 +91,38 @@ def fill(
         )
     params, rest = jax.tree.map(lambda leaf: leaf.of(tensors), leaves, is_leaf=_is_leaf)
     return nnx.merge(graphdef, params, rest)
+
+
+def has_head(tensors: Iterable[str], naming: Naming) -> bool:
+    """Whether there is a head among the names of a file's tensors, whatever stands before it."""
+    (head,) = tensor_names(["head", "kernel"], naming)
+    return any(f".{name}".endswith(f".{head}") for name in tensors)
+
+
+def _renamed(
+    tensors: dict[str, np.ndarray], wanted: Iterable[str], path: str | os.PathLike[str]
+) -> dict[str, np.ndarray]:
+    """Tensors by the names that are wanted, where one prefix of all is all that is amiss.
+
+    Wrappers put ``module.``, ``_orig_mod.``, ``model.``, ``backbone.`` before every name, one or
+    several; transformers' networks without a head lack the step that those with one have.
+    """
+    wanted = {*wanted}
+    steps = {name.partition(".")[0] + "." for name in wanted}
+    cut, names = "", {*tensors}
+    while True:
+        for added in ("", *sorted(steps)):
+            if wanted & {added + name for name in names}:
+                if cut or added:
+                    now = f", and {added!r} put before" if added else ""
+                    what = f"without the prefix {cut!r} of all" if cut else "as they are"
+                    say(f"{path}: names of tensors are taken {what}{now}")
+                return {added + k.removeprefix(cut): x for k, x in tensors.items()}
+        first = {name.partition(".")[0] for name in names}
+        if len(first) != 1 or not all("." in name for name in names):
+            return tensors
+        cut += first.pop() + "."
+        names = {name.removeprefix(cut) for name in tensors}
 
 
 def to_tensors(source: Source, naming: Naming) -> dict[str, np.ndarray]:

@@ -20,7 +20,7 @@ from flax import nnx
 
 from leepjax._progress import progress
 from leepjax._seed import check_seed
-from leepjax._store import cache_dir, digest, whole, writing
+from leepjax._store import cache_dir, digest, optional, whole, writing
 from leepjax.data.bank import Bank, Dataset, check_bank
 from leepjax.fit import DONATES, Info, State, init, step
 from leepjax.models.convolve import keep_barriers
@@ -132,7 +132,8 @@ def train_checkpoints(
                 "test": dataset.test.digest,
                 "test_accuracy": accuracy(source, dataset.test),
             }
-            _save(folder(steps), source, record)
+            with optional(folder(steps)):
+                _save(folder(steps), source, record)
         trained |= reached
     return tuple(source for source in trained.values() if source is not None)
 

@@ -23,7 +23,7 @@ from leepjax.ranking.inputs import (
     read,
 )
 from leepjax.ranking.result import Failure, Ranking
-from leepjax.ranking.scored import JUDGING, Scored, Target, Unscored, score_source
+from leepjax.ranking.scored import JUDGING, Scored, Target, Unscored, reason_of, score_source
 from leepjax.ranking.shuffles import p_value
 
 DEFAULT = ("leep", "nce", "h_score", "regularized_h_score", "logme")
@@ -121,10 +121,9 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
             unscored += [(name, failure) for failure in failed]
             if scored:
                 found[name] = scored
-                shape = np.shape(arrays.get("features", ()))
-                dimensions[name] = shape[1] if len(shape) == 2 else 0
-        except ValueError as error:
-            whole.append(Failure(name, (), str(error).removeprefix(f"{sources[name]}: ")))
+                dimensions[name] = _columns(arrays.get("features", ()))
+        except Exception as error:  # whatever a reader, a network, JAX or the system raises
+            whole.append(Failure(name, (), reason_of(error).removeprefix(f"{sources[name]}: ")))
         arrays = None  # let go of it before the next one is read
     required = {by} if by else set()
     if metrics is not DEFAULT and metrics != "all":
@@ -133,8 +132,8 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
     count = {name: sum(name in scored for scored in found.values()) for name in shown}
     decides = max(deciding, key=lambda name: count[name])  # the first of equals
     if not count[decides]:
-        reasons = "; ".join(f"{failure.source}: {failure.reason}" for failure in failures)
-        raise ValueError(f"sources: none could be scored: {reasons}")
+        said = "; ".join(f"{failure.source}: {failure.reason}" for failure in failures)
+        raise ValueError(f"sources: none could be scored: {said}")
     names = [decides, *(name for name in shown if count[name] and name != decides)]
     columns = {name: [found[s].get(name, _NOTHING) for s in found] for name in names}
     held = {fact for of_source in known.values() for fact in of_source}
@@ -184,6 +183,14 @@ def _targets(
     return target(codes), some, target(codes[some])
 
 
+def _columns(features: Any) -> int:
+    try:
+        shape = np.shape(features)
+    except ValueError:  # rows of several lengths; the scores said so
+        return 0
+    return shape[1] if len(shape) == 2 else 0
+
+
 _NOTHING = Scored(np.nan, np.full(1, np.nan))
 
 
@@ -211,11 +218,11 @@ def _failures(
     had = required | {name for scored in found.values() for name in scored}
     broken = {source for source, failure in unscored if not failure.lacking}
     failures = []
-    for source, (metrics, reason, lacking) in unscored:
+    for source, (metrics, why, lacking) in unscored:
         if source not in found and (not lacking or source not in broken):
-            failures.append(Failure(source, (), reason))
+            failures.append(Failure(source, (), why))
         elif source in found and (not lacking or had & {*metrics}):
             metrics = tuple(name for name in metrics if not lacking or name in had)
-            failures.append(Failure(source, metrics, reason))
+            failures.append(Failure(source, metrics, why))
     whole = {failure.source: failure for failure in failures[::-1] if not failure.metrics}
     return [f for f in failures if f.metrics or f is whole[f.source]]  # one reason is enough

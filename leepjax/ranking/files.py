@@ -9,7 +9,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,18 @@ def read_source(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         ``source_accuracy``, ``seconds``.
 
     Returns:
-      ``{name: array}`` of these names; what else the file holds is not read.
+      ``{name: array}`` of these names; what else the file holds is not read. Where one of several
+      arrays cannot be read, a ``ValueError`` stands in its place.
 
     Raises:
-      ValueError: the file is of another kind, a pickle, damaged, or holds none of the arrays.
+      ValueError: the file is of another kind, a pickle, damaged, or holds none of the arrays that
+        can be read; or its labels or numbers cannot be.
     """
     arrays = _read(Path(path), (*ARRAYS, *LABELS, *FACTS))
+    sound = any(not isinstance(x, ValueError) for name, x in arrays.items() if name in ARRAYS)
+    for name, x in arrays.items():
+        if isinstance(x, ValueError) and not (sound and name in ARRAYS):
+            raise ValueError(f"{path}: {x}")
     if not arrays.keys() & set(ARRAYS):
         known = ", ".join(map(repr, _names(Path(path)))) or "nothing"
         raise ValueError(f"{path}: wanted arrays named {_or(ARRAYS)}, got {known}")
@@ -62,7 +68,10 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray | None:
     if Path(path).suffix not in (*_READERS, *_PICKLES):
         kinds = _or((".npy", *_READERS))
         raise ValueError(f"{path}: wanted labels in a file {kinds}, got {Path(path).suffix!r}")
-    return _with_labels(_read(Path(path), LABELS)).get("labels")
+    found = _with_labels(_read(Path(path), LABELS)).get("labels")
+    if isinstance(found, ValueError):
+        raise ValueError(f"{path}: {found}")
+    return found
 
 
 def read_array(path: str | os.PathLike[str]) -> np.ndarray:
@@ -103,7 +112,7 @@ def _npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             if any(name.endswith(".pkl") for name in file.files):
                 raise ValueError(f"PyTorch's format under another name: {_CONVERT}")
-            return {name: file[name] for name in names if name in file.files}
+            return _each([n for n in names if n in file.files], file.__getitem__, _numpy_said)
     except (
         *(OSError, ValueError, EOFError, MemoryError, NotImplementedError),
         *(zipfile.BadZipFile, zlib.error),
@@ -116,11 +125,14 @@ def _safetensors(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     try:
         with safe_open(path, framework="numpy") as file:
             there = set(file.keys())
-            return {name: file.get_tensor(name) for name in names if name in there}
+            # What fails now is a number format that NumPy has not.
+            return _each(
+                [name for name in names if name in there],
+                file.get_tensor,
+                lambda error: f"wanted numbers as float32 or float16 ({_line(error)})",
+            )
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path}: damaged, or no safetensors file ({error})") from None
-    except (TypeError, AttributeError) as error:  # a number format that NumPy has not
-        raise ValueError(f"{path}: wanted numbers as float32 or float16 ({error})") from None
 
 
 def _parquet(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -131,9 +143,22 @@ def _parquet(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         table = pq.read_table(path, columns=[name for name in names if name in there])
     except (OSError, ValueError) as error:  # pyarrow's own errors are these
         raise ValueError(f"{path}: damaged, or no Parquet file ({_line(error)})") from None
-    arrays = {name: _column(path, name, table[name]) for name in table.column_names}
-    for name in arrays.keys() & set(FACTS):
-        arrays[name] = np.unique(arrays[name])  # the same in every row
+    return _each(table.column_names, lambda name: _column(name, table[name]), _line)
+
+
+def _each(
+    names: Sequence[str], read: Callable[[str], np.ndarray], said: Callable[[Exception], str]
+) -> dict[str, Any]:
+    """Arrays by name; in the place of one that holds something else, what is wrong with it.
+
+    Other errors are of a damaged file, of which nothing is taken.
+    """
+    arrays: dict[str, Any] = {}
+    for name in names:
+        try:
+            arrays[name] = read(name)
+        except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
+            arrays[name] = ValueError(f"{name}: {said(error).removeprefix(f'{name}: ')}")
     return arrays
 
 
@@ -150,23 +175,22 @@ def _pyarrow(path: Path) -> Any:
     return pq
 
 
-def _column(path: Path, name: str, column: Any) -> np.ndarray:
+def _column(name: str, column: Any) -> np.ndarray:
     if column.null_count:
-        raise ValueError(
-            f"{path}: {name}: wanted a value in every row, got {column.null_count} nulls"
-        )
+        raise ValueError(f"wanted a value in every row, got {column.null_count} nulls")
     column = column.combine_chunks()
     if name not in ARRAYS:
-        return column.to_numpy(zero_copy_only=False)
+        values = column.to_numpy(zero_copy_only=False)
+        return np.unique(values) if name in FACTS else values  # the same in every row
     of_lists = hasattr(column, "flatten") and hasattr(column.type, "value_type")
     if not of_lists or not re.match(r"u?int|halffloat|float|double", str(column.type.value_type)):
-        raise ValueError(f"{path}: {name}: wanted a column of lists of numbers, got {column.type}")
+        raise ValueError(f"wanted a column of lists of numbers, got {column.type}")
     values = column.flatten()  # of the rows that are there
     columns = len(values) // max(len(column), 1)
     lengths = set(column.value_lengths().to_pylist()) if len(column) else {0}
     if lengths != {columns} or values.null_count:
         raise ValueError(
-            f"{path}: {name}: wanted lists of one length without nulls, got lengths "
+            f"wanted lists of one length without nulls, got lengths "
             f"{min(lengths)} to {max(lengths)} and {values.null_count} nulls"
         )
     return values.to_numpy(zero_copy_only=False).reshape(len(column), columns)

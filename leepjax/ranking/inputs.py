@@ -96,16 +96,18 @@ def find_labels(labels: Any, sources: Mapping[str, Any]) -> Any:
         return found
     if labels is not None:
         return labels
+    refused = None
     for source in sources.values():
-        if isinstance(source, Mapping) and "labels" in source:
-            return source["labels"]
-        if isinstance(source, str | os.PathLike):
-            try:
+        found = source.get("labels") if isinstance(source, Mapping) else None
+        try:
+            if isinstance(source, str | os.PathLike):
                 found = read_labels(source)
-            except ValueError:
-                continue  # it will be among the failures
             if found is not None:
-                return found
+                return check_labels(found)
+        except Exception as error:  # the source will be among the failures
+            refused = refused or error
+    if isinstance(refused, ValueError):
+        raise refused
     raise ValueError("labels: wanted some, as no source comes with an array named labels; got none")
 
 
@@ -133,9 +135,9 @@ def read(source: Any, labels: Any) -> dict[str, Any]:
         if not isinstance(labels, Bank):
             raise ValueError(f"wanted labels to be the Bank it runs over, got {type(labels)}")
         parameters = sum(np.size(x) for x in jax.tree.leaves(source.params))
-        return {**extract(source, labels)._asdict(), "parameters": parameters}
+        return {**by_array(extract(source, labels)), "parameters": parameters}
     if isinstance(source, Outputs):
-        return {name: x for name, x in source._asdict().items() if x is not None}
+        return by_array(source)
     if isinstance(source, Mapping):
         unknown = [name for name in source if name not in (*ARRAYS, *FACTS, "labels")]
         if unknown or not source.keys() & set(ARRAYS):
@@ -148,10 +150,18 @@ def read(source: Any, labels: Any) -> dict[str, Any]:
     raise ValueError(f"wanted Outputs, a Source, arrays by name or a path, got {type(source)}")
 
 
+def by_array(outputs: Outputs) -> dict[str, Any]:
+    """Features and logits by name; a network without a head has no logits."""
+    arrays = {name: x for name, x in outputs._asdict().items() if x is not None}
+    if getattr(outputs.logits, "shape", (1,))[-1] == 0:
+        del arrays["logits"]
+    return arrays
+
+
 def check_same(labels: Any, given: np.ndarray) -> None:
     """Labels that come with a source are those given, in their order."""
     labels = np.asarray(labels)
-    if labels.dtype.kind not in "iu":
+    if labels.dtype.kind not in "biuf":
         got = f"dtype {labels.dtype}" + (", text" if labels.dtype.kind in "US" else "")
         raise ValueError(f"labels: wanted integers as given, got {got}")
     if labels.shape != given.shape:

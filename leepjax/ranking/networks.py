@@ -12,6 +12,7 @@ import numpy as np
 
 from leepjax.data.bank import Bank
 from leepjax.models import extract, find_checkpoint, forward_seconds, read_checkpoint
+from leepjax.ranking.inputs import by_array
 
 BATCH = 32  # images of ImageNet's size at once
 
@@ -46,7 +47,7 @@ def pretrained_sources(
         except ValueError as error:
             raise ValueError(str(error).removeprefix("name: ")) from None
         return {
-            **extract(network, bank, batch_size=BATCH)._asdict(),
+            **by_array(extract(network, bank, batch_size=BATCH)),
             "parameters": sum(np.size(x) for x in jax.tree.leaves(network.params)),
             "seconds": forward_seconds(network, bank, batch_size=BATCH),
         }

@@ -133,8 +133,9 @@ class Ranking:
     def probability_best(self) -> np.ndarray:
         """``[m]`` probability that each has the best score over other samples; they sum to 1.
 
-        Scores are taken for jointly normal (20,000 draws with a fixed seed); equals share. It is
-        about the score that decides, not about accuracies after fine-tuning. NaN without intervals.
+        Scores are taken for jointly normal (20,000 draws with a fixed seed); equals, to a twentieth
+        of the standard error, share, as does a network that is there in two precisions. It is about
+        the score that decides, not about accuracies after fine-tuning. NaN without intervals.
         """
         here = np.isfinite(self.scores[self.by])
         p = np.full(len(self.names), np.nan)

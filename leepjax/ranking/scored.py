@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from leepjax._numbers import as_numbers
 from leepjax.metrics import METRICS, Metric, score, uncertainty
 from leepjax.ranking.files import ARRAYS
 from leepjax.ranking.held_out import held_out
@@ -57,6 +58,13 @@ class Unscored(NamedTuple):
     lacking: bool
 
 
+def reason_of(error: Exception) -> str:
+    """One line: errors of bad input say it themselves, others with their kind."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    kind = "" if isinstance(error, ValueError) and line else type(error).__name__
+    return ": ".join(filter(None, (kind, line)))
+
+
 def score_source(
     arrays: Mapping[str, Any],
     metrics: Sequence[str],
@@ -103,10 +111,13 @@ def score_source(
     return found, [Unscored(tuple(names), *why) for why, names in reasons.items()]
 
 
-def _held_out(ready, target: Target, names: Sequence[str]) -> dict[str, Scored]:
+def _held_out(ready, target: Target, names: Sequence[str]) -> dict[str, Scored | str]:
     if not names:
         return {}
-    judged = held_out(np.asarray(ready["features"]), target.labels)
+    try:
+        judged = held_out(np.asarray(ready["features"]), target.labels)
+    except Exception as error:  # of memory, or of LAPACK
+        return dict.fromkeys(names, reason_of(error))
     both = {
         "predictive_r2": Scored(float(judged.r2), judged.shuffled_r2, judged.deviations),
         "linear_probe": Scored(judged.accuracy, np.array([judged.shuffled_accuracy])),
@@ -145,9 +156,9 @@ def _values(
     try:
         found = score(labels, num_classes=target.num_classes, metrics=names, **given)
         return {name: float(found[name]) for name in names}, {}
-    except ValueError as error:
+    except Exception as error:  # a metric's own, or JAX's where memory is short
         if len(names) == 1:
-            return {}, {names[0]: str(error).removeprefix(f"{names[0]}: ")}
+            return {}, {names[0]: reason_of(error).removeprefix(f"{names[0]}: ")}
     values, refused = {}, {}
     for name in names:
         value, why = _values(ready, labels, [name], target)
@@ -162,11 +173,13 @@ def _check(arrays, target: Target):
     for name in ARRAYS:
         if name in arrays:
             try:
-                ready[name] = jnp.asarray(_numbers(name, arrays[name]))
+                if isinstance(arrays[name], Exception):  # of reading it
+                    raise arrays[name]
+                ready[name] = jnp.asarray(as_numbers(name, arrays[name]))
                 _check_array(name, ready[name], target)
-            except ValueError as error:
+            except Exception as error:
                 ready.pop(name, None)
-                broken[name] = str(error)
+                broken[name] = reason_of(error)
     if "probs" not in {*ready, *broken} and "logits" in ready:
         ready["probs"] = jax.nn.softmax(ready["logits"].astype(jnp.float32), axis=1)
     if "probs" in ready:
@@ -181,15 +194,6 @@ def _check_array(name: str, x: Any, target: Target) -> None:
     """By the registry's own rules: with a metric that asks nothing of the array."""
     options = {"num_classes": target.num_classes, "metrics": "neg_label_entropy"}
     score(target.labels, **options, **{name: x})
-
-
-def _numbers(name, x):
-    x = x if isinstance(x, jax.Array) else np.asarray(x)
-    if x.dtype == object:
-        raise ValueError(
-            f"{name}: wanted numbers, got an array of objects; are its rows of one length?"
-        )
-    return x
 
 
 def _deviations(metric: Metric, ready, target: Target) -> np.ndarray | None:

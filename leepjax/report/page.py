@@ -42,9 +42,10 @@ def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
             if any(len(row) != len(sheet.headings) for row in sheet.rows):
                 raise ValueError(f"{section.heading}: wanted {len(sheet.headings)} cells a row")
     body = "".join(map(_html_section, sections))
-    path.write_text(PAGE.format(title=escape(title), body=body), encoding="utf-8")
+    text = {"encoding": "utf-8", "errors": "backslashreplace"}
+    path.write_text(PAGE.format(title=escape(title), body=body), **text)
     lines = [f"# {_markdown(title)}", *map(_markdown_section, sections)]
-    path.with_suffix(".md").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text("\n\n".join(lines) + "\n", **text)
 
 
 def write_study_page(path: Path, title: str) -> None:

@@ -50,11 +50,10 @@ def score_tasks(
         value; it names the argument.
     """
     given = {"features": features, "probs": probs, "logits": logits}
-    arrays = {name: np.asarray(x) for name, x in given.items() if x is not None}
+    arrays = {n: check_rows(n, x, tasks.train) for n, x in given.items() if x is not None}
     if not arrays:
         raise ValueError("features, probs, logits: wanted at least one of them, got none")
-    for name, x in arrays.items():
-        check_rows(name, x, tasks.train)
+    features, probs, logits = (arrays.get(name) for name in given)
     first, n = next((name, len(x)) for name, x in arrays.items())
     for name, x in arrays.items():
         if len(x) != n:

@@ -9,13 +9,14 @@ from dataclasses import replace
 from itertools import combinations, pairwise
 from math import comb
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from leepjax._numbers import as_numbers
 from leepjax.data import Bank, Dataset, check_bank
 
 Count = int | tuple[int, int]  # a number, or an inclusive range to draw it from
@@ -143,18 +144,16 @@ def _used(bank: Bank, split: Split) -> tuple[Bank, Split]:
     return replace(bank, **arrays), split._replace(indices=indices.astype(np.int32))
 
 
-def check_rows(name: str, array: ArrayLike, split: Split) -> None:
-    """Check that an array has a row of finite numbers for each image that a split draws.
+def check_rows(name: str, array: ArrayLike, split: Split) -> Any:
+    """An array with a row of finite numbers for each image that a split draws, as JAX has them.
 
     Raises:
       ValueError: it has not, and would be read past its end or give NaN.
     """
+    array = as_numbers(name, array)
     fewest, x = int(split.indices.max()) + 1, np.asarray(array)
-    if x.ndim != 2 or x.shape[1] == 0 or not np.issubdtype(x.dtype, np.floating):
-        raise ValueError(
-            f"{name}: wanted floats of shape [n, d], as of np.asarray(x, np.float32); got "
-            f"{x.dtype} of shape {list(x.shape)}"
-        )
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise ValueError(f"{name}: wanted floats of shape [n, d], got shape {list(x.shape)}")
     if len(x) < fewest:
         raise ValueError(
             f"{name}: wanted a row for each image of the bank, {fewest} or more, got {len(x)}"
@@ -162,6 +161,7 @@ def check_rows(name: str, array: ArrayLike, split: Split) -> None:
     bad = ~np.isfinite(x).all(1)
     if bad.any():
         raise ValueError(f"{name}: wanted finite numbers, got others in row {bad.argmax()}")
+    return array
 
 
 def _range(name: str, value: Count, minimum: int) -> tuple[int, int]:

@@ -64,8 +64,8 @@ def retrain_head(
     Raises:
       ValueError: an argument has a wrong shape or value; it names the argument.
     """
-    check_rows("train_features", train_features, tasks.train)
-    check_rows("test_features", test_features, tasks.test)
+    train_features = check_rows("train_features", train_features, tasks.train)
+    test_features = check_rows("test_features", test_features, tasks.test)
     wanted, got = (np.shape(x)[1] for x in (train_features, test_features))
     if got != wanted:
         raise ValueError(f"test_features: wanted {wanted} columns like train_features, got {got}")
@@ -106,7 +106,7 @@ def fit_heads(
     Returns:
       Kernels ``[t, d, k]`` and biases ``[t, k]``; zero beyond a task's own classes.
     """
-    check_rows("features", features, tasks.train)
+    features = check_rows("features", features, tasks.train)
     if not 0 < l2 < float("inf"):
         raise ValueError(f"l2: wanted a finite number > 0, got {l2}")
     shared = jnp.asarray(features), jnp.float32(l2), jnp.zeros(tasks.classes.shape[1])

@@ -271,7 +271,7 @@ BAD = {
     "short": ({"features": GOOD.features[:9]}, "one row for each of the 480 samples"),
     "objects": (Outputs(np.array([[1.0], [2.0, 3.0]], object), None), "array of objects"),
     "nan": ({"features": np.where(GOOD.features > 2, np.nan, GOOD.features)}, "finite numbers"),
-    "whole": ({"features": np.ones((N, 2), int)}, "floating-point"),
+    "complex": ({"features": np.ones((N, 2), complex)}, "wanted numbers, got dtype complex128"),
     "flat": ({"probs": np.ones(N)}, r"shape \[n, columns\]"),
     "unlike": ({"probs": NOT_ONE}, "rows >= 0 that sum to 1"),
     "negative": ({"probs": softmax(GOOD.logits) - 0.3}, "rows >= 0 that sum to 1"),
