@@ -10,15 +10,13 @@ target's images, saved as arrays, is all that is needed. Pre-trained networks in
 here. The same as ``python -m leepjax``.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 
-import jax
 import tyro
 from rich.console import Console
 
-from leepjax._store import cache_dir
+from leepjax._store import keep_programs
 from leepjax.commands.audit import Audit, audit_table
 from leepjax.commands.rank import Rank, rank_many
 from leepjax.commands.score import Score, score_one
@@ -35,13 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Scores and rankings of source models; published tables recomputed.",
         args=sys.argv[1:] if arguments is None else arguments,
     )
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(cache_dir("xla")))
     console = Console()
     console.width = max(console.width, 100)  # rather lines that wrap than names cut short
     try:
+        keep_programs()
         RUN[type(config)](config, console)
-    except ValueError as error:
+    except (OSError, ValueError) as error:  # OSError: as of a full disk
         sys.exit(f"error: {error}")
 
 

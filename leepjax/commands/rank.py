@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 from tyro.conf import Positional
 
+from leepjax._store import whole
 from leepjax._text import write_table
 from leepjax.audit import read_csv
 from leepjax.audit.columns import check_once
@@ -119,7 +120,8 @@ def _write(ranking: Ranking, path: Path, commits: dict[str, str]) -> None:
     for source in everything["sources"]:
         source |= {"commit": commits[source["source"]]} if source["source"] in commits else {}
     if path.suffix == ".json":
-        path.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
+        with whole(path) as part:
+            part.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
         return
     rows = []
     for source in everything["sources"]:
@@ -135,4 +137,5 @@ def _write(ranking: Ranking, path: Path, commits: dict[str, str]) -> None:
         row = held[0] if held else {"source": failure["source"]}
         row["failure"] = "; ".join(filter(None, (row.get("failure"), said)))
         rows += [] if held else [row]
-    write_table(path, rows)
+    with whole(path) as part:
+        write_table(part, rows)

@@ -1,7 +1,6 @@
 """What a study leaves behind: a run directory, tables and figures."""
 
 from leepjax._text import Sheet as Sheet
-from leepjax._text import read_table as read_table
 from leepjax.report.figures import scatter as scatter
 from leepjax.report.learners import HEAD as HEAD
 from leepjax.report.learners import LEVELS as LEVELS
@@ -17,6 +16,7 @@ from leepjax.report.page import write_page as write_page
 from leepjax.report.page import write_study_page as write_study_page
 from leepjax.report.run import Run as Run
 from leepjax.report.run import open_run as open_run
+from leepjax.report.run import read_table as read_table
 from leepjax.report.study import draw_study as draw_study
 from leepjax.report.study import read_correlations as read_correlations
 from leepjax.report.study import show_study as show_study

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from leepjax._text import Sheet, html_table, read_table
+from leepjax._text import Sheet, html_table
 from leepjax.evaluation import NULLS, Correlation
+from leepjax.report.run import read_table
 from leepjax.report.study import read_correlations
 from leepjax.report.tables import (
     Section,

@@ -190,7 +190,7 @@ def test_cached_reading_equals_uncached(tmp_path, cache, monkeypatch):
     prepared(Tiny, tmp_path)
     first = load("tiny", data_dir=tmp_path)
     files = sorted(cache.iterdir())
-    assert [file.suffix for file in files] == [".npy"] * 4
+    assert [file.suffix for file in files] == [".npy", ".npy", ".json"] * 2
     monkeypatch.setattr(records, "_decoded", None)  # a second decoding would fail
     second = load("tiny", data_dir=tmp_path)
     assert isinstance(second.train.images, np.memmap)
@@ -204,7 +204,7 @@ def test_a_set_prepared_anew_is_read_anew(tmp_path, cache):
     record = next((tmp_path / "tiny/1.2.3").glob("*train.array_record*"))
     os.utime(record, ns=(1, 1))
     load("tiny", data_dir=tmp_path)
-    assert len(list(cache.iterdir())) == 6
+    assert len(list(cache.iterdir())) == 9
 
 
 def test_interruption_leaves_nothing_behind(tmp_path, cache, monkeypatch):

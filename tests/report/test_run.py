@@ -143,7 +143,7 @@ def test_an_interrupted_run_with_a_journal_goes_on(tmp_path):
     assert (partial / "a.journal").exists()
     with open_run("test", Config(), output_dir=path) as run:
         assert not run.finished
-    assert sorted(p.name for p in path.iterdir()) == ["a.journal", "config.json"]
+    assert sorted(p.name for p in path.iterdir()) == ["a.journal", "config.json", "files.json"]
     assert not partial.exists()
 
 
