@@ -73,7 +73,7 @@ def facts_of(names: np.ndarray, models: TextTable) -> tuple[dict[str, np.ndarray
     used = {"model": "name of the model"} | dict.fromkeys(columns, "null")
     others = without_partner(given, set(names))
     notes = uses(models, used)
-    notes += [Use(models.source, "model", "", f"not in the table: {others}")] if others else []
+    notes += [Use(models.source, "rows", "", f"not in the table: {others}")] if others else []
     return {name: column[index] for name, column in columns.items()}, notes
 
 

@@ -88,13 +88,15 @@ def _check_once(summary: TextTable, keys: list[tuple[str, ...]], cells: list[Any
 
 
 def summary_uses(pool: Pool, summary: TextTable) -> list[Use]:
-    """Every score of a summary: whether the table has the column that it was printed for."""
+    """Columns and scores of a summary: whether the table has what they were printed for."""
     scores = dict.fromkeys(cell.score for cell in read_printed(summary, {*pool.part}))
-    found = []
+    others = [name for name in summary.columns if name not in scores]
+    found = [Use(summary.source, name, "what is printed", "") for name in others]
     for score in scores:
         missing = without_partner([score], pool.scores)
         use = "means over targets" if missing else "printed values"
-        note = f"no column of this name to recompute it from: {missing}" if missing else ""
+        near = missing.removeprefix(repr(score))
+        note = f"the table has no column of this name{near}" if missing else ""
         found.append(Use(summary.source, score, use, note))
     return found
 

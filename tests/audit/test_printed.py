@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import weightedtau
 
 from leepjax.audit import read_csv, read_pool
-from leepjax.audit.printed import printed_rows, repeated_columns
+from leepjax.audit.printed import printed_rows, repeated_columns, summary_uses
 
 SCORE, ACCURACY = [1.5, 3.5, 2.5, 4.5, 0.5, 5.5], [70.0, 74.0, 73.0, 72.0, 71.0, 78.0]
 
@@ -72,3 +72,19 @@ def test_a_column_that_repeats_another_is_found(tmp_path):
 def test_bad_input(tmp_path, summary, message):
     with pytest.raises(ValueError, match=message):
         check(tmp_path, summary)
+
+
+def test_what_a_summary_has_and_the_table_has_not_is_said(tmp_path):
+    (tmp_path / "s.csv").write_text("dataset,measure,leep,Leep\npets,pearson,0.1,0.2\n")
+    uses = summary_uses(pool_of(tmp_path), read_csv(tmp_path / "s.csv"))
+    assert [(use.column, use.used, use.note) for use in uses] == [
+        ("dataset", "what is printed", ""),
+        ("measure", "what is printed", ""),
+        ("leep", "printed values", ""),
+        *[("Leep", "means over targets", "the table has no column of this name (nearest: 'leep')")],
+    ]
+
+
+def test_a_value_printed_twice_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="line 3: wanted each value once, got pets, leep, pearson"):
+        check(tmp_path, "dataset,measure,leep\npets,pearson,0.1\npets,pearson,0.2\n")
