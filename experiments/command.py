@@ -14,7 +14,7 @@ from rich.console import Console
 
 from leepjax import report
 from leepjax._seed import check_seed
-from leepjax._store import cache_dir
+from leepjax._store import keep_programs
 from leepjax.data import Dataset, load, shrink
 from leepjax.metrics import metrics_of
 
@@ -67,12 +67,11 @@ def start(
     config = tyro.cli(config_class, args=arguments, default=default, prog=prog)
     try:
         cores_as_devices(config.devices)
-        if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-            jax.config.update("jax_compilation_cache_dir", str(cache_dir("xla")))
+        keep_programs()
         console = Console()
         console.width = max(console.width, 112)  # rather lines that wrap than names cut short
         run(config, console)
-    except ValueError as error:
+    except (OSError, ValueError) as error:  # OSError: as of a full disk
         sys.exit(f"error: {error}")
 
 

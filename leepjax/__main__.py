@@ -11,15 +11,13 @@ here. The same as ``python -m leepjax``.
 """
 
 import io
-import os
 import sys
 from collections.abc import Sequence
 
-import jax
 import tyro
 from rich.console import Console
 
-from leepjax._store import cache_dir
+from leepjax._store import keep_programs
 from leepjax.commands.audit import Audit, audit_table
 from leepjax.commands.rank import Rank, rank_many
 from leepjax.commands.score import Score, score_one
@@ -36,16 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Scores and rankings of source models; published tables recomputed.",
         args=sys.argv[1:] if arguments is None else arguments,
     )
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(cache_dir("xla")))
     for stream in (sys.stdout, sys.stderr):  # a character that they have not is no reason to stop
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     console = Console()
     console.width = max(console.width, 100)  # rather lines that wrap than names cut short
     try:
+        keep_programs()
         RUN[type(config)](config, console)
-    except (ValueError, OSError) as error:
+    except (OSError, ValueError) as error:  # OSError: as of a full disk
         sys.exit(f"error: {error}")
 
 

@@ -1,4 +1,10 @@
-"""Work that need not be done twice: where it is kept, under which key, whole or not at all."""
+"""Work that need not be done twice: where it is kept, under which key, whole or not at all.
+
+What is read back is what was written. A JSON record carries its own checksum. A record of files,
+written after them, holds theirs: without it they count as not there, and what is not as it was
+written is made anew where it is a cache, refused where it is a result. The checksum is CRC-32, the
+fastest that Python has: it guards against disks and interruptions, not against people.
+"""
 
 import atexit
 import contextlib
@@ -8,7 +14,9 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +28,9 @@ try:
     import fcntl
 except ImportError:  # not on Windows, where nothing is held
     fcntl = None
+
+
+_CRC = "crc32"
 
 
 def cache_dir(kind: str) -> Path:
@@ -58,6 +69,18 @@ def _own_root() -> Path:
     return Path(root.name)
 
 
+def keep_programs() -> None:
+    """Let JAX keep what it compiles, where no one has said where."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        import jax  # late, so that whoever needs digests alone can set JAX's environment after
+
+        folder = cache_dir("xla")
+        for file in folder.iterdir():  # a full disk leaves empty ones, which JAX does not replace
+            if file.name.endswith("-cache") and file.stat().st_size == 0:
+                file.unlink(missing_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
 def digest(*parts: Any) -> str:
     """Content key (16 hex digits) of arrays, dataclasses and plain values, in order.
 
@@ -92,12 +115,27 @@ def hold(file: IO[Any]) -> None:
 
 
 @contextlib.contextmanager
+def writing(path: Path, kind: type[Exception] = OSError) -> Iterator[None]:
+    """Name in one line what cannot be written, as on a full disk; ``kind`` is what is raised then.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    try:
+        yield
+    except kind as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:300]
+        raise OSError(f"cannot write {path}: {reason}") from error
+
+
+@contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary file that takes ``path``'s name only if nothing went wrong."""
     part = path.with_name(f".{digest(path.name)}.{os.getpid()}")  # the name itself may be longest
     try:
-        yield part
-        os.replace(part, path)
+        with writing(path):
+            yield part
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -109,6 +147,83 @@ def optional(path: Path) -> Iterator[None]:
         yield
     except Exception as error:  # whatever the libraries that write pass on
         say(f"LEEPJAX_CACHE: {path} is not kept ({error})")
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON object with its checksum."""
+    with whole(path) as part:
+        part.write_text(json.dumps(_signed(record), indent=2) + "\n")
+
+
+def read_record(path: Path, *, old: bool = False) -> dict[str, Any]:
+    """The JSON object that :func:`write_record` wrote; ``old``: or one without a checksum.
+
+    Raises:
+      ValueError: it is another now; the message names the file.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+        return (
+            record if old and isinstance(record, dict) and _CRC not in record else _checked(record)
+        )
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error})") from None
+
+
+def seal(record: Path, files: Iterable[Path]) -> None:
+    """Write, after files in a record's folder or below, the record of what they hold."""
+    held = {file.relative_to(record.parent).as_posix(): _checksum(file) for file in files}
+    write_record(record, {"files": held})
+
+
+def check_seal(record: Path, only: str | None = None) -> None:
+    """Check that files, or ``only`` the one of that name, are as they were sealed.
+
+    Raises:
+      ValueError: the record, or a file, is lost or damaged; the message names it.
+    """
+    held = read_record(record)["files"]
+    for name in held if only is None else held.keys() & {only}:
+        file = record.parent / name
+        if not file.is_file():
+            raise ValueError(f"{file} is lost")
+        if _checksum(file) != held[name]:
+            raise ValueError(f"{file} is damaged (its checksum is another)")
+
+
+def intact(record: Path) -> bool:
+    """Whether cached files are there as they were sealed; if they are damaged, it warns."""
+    if not record.exists():
+        return False
+    try:
+        check_seal(record)
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{error}; it is made anew", stacklevel=3)
+        return False
+    return True
+
+
+def _checksum(path: Path) -> str:
+    value = 0
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            value = zlib.crc32(block, value)
+    return f"{value:08x}"
+
+
+def _signed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as it will be read, with the checksum of its JSON text in one line."""
+    plain = json.loads(json.dumps(record, default=str))
+    return plain | {_CRC: f"{zlib.crc32(json.dumps(plain).encode()):08x}"}
+
+
+def _checked(signed: Any) -> dict[str, Any]:
+    if not isinstance(signed, dict) or _CRC not in signed:
+        raise ValueError("it is no record with a checksum")
+    plain = {name: value for name, value in signed.items() if name != _CRC}
+    if _signed(plain)[_CRC] != signed[_CRC]:
+        raise ValueError("its checksum is another")
+    return plain
 
 
 def differing(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
@@ -123,37 +238,43 @@ def differing(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 class Journal:
     """A JSON Lines file: what determines the results first, then one object for each result.
 
-    A process that is killed leaves whole lines and at most one torn one, which is cut off when the
-    file is opened again. The file is held until this object is gone: two processes do not write it.
+    Every line carries its checksum. A process that is killed leaves whole lines and at most one
+    torn one, which is cut off when the file is opened again. Lines that an earlier version wrote,
+    without checksums, are read if the first has none either. The file is held until this object is
+    gone: two processes do not write it.
 
     Args:
       path: the file; it is made with its first line, if it is not there.
       identity: what determines the results; plain values.
 
+    Attributes:
+      rows: the results, as they are read back.
+
     Raises:
       ValueError: the file holds results of another identity (it says what differs), or other
-        things, is in use by another process, or cannot be written. It is then left as it was.
+        things, is damaged, in use by another process, or cannot be written. It is then left as it
+        was.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any]):
-        wanted = json.loads(json.dumps(identity, default=str))
-        first = json.dumps({"identity": wanted}) + "\n"
+        wanted = _signed({"identity": identity})
+        first = json.dumps(wanted) + "\n"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "a+")  # noqa: SIM115 (held as long as the journal is)
             hold(self._file)
             text = path.read_bytes()
             kept = text[: text.rfind(b"\n") + 1]  # a torn line is not
-            lines = [json.loads(line) for line in kept.splitlines()]
+            lines = _lines(kept)
             if not lines and not first.encode().startswith(text):
                 raise ValueError("its first line is another")
-            there = lines[0]["identity"] if lines else wanted
+            there = lines[0]["identity"] if lines else wanted["identity"]
             dict(there)  # or it is no identity
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"journal: wanted a file of earlier results, or none, at {path}: {error}"
             ) from None
-        differs = differing(there, wanted)
+        differs = differing(there, wanted["identity"])
         if differs:
             raise ValueError(
                 f"journal: {path} holds results of another configuration ({differs}); "
@@ -166,10 +287,26 @@ class Journal:
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add results; they are on the disk when this returns."""
-        self._write("".join(json.dumps(row) + "\n" for row in rows))
-        self.rows.extend(dict(row) for row in rows)
+        text = "".join(json.dumps(_signed(row)) + "\n" for row in rows)
+        self._write(text)
+        self.rows.extend(_lines(text.encode()))
 
     def _write(self, text: str) -> None:
-        self._file.write(text)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with writing(Path(self._file.name)):
+            self._file.write(text)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+
+def _lines(text: bytes) -> list[dict[str, Any]]:
+    """The objects of a journal's lines, each checked; none of them where the first has no sum."""
+    lines, old = [], False
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            old |= number == 1 and list(row) == ["identity"]
+            lines.append(row if old and _CRC not in row else _checked(row))
+        except (ValueError, TypeError) as error:
+            advice = "; delete that line, and what it held is computed again" if lines else ""
+            raise ValueError(f"line {number} is damaged ({error}){advice}") from None
+    return lines

@@ -1,12 +1,19 @@
-"""Tables and numbers as text: the same in a terminal, a notebook, a page and a sentence."""
+"""Tables and numbers as text: the same in a terminal, a notebook, a page, a file and a sentence."""
 
+import csv
 import math
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+_EXECUTED = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-inf")
 
 
 class Sheet(NamedTuple):
@@ -37,22 +44,35 @@ def probability(p: float) -> str:
     return "> .99" if p > 0.995 else "< .01" if p < 0.005 else decimal(p)
 
 
+def for_spreadsheet(text: str) -> str:
+    """A cell of a CSV file that no spreadsheet executes: ``=1+1`` is written as ``'=1+1``.
+
+    Numbers stay as they are. :func:`from_spreadsheet` gives the text back.
+    """
+    return f"'{text}" if _EXECUTED.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def from_spreadsheet(cell: str) -> str:
+    """The text that :func:`for_spreadsheet` was given."""
+    return cell[1:] if cell.startswith("'") and _EXECUTED.match(cell) else cell
+
+
 def grid(sheet: Sheet, left: Collection[str]) -> "Table":
     """The sheet for rich: columns of these headings to the left, nulls dim, no name cut."""
     from rich.box import SIMPLE_HEAD
-    from rich.markup import escape as plain
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD)
     for heading in sheet.headings:
         table.add_column(
-            plain(heading),
+            Text(heading),
             justify="left" if heading in left else "right",
             style="dim" if heading.endswith("*") or heading.startswith("(") else None,
             no_wrap=True,
         )
     for row in sheet.rows:
-        table.add_row(*map(plain, row), style="dim" if row[0].endswith("*") else None)
+        table.add_row(*map(Text, row), style="dim" if row[0].endswith("*") else None)
     return table
 
 
@@ -66,3 +86,28 @@ def html_table(sheet: Sheet, heading: str = "<th>{}</th>") -> str:
         for row in sheet.rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a CSV file, one row for each mapping; what a row has not stays empty.
+
+    Names that a spreadsheet would execute get an apostrophe, which :func:`read_table` takes off.
+    """
+
+    def plain(cell: Any) -> Any:
+        return for_spreadsheet(cell) if isinstance(cell, str) else cell
+
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    # What is no text in a file's name is written as \\udcXX.
+    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        writer = csv.writer(file)
+        writer.writerow(map(plain, columns))
+        writer.writerows([plain(row.get(name, "")) for name in columns] for row in rows)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file as written by :func:`write_table`."""
+    with open(path, newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    names = [*map(from_spreadsheet, header)]
+    return [dict(zip(names, map(from_spreadsheet, row), strict=True)) for row in rows]

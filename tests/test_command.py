@@ -138,6 +138,24 @@ def test_score_of_predictions_and_of_named_arrays(tmp_path, capsys):
     assert f" leep {value:.3f} (-" in " ".join(capsys.readouterr().out.split())
 
 
+def test_rank_names_columns_that_are_no_facts_and_writes_no_formulas(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path, sources=("=a", "[bold]b"))
+    Path("models.csv").write_text("model;parameters;licence\n=a;11M;MIT\n[bold]b;1,5M;GPL\n")
+    command = ["rank", "=a.npz", "[bold]b.npz", "--labels", "labels.npy", "--metrics", "leep"]
+    main([*command, "--models", "models.csv", "--output", "ranking.csv"])
+    shown = capsys.readouterr().out
+    assert "models.csv, not used: licence." in shown
+    assert "[bold]b" in shown
+    assert "\n=a" not in Path("ranking.csv").read_text()
+    rows = {row["source"]: row for row in read_table(Path("ranking.csv"))}
+    assert float(rows["=a"]["parameters"]) == 1.1e7
+    assert float(rows["[bold]b"]["parameters"]) == 1.5e6
+    Path("models.csv").write_text("model,licence\n=a,MIT\n")
+    with pytest.raises(SystemExit, match=r"models\.csv: wanted a column parameters.*'licence'"):
+        main([*command, "--models", "models.csv"])
+
+
 def save_network(folder, seed, *, classes=3):
     """A tiny ConvNeXt of random arrays, as timm would write it."""
     rng, width = np.random.default_rng(seed), 4
@@ -220,7 +238,10 @@ def test_audit_says_what_is_constant_or_failed_and_prints_no_nan(tmp_path, capsy
     assert "undefined" in shown
     assert "pets: 4 rows" in shown
     assert "left out: 1 more without an accuracy" in shown
-    assert "table.csv, audited" in (tmp_path / "run" / "page.html").read_text()
+    page = (tmp_path / "run" / "page.html").read_text()
+    assert "table.csv, audited" in page
+    for text in (page, " ".join(shown.split())):
+        assert "score: leep (missing in 1 of 7 rows), flat." in text
     audit(tmp_path, MODELS)  # again, from what is there
     assert capsys.readouterr().out == shown
 
@@ -246,7 +267,7 @@ def test_audit_holds_a_summary_against_its_table(tmp_path, capsys, monkeypatch):
     rows = [f"{t},m{i},{i + (i == 2) * t},{i}" for t in (0, 3) for i in range(5)]
     Path("summary.csv").write_text("dataset,measure,leep\n0,pearson,1\n3,pearson,-.9\n")
     Path("table.csv").write_text("\n".join(["dataset,model,accuracy,leep", *rows]))
-    Path("facts.csv").write_text("model,parameters\nM0,5\nm1,4\nM-2,6\nm3,7\nm4,8\n")
+    Path("facts.csv").write_text("model,parameters\nm0,5\nm1,4\nm2,6\nm3,7\nm4,8\n")
     main(["audit", "table.csv", "--summary", "summary.csv", "--models", "facts.csv"])
     shown = capsys.readouterr().out
     assert "of 2 values 1 follow from their columns to the last decimal" in shown

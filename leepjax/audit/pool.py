@@ -2,10 +2,11 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
+from leepjax.audit.columns import Use, facts_of, uses
 from leepjax.audit.table import TextTable
 from leepjax.evaluation.interval import Estimate, Membership, cluster_membership
 from leepjax.evaluation.reliability import noise_ceiling, static_ranking
@@ -15,6 +16,13 @@ _NOT_SCORES = (
     *("num_classes", "num_train", "num_test", "task", "seed", "failed", "epoch", "recipe"),
     *("objective", "gap", "iterations", "fold", "index"),
 )
+_USES = {
+    "group": "rows that share it are not independent",
+    "classes": "rows that share one are not independent",
+    "num_classes": "r given it",
+    "failed": "rows of which it is > 0 are left out",
+    "seed": "rows are averaged over it",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +40,7 @@ class Pool:
       sharing: kinds of cluster that rows of a part may share, the one that nests others first.
       left_out: by part, how many rows had no accuracy: transfers that failed.
       ceilings: by part, the noise ceiling, where the table has a column ``seed``.
+      columns: what became of every column of the table, and of the facts.
     """
 
     part: np.ndarray
@@ -44,6 +53,7 @@ class Pool:
     sharing: tuple[str, ...]
     left_out: dict[str, int]
     ceilings: dict[str, Estimate]
+    columns: list[Use]
 
     def parts(self) -> Iterator[tuple[str, np.ndarray]]:
         """Each part's name and the indices of its rows, in the table's order."""
@@ -80,9 +90,11 @@ def read_pool(
 ) -> Pool:
     """Make sense of a table's columns.
 
-    Models are named in a column ``model``. The name up to its first digit or sign is their family,
-    unless there is a column ``family``. Rows of tasks are those of ``results.csv`` of a study:
-    ``classes``, numbers with spaces between, and ``group`` are what tasks share.
+    Models are named in a column ``model``. The letters that the name begins with are their family,
+    unless there is a column ``family``. Models, parts and columns are the same only if their names
+    are, letter by letter. Where the table has seeds, a score is averaged over those that have it.
+    Rows of tasks are those of ``results.csv`` of a study: ``classes``, numbers with spaces between,
+    and ``group`` are what tasks share.
 
     Args:
       table: one row for each model and target, or each task.
@@ -91,11 +103,12 @@ def read_pool(
       cluster: the column that names what rows of a part share; default groups, else classes.
       scores: columns; default all that hold numbers, but for those known to be no scores.
       models: facts of models, one row each with a column ``model``; columns of numbers (parameters,
-        source_accuracy) become nulls. Names are compared without case and signs.
+        source_accuracy) become nulls. It has every model of the table, under the same name.
 
     Raises:
       ValueError: a column is missing, a cell is no number (it names line and column), a model
-        or task stands twice in a part, or no row has an accuracy or no column is a score.
+        or task stands twice in a part, no row has an accuracy, no column is a score, or a model has
+        no facts; its nearest name is given.
     """
     reached = _accuracy_column(table, accuracy)
     dividing = part or next((name for name in PARTS if name in table.columns), None)
@@ -107,29 +120,51 @@ def read_pool(
     if not there.any():
         raise ValueError(f"{table.source}, column {reached!r}: wanted accuracies, got none")
     left_out = {p: int((~there & (parts == p)).sum()) for p in dict.fromkeys(parts)}
-    known = {reached, dividing, cluster, "model", "family", "group", "classes", *_NOT_SCORES}
-    chosen = scores or [c for c in table.columns if c not in known and table.is_numeric(c)]
-    columns = {name: table.numbers(name)[there] for name in chosen}
-    table, parts, values = table.where(there), parts[there], values[there]
     row = next((name for name in ("model", "task") if name in table.columns), None)
+    known = {reached, dividing, cluster, "model", "family", "group", "classes", *_NOT_SCORES}
+    chosen = [*scores] or [c for c in table.columns if c not in known and table.is_numeric(c)]
+    columns = {name: table.numbers(name)[there] for name in chosen}
+    half_units = {name: table.half_unit(name) for name in chosen}
+    half_units["accuracy"] = table.half_unit(reached)
+    used = {name: use for name, use in _USES.items() if name in table.columns}
+    used |= {"family": "family of the model"} if row == "model" else {}
+    used |= {row: f"name of the {row}"} if row else {}
+    used |= {cluster: "rows that share it are not independent"} if cluster else {}
+    used |= {dividing: "rows are compared within it"} if dividing else {}
+    used |= {reached: "accuracy"} | dict.fromkeys(chosen, "score")
+    notes = uses(table, used, _NOT_SCORES)
+    table, parts, values = table.where(there), parts[there], values[there]
     names = table.text(row) if row else np.array([f"row {line}" for line in table.lines], object)
     ceilings: dict[str, Estimate] = {}
     if "seed" in table.columns:
         seeds = table.text("seed")
         _check_once(table, parts, names, seeds)
         ceilings = _ceilings(parts, names, seeds, values)
-        first, mean = _over_seeds(list(zip(parts, names, strict=True)))
-        columns = {name: mean @ column for name, column in columns.items()}
-        table, parts, names, values = table.where(first), parts[first], names[first], mean @ values
+        first, same = _over_seeds(list(zip(parts, names, strict=True)))
+        columns = {name: _mean(same, column) for name, column in columns.items()}
+        table, parts, names = table.where(first), parts[first], names[first]
+        values = _mean(same, values)
     else:
         _check_once(table, parts, names)
-    if row == "model":
-        columns |= {} if models is None else _facts(names, models)
-        if len(set(parts)) > 1:
-            columns["static_ranking"] = _elsewhere(parts, names, values)
+    if row == "model" and models is not None:
+        facts, of_facts = facts_of(names, models)
+        _check_new(models.source, columns, facts)
+        columns |= facts
+        half_units |= {name: models.half_unit(name) for name in facts}
+        notes += of_facts
+    elif models is not None:
+        raise ValueError(
+            f"{models.source}: wanted a column 'model' in {table.source} too, got none"
+        )
+    if row == "model" and len(set(parts)) > 1:
+        _check_new(table.source, columns, ["static_ranking"])
+        columns["static_ranking"] = _elsewhere(parts, names, values)
+        half_units["static_ranking"] = 0.0
     if not columns:
+        why = "; ".join(f"{use.column!r}: {use.note}" for use in notes if not use.used)
         raise ValueError(
             f"{table.source}: wanted a column of scores, got none of {', '.join(table.columns)}"
+            + (f" ({why})" if why else "")
         )
     clusters = _clusters(table, parts, cluster)
     factors = {
@@ -139,11 +174,19 @@ def read_pool(
     }
     kinds = (cluster,) if cluster else ("group", "classes")
     sharing = tuple(kind for kind in kinds if kind in clusters)
-    half_units = {name: table.half_unit(name) for name in [*chosen, reached]}
-    half_units["accuracy"] = half_units.pop(reached)
     return Pool(
-        parts, names, values, columns, half_units, clusters, factors, sharing, left_out, ceilings
+        *(parts, names, values, columns, half_units, clusters, factors, sharing, left_out),
+        *(ceilings, notes),
     )
+
+
+def _check_new(source: str, columns: Collection[str], more: Collection[str]) -> None:
+    for name in more:
+        if name in columns:
+            raise ValueError(
+                f"{source}: wanted each column once, got {name!r} twice, as a score and as a null; "
+                "rename the one in the table"
+            )
 
 
 def _accuracy_column(table: TextTable, wanted: str | None) -> str:
@@ -180,8 +223,9 @@ def _clusters(table: TextTable, parts: np.ndarray, cluster: str | None):
 
 
 def _families(names: np.ndarray) -> np.ndarray:
-    found = [re.match("[a-z]*", name.lower()) for name in names]
-    return np.array([match.group() if match else "" for match in found], object)
+    """The letters that each name begins with, in any script; of one without, the whole name."""
+    found = [re.match(r"[^\W\d_]+", name.lower()) for name in names]
+    return np.array([m.group() if m else n for m, n in zip(found, names, strict=True)], object)
 
 
 def _check_once(table: TextTable, *columns: np.ndarray) -> None:
@@ -195,20 +239,6 @@ def _check_once(table: TextTable, *columns: np.ndarray) -> None:
         seen[key] = line
 
 
-def _facts(names: np.ndarray, models: TextTable) -> dict[str, np.ndarray]:
-    rows = {_key(name): i for i, name in enumerate(models.text("model"))}
-    missing = sorted({name for name in names if _key(name) not in rows})
-    if missing:
-        raise ValueError(f"{models.source}: wanted every model, got none of {', '.join(missing)}")
-    index = np.array([rows[_key(name)] for name in names])
-    numeric = [c for c in models.columns if c != "model" and models.is_numeric(c)]
-    return {name: models.numbers(name)[index] for name in numeric}
-
-
-def _key(name: str) -> str:
-    return re.sub("[^a-z0-9]", "", name.lower())
-
-
 def _elsewhere(parts: np.ndarray, names: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
     """Static ranking of each row."""
     rows, row = np.unique(parts, return_inverse=True)
@@ -219,10 +249,17 @@ def _elsewhere(parts: np.ndarray, names: np.ndarray, accuracy: np.ndarray) -> np
 
 
 def _over_seeds(keys: Sequence[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the same key: ``[m]`` index of the first of each, ``[m, n]`` what averages them."""
+    """Index ``[m]`` of the first row of each key, and which rows ``[m, n]`` have the same key."""
     first = list({key: i for i, key in reversed(list(enumerate(keys)))}.values())[::-1]
-    same = np.array([[key == keys[i] for key in keys] for i in first], float)
-    return np.array(first), same / same.sum(1, keepdims=True)
+    return np.array(first), np.array([[key == keys[i] for key in keys] for i in first])
+
+
+def _mean(same: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Means ``[m]`` of the values that are there; NaN where none is."""
+    weights = (same & np.isfinite(values)).astype(float)
+    count = weights.sum(1, keepdims=True)
+    mean = (weights / np.maximum(count, 1)) @ np.nan_to_num(values)
+    return np.where(count[:, 0] > 0, mean, np.nan)
 
 
 def _ceilings(parts, names, seeds, accuracy) -> dict[str, Estimate]:

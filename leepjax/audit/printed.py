@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from leepjax._names import without_partner
+from leepjax.audit.columns import Use
 from leepjax.audit.pool import Pool
 from leepjax.audit.table import TextTable
 from leepjax.evaluation import NULLS, Estimate, mean
@@ -65,11 +67,36 @@ def read_printed(summary: TextTable, parts: set[str]) -> list[Cell]:
     values = {name: summary.numbers(name) for name in columns}
     half_units = {name: summary.half_unit(name) for name in columns}
     conventions = [_conventions(summary, i, measures[i]) for i in rows]
+    _check_once(summary, [(part, score, measures[i]) for _, i, part, score in cells], cells)
     return [
         Cell(part, score, measures[i], conventions[i], float(values[column][i]), half_units[column])
         for column, i, part, score in cells
         if np.isfinite(values[column][i])
     ]
+
+
+def _check_once(summary: TextTable, keys: list[tuple[str, ...]], cells: list[Any]) -> None:
+    lines: dict[tuple[str, ...], int] = {}
+    for key, (_, i, *_) in zip(keys, cells, strict=True):
+        line = int(summary.lines[i])
+        if key in lines:
+            raise ValueError(
+                f"{summary.source}, line {line}: wanted each value once, got {', '.join(key)} on "
+                f"line {lines[key]} too"
+            )
+        lines[key] = line
+
+
+def summary_uses(pool: Pool, summary: TextTable) -> list[Use]:
+    """Every score of a summary: whether the table has the column that it was printed for."""
+    scores = dict.fromkeys(cell.score for cell in read_printed(summary, {*pool.part}))
+    found = []
+    for score in scores:
+        missing = without_partner([score], pool.scores)
+        use = "means over targets" if missing else "printed values"
+        note = f"no column of this name to recompute it from: {missing}" if missing else ""
+        found.append(Use(summary.source, score, use, note))
+    return found
 
 
 def printed_rows(pool: Pool, summary: TextTable) -> Iterator[dict[str, Any]]:
@@ -155,7 +182,9 @@ def repeated_columns(pool: Pool) -> list[tuple[str, str, str]]:
     for part, rows in pool.parts():
         for name, other in combinations(pool.scores, 2):
             a, b = pool.scores[name][rows], pool.scores[other][rows]
-            if np.isfinite(a).all() and np.ptp(a) > 0 and np.array_equal(a, b):
+            both = np.isfinite(a) & np.isfinite(b)
+            shared = 2 * both.sum() >= len(rows) and len(set(a[both])) > 1
+            if shared and np.array_equal(a[both], b[both]):
                 found.append((part, name, other))
     return found
 

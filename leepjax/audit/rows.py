@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 
 from leepjax.audit.pool import Pool
-from leepjax.audit.printed import printed_mean_rows, printed_rows, repeated_columns
+from leepjax.audit.printed import (
+    printed_mean_rows,
+    printed_rows,
+    repeated_columns,
+    summary_uses,
+)
 from leepjax.audit.table import TextTable
 from leepjax.choosing import pairwise_accuracy, recall_at_k, regret_at_k, rel_at_k
 from leepjax.evaluation import (
@@ -37,19 +42,22 @@ def recompute(pool: Pool, summary: TextTable | None = None) -> dict[str, list[di
         column a score; or one row for each ``metric``, one column a part.
 
     Returns:
-      rows by the name of their table, without the tables that have none. ``rows``: how many rows a
-      part has, and what is wrong with its columns. ``correlations``: of every score, target by
-      target and over all, under every convention of the weighted tau, with intervals that cluster.
-      ``without``: with one class, group, family, model or target left out. ``differences``: of
-      every two scores. ``selection``: what choosing by a score costs. ``stability``: whether
-      targets and conventions agree. ``printed``, ``printed_means``: the summary held against the
-      columns, and its means beside those of the nulls.
+      rows by the name of their table, without the tables that have none. ``columns``: what every
+      column of the files is used for, or why it is not. ``rows``: how many rows a part has, and
+      what is wrong with its columns. ``correlations``: of every score, target by target and over
+      all, under every convention of the weighted tau, with intervals that cluster. ``without``:
+      with one class, group, family, model or target left out. ``differences``: of every two scores.
+      ``selection``: what choosing by a score costs. ``stability``: whether targets and conventions
+      agree. ``printed``, ``printed_means``: the summary held against the columns, and its means
+      beside those of the nulls.
 
     Raises:
       ValueError: the summary cannot be read; it names line and column.
     """
     correlations = list(correlation_rows(pool))
+    columns = [*pool.columns, *(summary_uses(pool, summary) if summary is not None else ())]
     tables = {
+        "columns": [use._asdict() for use in columns],
         "rows": part_rows(pool),
         "correlations": correlations,
         "without": list(without_rows(pool)),

@@ -4,17 +4,14 @@ Cells stay the text they were, so that what is wrong with one can be said with i
 many decimals were printed is known.
 """
 
-import csv
 import dataclasses
-import re
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Self
 
 import numpy as np
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_MISSING = ("", "nan", "na", "n/a", "-", "—", "none", "null")
+from leepjax._names import nearest, normal
+from leepjax.audit.numbers import read_column, shorten
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,28 +37,25 @@ class TextTable:
         Raises:
           ValueError: there is no such column.
         """
+        name = normal(name)
         if name not in self.columns:
-            known = ", ".join(map(repr, self.columns))
-            raise ValueError(f"{self.source}: no column {name!r}; wanted one of {known}")
+            raise ValueError(f"{self.source}: no column {name!r}{nearest(name, self.columns)}")
         return self.columns[name]
 
     def numbers(self, name: str) -> np.ndarray:
-        """Column ``[n]`` of float64; NaN where a cell is empty, ``nan``, ``NA`` or ``-``.
+        """Column ``[n]`` of float64; NaN where a cell is empty, ``nan``, ``NA`` or a dash.
+
+        Numbers are read as people print them (``leepjax.audit.numbers``): ``−1,5``, ``71.2 ± 0.3``
+        and ``85 %`` are -1.5, 71.2 and 85; ``11M`` is 1.1e7.
 
         Raises:
-          ValueError: a cell is neither a finite number nor missing, or there is no such column; it
-            names line and column.
+          ValueError: a cell is neither a finite number of one meaning nor missing, or there is no
+            such column; it names line and column.
         """
-        values = np.full(len(self), np.nan)
-        for i, cell in enumerate(self.text(name)):
-            if _NUMBER.fullmatch(cell):
-                values[i] = float(cell)
-            elif cell.lower() not in _MISSING:
-                raise ValueError(
-                    f"{self.source}, line {self.lines[i]}, column {name!r}: wanted a number, got "
-                    f"{cell!r}; write a finite number, or nothing where it is missing"
-                )
-        return values
+        column = read_column([*self.text(name)])
+        for i, wrong in column.errors.items():
+            raise ValueError(f"{self.source}, line {self.lines[i]}, column {name!r}: {wrong}")
+        return column.values
 
     def half_unit(self, name: str) -> float:
         """Half a unit in the last decimal that any cell of the column shows.
@@ -69,13 +63,20 @@ class TextTable:
         What was rounded to be printed was at most this far away. Trailing zeros may be cut, so it
         is the column's cell of most decimals that counts.
         """
-        decimals = [len(cell.partition(".")[2]) for cell in self.text(name) if _plain(cell)]
-        return 0.5 * 10.0 ** -max(decimals, default=0)
+        return 0.5 * 10.0 ** -max(read_column([*self.text(name)]).decimals, default=0)
 
     def is_numeric(self, name: str) -> bool:
         """Whether most cells that are not missing are numbers, and there are any."""
-        there = [cell for cell in self.text(name) if cell.lower() not in _MISSING]
-        return 2 * sum(bool(_NUMBER.fullmatch(cell)) for cell in there) > len(there)
+        return read_column([*self.text(name)]).numeric
+
+    def why_text(self, name: str) -> str:
+        """Why a column is not taken for one of numbers, by its first cell that is none."""
+        errors = read_column([*self.text(name)]).errors
+        if not errors:
+            return "no cell has a number"
+        first = min(errors)
+        got = shorten(self.columns[name][first])
+        return f"text: {len(errors)} cells are no numbers, as {got} on line {self.lines[first]}"
 
     def where(self, rows: np.ndarray) -> Self:
         """The table of some rows: ``rows`` is a mask ``[n]`` or indices."""
@@ -102,43 +103,3 @@ class TextTable:
             known = ", ".join(map(repr, self.columns))
             raise ValueError(f"{self.source}: wanted one column of {what}, got {got} of {known}")
         return found[0]
-
-
-def read_csv(path: Path) -> TextTable:
-    """Read a CSV file with a header line.
-
-    Raises:
-      ValueError: it cannot be read as UTF-8 CSV, has no rows, a column twice or without a name, or
-        a row with another number of cells than the header; it names the line.
-    """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True, skipinitialspace=True)
-            rows = [(reader.line_num, [c.strip() for c in row]) for row in reader if any(row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: wanted a CSV file in UTF-8, got {error}") from None
-    source = Path(path).name
-    if len(rows) < 2:
-        raise ValueError(f"{source}: wanted a header and at least one row, got {len(rows)} lines")
-    (_, header), *body = rows
-    _check_header(source, header)
-    for line, row in body:
-        if len(row) != len(header):
-            raise ValueError(
-                f"{source}, line {line}: wanted {len(header)} cells like the header, got {len(row)}"
-            )
-    cells = np.array([row for _, row in body], dtype=object).T
-    lines = np.array([line for line, _ in body])
-    return TextTable(dict(zip(header, cells, strict=True)), lines, source)
-
-
-def _check_header(source: str, header: Sequence[str]) -> None:
-    for i, name in enumerate(header):
-        if not name:
-            raise ValueError(f"{source}: wanted a name of column {i + 1} in the header, got none")
-        if name in header[:i]:
-            raise ValueError(f"{source}: wanted each column once, got {name!r} twice")
-
-
-def _plain(cell: str) -> bool:
-    return bool(_NUMBER.fullmatch(cell)) and "e" not in cell.lower()

@@ -2,10 +2,12 @@
 
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from leepjax._store import whole
+from leepjax._text import write_table
 
 
 def check_output(path: Path, suffixes: Sequence[str], inputs: Iterable[Path]) -> None:
@@ -39,18 +41,22 @@ def check_output(path: Path, suffixes: Sequence[str], inputs: Iterable[Path]) ->
         raise ValueError(_refused(path, error)) from None
 
 
-def write_output(path: Path, text: str) -> None:
-    """Write a result as UTF-8, whole or not at all; what is no text in names becomes ``\\udcXX``.
+def write_output(path: Path, content: str | Sequence[Mapping[str, Any]]) -> None:
+    """Write a text, or rows as CSV, whole or not at all.
 
     Raises:
       ValueError: it cannot be written; what was there is still there.
     """
     try:
         with whole(path.resolve()) as part:
-            part.write_bytes(text.encode("utf-8", "backslashreplace"))
+            if isinstance(content, str):
+                part.write_bytes(content.encode("utf-8"))
+            else:
+                write_table(part, content)
     except OSError as error:
         raise ValueError(_refused(path, error)) from None
 
 
 def _refused(path: Path, error: OSError) -> str:
-    return f"output: cannot write {path} ({error.strerror or error})"
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    return f"output: cannot write {path} ({cause.strerror or cause})"

@@ -19,6 +19,7 @@ import dataclasses
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 from tyro.conf import Positional
 
 from leepjax.audit import read_csv, read_pool, recompute
@@ -33,7 +34,7 @@ class Audit:
     summary: Path | None = None
     """CSV of the correlations that were printed for it."""
     models: Path | None = None
-    """CSV of facts about the models that become nulls: model, parameters, source_accuracy."""
+    """CSV of facts that become nulls: model, spelt as in the table, parameters, source_accuracy."""
     accuracy: str | None = None
     """Column of accuracies; default accuracy, else the only one with that word in its name."""
     part: str | None = None
@@ -75,4 +76,5 @@ def audit_table(config: Audit, console: Console) -> None:
             report.write_page(study.path / "page.html", title, list(sections(study.path)))
     for section in sections(study.final):
         report.print_section(section, console)
-    console.print(f"* null; ... out: range of r with one left out. Tables, page: {study.final}")
+    text = f"* null; ... out: range of r with one left out. Tables, page: {study.final}"
+    console.print(Text(text))

@@ -48,6 +48,20 @@ def sections(path: Path) -> Iterator[Section]:
         yield Section("The static ranking beside every score", [differences], text)
     for part in tables["rows"]:
         yield Section(_title(part), [_correlations(part["part"], tables)])
+    yield _columns(tables["columns"])
+
+
+def _columns(rows: Rows) -> Section:
+    """What every column of the files is used for, or why not: text, since a table would be cut."""
+    said = []
+    for file in dict.fromkeys(row["file"] for row in rows):
+        columns: dict[str, list[str]] = {}
+        for row in rows:
+            if row["file"] == file:
+                named = f"{row['column']} ({row['note']})" if row["note"] else row["column"]
+                columns.setdefault(row["used"] or "not used", []).append(named)
+        said.append(f"{file}: {'; '.join(f'{k}: ' + ', '.join(v) for k, v in columns.items())}.")
+    return Section("What every column is used as", text=" ".join(said))
 
 
 def _title(part: dict[str, str]) -> str:

@@ -1,17 +1,17 @@
 """``leepjax rank``: source models ranked, from arrays on disk or pre-trained networks by name."""
 
-import csv
 import dataclasses
-import io
 import json
 import logging
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
+from rich.text import Text
 from tyro.conf import Positional
 
 from leepjax.audit import read_csv
+from leepjax.audit.columns import check_once
 from leepjax.commands._output import check_output, write_output
 from leepjax.data import load
 from leepjax.ranking import Ranking, rank
@@ -63,22 +63,25 @@ def rank_many(config: Rank, console: Console) -> None:
     sources, labels = _networks(config, commits) if config.hub else (config.sources, config.labels)
     if config.data and not config.hub:
         raise ValueError("data: wanted --hub too, the networks to run on it, got none")
+    facts, unused = _read_facts(config.models) if config.models else (None, "")
     ranking = rank(
         sources,
         labels,
         by=config.by,
         confidence=config.confidence,
-        facts=_read_facts(config.models) if config.models else None,
+        facts=facts,
         num_halves=config.halves,
         **options,
     )
     try:  # before it is shown: a terminal that has gone takes nothing along
         if config.output:
-            write_output(config.output, _as_text(ranking, config.output.suffix, commits))
+            write_output(config.output, _contents(ranking, config.output.suffix, commits))
     finally:  # nor does a full disk
         console.print(ranking)
+        if unused:
+            console.print(Text(unused))
         for name, commit in commits.items():
-            console.print(f"{name} is commit {commit}.", highlight=False)
+            console.print(Text(f"{name} is commit {commit}."))
 
 
 def _networks(config: Rank, commits: dict[str, str]) -> tuple[Any, Any]:
@@ -93,16 +96,24 @@ def _networks(config: Rank, commits: dict[str, str]) -> tuple[Any, Any]:
     return pretrained_sources(config.hub, bank, commits), bank
 
 
-def _read_facts(path: Path) -> dict[str, dict[str, float]]:
+def _read_facts(path: Path) -> tuple[dict[str, dict[str, float]], str]:
+    """Facts by model, and which columns of the file are not among them."""
     table = read_csv(path)
+    names = table.text("model")
     columns = {fact: table.numbers(fact) for fact in FACTS if fact in table.columns}
-    return {
+    others = [name for name in table.columns if name not in (*FACTS, "model")]
+    if not columns:
+        got = ", ".join(map(repr, others)) or "none"
+        raise ValueError(f"{table.source}: wanted a column {', '.join(FACTS)}, got {got}")
+    check_once(table, columns)
+    facts = {
         name: {fact: float(x[i]) for fact, x in columns.items() if x[i] == x[i]}  # NaN: missing
-        for i, name in enumerate(table.text("model"))
+        for i, name in enumerate(names)
     }
+    return facts, f"{table.source}, not used: {', '.join(others)}." if others else ""
 
 
-def _as_text(ranking: Ranking, suffix: str, commits: dict[str, str]) -> str:
+def _contents(ranking: Ranking, suffix: str, commits: dict[str, str]) -> str | list[dict[str, Any]]:
     """The ranking as JSON, or as CSV with a row for each source, those that failed last."""
     everything = ranking.to_dict()
     for source in everything["sources"]:
@@ -123,8 +134,4 @@ def _as_text(ranking: Ranking, suffix: str, commits: dict[str, str]) -> str:
         row = held[0] if held else {"source": failure["source"]}
         row["failure"] = "; ".join(filter(None, (row.get("failure"), said)))
         rows += [] if held else [row]
-    file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()
+    return rows

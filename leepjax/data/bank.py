@@ -57,11 +57,25 @@ def check_bank(name: str, bank: Bank) -> None:
     Raises:
       ValueError: images, labels or groups have a wrong shape, dtype or value, or there are none.
     """
+    for field in ("images", "labels", "groups"):
+        if not hasattr(getattr(bank, field), "dtype"):
+            got = type(getattr(bank, field)).__name__
+            raise ValueError(f"{name}.{field}: wanted an array, as of np.asarray, got a {got}")
+    for field in ("class_names", "group_names"):
+        names = getattr(bank, field)
+        if not isinstance(names, tuple) or not all(isinstance(x, str) for x in names):
+            got = type(names).__name__ + (f" with {names[0]!r}" if len(names) else "")
+            raise ValueError(f"{name}.{field}: wanted a tuple of text, got a {got:.60}")
     images, n = bank.images, len(bank.images)
-    if images.ndim != 4 or images.dtype != np.uint8 or n == 0:
+    if images.ndim != 4 or images.dtype != np.uint8 or 0 in images.shape:
         raise ValueError(
             f"{name}.images: wanted uint8 of shape [n, h, w, channels] with n >= 1, got "
-            f"{images.dtype} of shape {list(images.shape)}"
+            f"{images.dtype} of shape {list(images.shape)}{_remedy(images)}"
+        )
+    layout = _other_layout(images.shape)
+    if layout:
+        raise ValueError(
+            f"{name}.images: wanted [n, h, w, channels], got shape {list(images.shape)}; {layout}"
         )
     for field, values, names in (
         ("labels", bank.labels, bank.class_names),
@@ -78,6 +92,30 @@ def check_bank(name: str, bank: Bank) -> None:
                 f"{name}.{field}: wanted 0 to {len(names) - 1}, an index into the names, got "
                 f"{values.min()} to {values.max()}"
             )
+
+
+def _other_layout(shape: tuple[int, ...]) -> str:
+    """What to do with images ``[n, channels, h, w]`` or ``[h, w, channels, n]``; else nothing.
+
+    Images of many channels are read, so it is the other sides that tell.
+    """
+    _, h, w, last = shape
+    if last in (1, 3) or h == w:
+        return ""
+    if h in (1, 3, 4) or w == last:
+        return "of channels first, as in PyTorch, give images.transpose(0, 2, 3, 1)"
+    if w in (1, 3):
+        return "of samples last give images.transpose(3, 0, 1, 2)"
+    return ""
+
+
+def _remedy(images: np.ndarray) -> str:
+    """What to do with images of another dtype or rank, where that is known."""
+    if images.ndim == 3:
+        return "; of grey images give images[..., None]"
+    if images.dtype.kind == "f":
+        return "; of values in [0, 1] give np.round(255 * images).astype(np.uint8)"
+    return ""
 
 
 class Dataset(NamedTuple):

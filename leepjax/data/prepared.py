@@ -110,12 +110,22 @@ def find(name: str, root: Path) -> Any:
 
 def _missing(name: str, root: Path) -> str:
     known = tfds.list_builders(with_community_datasets=False)
-    if name.split("/")[0] in known:
+    found = (info for depth in ("*/*", "*/*/*") for info in root.glob(f"{depth}/dataset_info.json"))
+    prepared = {info.parent.parent.relative_to(root).as_posix() for info in found}
+    base = name.split("/")[0]
+    configured = sorted(other for other in prepared if other.startswith(f"{base}/"))
+    if configured and name == base:
+        # No one of them is meant by the set's name alone: which one would depend on the folder.
         return (
-            f"name: {name!r} is not prepared in {root}. Prepare it once with: "
+            f"name: {name!r} has configurations, wanted one of those prepared in {root}: "
+            f"{', '.join(map(repr, configured))}"
+        )
+    if base in known or configured:
+        others = f", which has {', '.join(map(repr, configured))}" if configured else ""
+        return (
+            f"name: {name!r} is not prepared in {root}{others}. Prepare it once with: "
             f"{_prepare_command(name, root)}"
         )
-    prepared = {info.parts[-3] for info in root.glob("*/*/dataset_info.json")}
     near = difflib.get_close_matches(name, {*known, *prepared, "glyphs", "digits"})
     return (
         f"name: wanted 'glyphs', 'digits' or the name of a TFDS image set, got {name!r}. "

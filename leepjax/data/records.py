@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from leepjax._progress import progress
-from leepjax._store import cache_dir, digest, whole
+from leepjax._store import cache_dir, digest, intact, seal, whole
 
 GROUP_KEYS = {"omniglot": "alphabet"}  # feature that names an image's group
 CHUNK = 1000  # records read at once
@@ -43,7 +43,8 @@ def group_key(builder: Any) -> str | None:
 def read(builder: Any, split: str) -> Records:
     """All images of one split, decoded once and memory-mapped from the cache afterwards.
 
-    The cache is keyed by the set's name, version and split and by size and time of its files.
+    The cache is keyed by the set's name, version and split and by size and time of its files. What
+    is damaged in it is decoded again, with a warning.
 
     Raises:
       ValueError: a set without image and label features, images of different sizes, or
@@ -58,31 +59,30 @@ def read(builder: Any, split: str) -> Records:
         raise ValueError(damaged(info.name, builder.data_dir, error)) from error
     key = digest(info.name, str(info.version), split, stats, shape, group_key(builder))
     stem = cache_dir("banks") / f"{info.name}-{split}-{key}"
-    images, ids = Path(f"{stem}-images.npy"), Path(f"{stem}-ids.npy")
-    if not images.exists():  # written last
-        images.parent.mkdir(parents=True, exist_ok=True)
-        with whole(images) as image_file, whole(ids) as id_file:
-            _write(builder, split, shape, image_file, id_file)
+    images, ids, record = (Path(f"{stem}{end}") for end in ("-images.npy", "-ids.npy", ".json"))
+    if not intact(record):
+        with whole(images) as part:
+            numbers = _write(builder, split, shape, part)
+        with whole(ids) as part, part.open("wb") as file:
+            np.save(file, numbers)
+        seal(record, (images, ids))
     labels, groups = np.load(ids)
     return Records(np.load(images, mmap_mode="r"), labels, groups)
 
 
-def _write(
-    builder: Any, split: str, shape: tuple[int, int, int], image_file: Path, id_file: Path
-) -> None:
-    """Writes a split's images and its ids ``[2 (label, group), n]`` int32 as ``.npy`` files."""
+def _write(builder: Any, split: str, shape: tuple[int, int, int], path: Path) -> np.ndarray:
+    """Writes a split's images as an ``.npy`` file; its ids ``[2 (label, group), n]`` int32."""
     name, n = builder.info.name, builder.info.splits[split].num_examples
     layout = {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)}
     ids = []
     bar = progress(total=n, desc=f"Decoding {name} {split} (once)", unit="image")
-    with image_file.open("wb") as file, bar:
+    with path.open("wb") as file, bar:
         np.lib.format.write_array_header_1_0(file, layout)
         for chunk in _decoded(builder, split, shape):
             file.write(chunk.images.data)
             ids.append((chunk.labels, chunk.groups))
             bar.update(len(chunk.labels))
-    with id_file.open("wb") as file:
-        np.save(file, np.concatenate(ids, axis=1))
+    return np.concatenate(ids, axis=1)
 
 
 def _decoded(builder: Any, split: str, shape: tuple[int, int, int]) -> Iterator[Records]:

@@ -69,6 +69,14 @@ def _holds(classes: np.ndarray) -> np.ndarray:
     return holds[:, :-1]  # the last is -1, the padding
 
 
+def _first_odd(x: np.ndarray) -> str:
+    """Where an array has something else than finite numbers, for messages."""
+    if x.ndim != 1 or x.dtype.kind == "O":
+        return ""
+    odd = np.flatnonzero(~np.isfinite(x)) if x.dtype.kind in "iuf" else np.arange(len(x))
+    return f" with {x[odd[0]]!s:.40} at {odd[0]}" if len(odd) else ""
+
+
 def correlate(
     scores: dict[str, np.ndarray], accuracy: np.ndarray, tasks: Targets
 ) -> list[Correlation]:
@@ -84,8 +92,12 @@ def correlate(
     """
     classes, groups = np.asarray(tasks.classes), np.asarray(tasks.groups)
     for name, values in {"accuracy": accuracy, **scores}.items():
-        if np.shape(values) != (len(classes),) or not np.isfinite(values).all():
-            raise ValueError(f"{name}: wanted {len(classes)} finite numbers, one per task")
+        x = np.asarray(values)
+        if x.shape != (len(classes),) or x.dtype.kind not in "iuf" or not np.isfinite(x).all():
+            raise ValueError(
+                f"{name}: wanted {len(classes)} finite numbers, one per task, got {x.dtype} of "
+                f"shape {list(x.shape)}{_first_odd(x)}"
+            )
     if groups.shape != (len(classes),):
         raise ValueError(f"groups: wanted shape [{len(classes)}], got {list(groups.shape)}")
     of_classes = _holds(classes)

@@ -1,6 +1,8 @@
 """Where meta-training goes on from: the newest checkpoint of one configuration, in a folder."""
 
 import json
+import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from leepjax._store import differing, hold, whole
+from leepjax._store import differing, hold, whole, writing
+from leepjax.models.source import tree_digest
 
 
 class Checkpoints:
@@ -19,6 +22,7 @@ class Checkpoints:
     def __init__(self, folder: Path | None, identity: Mapping[str, Any]):
         self.folder = None if folder is None else Path(folder).absolute()
         self.identity = json.loads(json.dumps(identity, default=str))
+        self._manager: ocp.CheckpointManager | None = None
 
     def __enter__(self) -> "Checkpoints":
         if self.folder is None:
@@ -45,31 +49,60 @@ class Checkpoints:
                 f"checkpoint: {self.folder} is of another configuration ({differs}); "
                 "name another folder, or delete this one"
             )
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(self.folder / "steps", options=options)
         return self
+
+    def _open(self) -> ocp.CheckpointManager:
+        assert self.folder is not None
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+        return ocp.CheckpointManager(self.folder / "steps", options=options)
 
     def __exit__(self, *error: Any) -> None:
         if self.folder is not None:
-            self._manager.close()
+            if self._manager is not None:
+                self._manager.close()
             self._lock.close()
 
     def load(self, initial: Any) -> Any:
-        """The newest checkpoint, or ``initial``, whose structure it has."""
-        if self.folder is None or self._manager.latest_step() is None:
+        """The newest checkpoint, or ``initial``, whose structure it has.
+
+        One that is damaged, or that an earlier version wrote without a digest, is put aside, with a
+        warning.
+        """
+        if self.folder is None:
             return initial
         like = jax.tree.map(np.asarray, initial)
         arguments = ocp.args.StandardRestore(like)  # pyright: ignore[reportCallIssue]
-        state, history = self._manager.restore(self._manager.latest_step(), args=arguments)
+        try:
+            self._manager = self._open()
+            step = self._manager.latest_step()
+            if step is None:
+                return initial
+            state, history = self._manager.restore(step, args=arguments)
+            about = self._manager.metadata(step).custom_metadata or {}
+            if about.get("digest") != tree_digest((state, history)):
+                raise ValueError("the arrays are not those that were saved")
+        except Exception as error:  # Orbax passes on whatever its parsers and its storage raise.
+            aside = self.folder / "damaged"
+            warnings.warn(
+                f"{self.folder} is damaged and trained anew ({error}); what it held is in {aside}",
+                stacklevel=3,
+            )
+            shutil.rmtree(aside, ignore_errors=True)
+            if (self.folder / "steps").exists():
+                (self.folder / "steps").rename(aside)
+            self._manager = self._open()
+            return initial
         return jax.tree.map(jnp.asarray, state), jax.tree.map(np.array, history)
 
     def save(self, step: int, tree: Any) -> None:
         """Keep it in place of the one before."""
         if self.folder is not None:
-            arguments = ocp.args.StandardSave(  # pyright: ignore[reportCallIssue]
-                jax.tree.map(np.asarray, jax.device_get(tree))
-            )
-            self._manager.save(step, args=arguments)
+            assert self._manager is not None  # load comes first
+            tree = jax.tree.map(np.asarray, jax.device_get(tree))
+            arguments = ocp.args.StandardSave(tree)  # pyright: ignore[reportCallIssue]
+            about = {"digest": tree_digest(tree)}
+            with writing(self.folder, Exception):
+                self._manager.save(step, args=arguments, custom_metadata=about)
 
     def describe(self, step: int) -> str:
         """Where the last good one is."""

@@ -1,6 +1,7 @@
 """One forward pass over a bank, done once and kept."""
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from leepjax._progress import progress
-from leepjax._store import cache_dir, digest, optional, whole
+from leepjax._store import cache_dir, digest, optional, whole, writing
 from leepjax.data.bank import Bank, check_bank
 from leepjax.models.preprocess import Preprocess
 from leepjax.models.source import Outputs, Source, apply
@@ -30,7 +31,7 @@ def extract(
     """Features and logits of every image of a bank, cached by the content of both.
 
     Neither the batch size nor the devices change the result beyond float tolerance, so neither is
-    part of the key; a damaged cache file is computed anew.
+    part of the key; a damaged cache file is computed anew, with a warning.
 
     Args:
       source: the source model.
@@ -135,16 +136,20 @@ def _runner(source: Source, devices: Sequence[Any]) -> Callable[[np.ndarray], Ou
 
 
 def _load(path: Path) -> Outputs | None:
+    if not path.exists():
+        return None
     try:
         with safe_open(path, framework="numpy") as file:
             outputs = Outputs(*(file.get_tensor(name) for name in Outputs._fields))
             intact = (file.metadata() or {}).get("digest") == digest(*outputs)
     except (OSError, SafetensorError):
-        return None
+        outputs, intact = None, False
+    if not intact:
+        warnings.warn(f"{path} is damaged; it is made anew", stacklevel=3)
     return outputs if intact else None
 
 
 def _save(path: Path, outputs: Outputs) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as part:
+    with writing(path, SafetensorError), whole(path) as part:
         save_file(outputs._asdict(), part, metadata={"digest": digest(*outputs)})

@@ -20,7 +20,7 @@ from flax import nnx
 
 from leepjax._progress import progress
 from leepjax._seed import check_seed
-from leepjax._store import cache_dir, digest, optional, whole
+from leepjax._store import cache_dir, digest, optional, whole, writing
 from leepjax.data.bank import Bank, Dataset, check_bank
 from leepjax.fit import DONATES, Info, State, init, step
 from leepjax.models.convolve import keep_barriers
@@ -235,7 +235,7 @@ def _save(folder: Path, source: Source, record: dict[str, Any]) -> None:
     tree = jax.device_get({"params": source.params, "rest": source.rest})
     # Of its own in each process, as another may be training the same; the last record counts.
     name = f"checkpoint-{os.getpid()}-{time.time_ns()}"
-    with ocp.StandardCheckpointer() as checkpointer:
+    with writing(folder, Exception), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder / name, tree)
     _write_record(
         folder / "source.json", record | {"checkpoint": name, "arrays": tree_digest(tree)}

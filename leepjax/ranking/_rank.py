@@ -19,6 +19,7 @@ from leepjax.ranking.inputs import (
     check_same,
     facts_among,
     find_labels,
+    join_facts,
     read,
 )
 from leepjax.ranking.result import Failure, Ranking
@@ -115,7 +116,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
         try:
             arrays = read(sources[name], labels)
             check_same(arrays.pop("labels", given), given)
-            known[name] = facts_among(arrays) | dict(facts.get(name, {}))
+            known[name] = join_facts(facts_among(arrays), facts.get(name, {}))
             scored, failed = score_source(arrays, shown, deciding, target, some, of_some)
             unscored += [(name, failure) for failure in failed]
             if scored:

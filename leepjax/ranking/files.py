@@ -6,6 +6,7 @@ how to convert it.
 """
 
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -64,6 +65,9 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray | None:
     """
     if Path(path).suffix == ".npy":
         return read_array(path)
+    if Path(path).suffix not in (*_READERS, *_PICKLES):
+        kinds = _or((".npy", *_READERS))
+        raise ValueError(f"{path}: wanted labels in a file {kinds}, got {Path(path).suffix!r}")
     found = _with_labels(_read(Path(path), LABELS)).get("labels")
     if isinstance(found, ValueError):
         raise ValueError(f"{path}: {found}")
@@ -84,13 +88,12 @@ def read_array(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _read(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    readers = {".npz": _npz, ".safetensors": _safetensors, ".parquet": _parquet}
-    if path.suffix in readers:
-        return readers[path.suffix](path, names)
+    if path.suffix in _READERS:
+        return _READERS[path.suffix](path, names)
     if path.suffix in _PICKLES:
         raise ValueError(f"{path}: {_CONVERT}")
     hint = f"; an array has a name there: {_SAVE}" if path.suffix == ".npy" else ""
-    raise ValueError(f"{path}: wanted a file {_or([*readers])}, got {path.suffix!r}{hint}")
+    raise ValueError(f"{path}: wanted a file {_or([*_READERS])}, got {path.suffix!r}{hint}")
 
 
 def _names(path: Path) -> list[str]:
@@ -159,6 +162,9 @@ def _each(
     return arrays
 
 
+_READERS = {".npz": _npz, ".safetensors": _safetensors, ".parquet": _parquet}
+
+
 def _pyarrow(path: Path) -> Any:
     try:
         import pyarrow.parquet as pq
@@ -176,7 +182,8 @@ def _column(name: str, column: Any) -> np.ndarray:
     if name not in ARRAYS:
         values = column.to_numpy(zero_copy_only=False)
         return np.unique(values) if name in FACTS else values  # the same in every row
-    if not hasattr(column, "flatten") or not hasattr(column.type, "value_type"):
+    of_lists = hasattr(column, "flatten") and hasattr(column.type, "value_type")
+    if not of_lists or not re.match(r"u?int|halffloat|float|double", str(column.type.value_type)):
         raise ValueError(f"wanted a column of lists of numbers, got {column.type}")
     values = column.flatten()  # of the rows that are there
     columns = len(values) // max(len(column), 1)
@@ -214,7 +221,10 @@ def _numpy_said(error: Exception) -> str:
 
 
 def _with_labels(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {"labels" if name in LABELS else name: x for name, x in arrays.items()}
+    """With ``labels`` from its alias where the documented name is not there."""
+    labels = [arrays[name] for name in LABELS if name in arrays]
+    others = {name: x for name, x in arrays.items() if name not in LABELS}
+    return others | ({"labels": labels[0]} if labels else {})
 
 
 def _or(names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from leepjax._names import normal, without_partner
 from leepjax.data.bank import Bank
 from leepjax.evaluation.study import NULLS
 from leepjax.metrics import METRICS, metrics_of
@@ -24,18 +25,19 @@ Facts = Mapping[str, Mapping[str, float]]
 def by_name(sources: Any) -> dict[str, Any]:
     """Sources by name; paths name themselves."""
     if isinstance(sources, Mapping):
-        named = {str(name): source for name, source in sources.items()}
+        names = [normal(str(name)) for name in sources]
+        named = dict(zip(names, sources.values(), strict=True))
     else:
         paths = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
         for path in paths:
             if not isinstance(path, str | os.PathLike):
                 raise ValueError(f"sources: wanted paths, or names of sources; got {type(path)}")
         stems = Counter(Path(path).stem for path in paths)
-        names = [Path(p).stem if stems[Path(p).stem] == 1 else str(p) for p in paths]
-        twice = [name for name, times in Counter(names).items() if times > 1]
-        if twice:
-            raise ValueError(f"sources: wanted each once, got {twice[0]!r} twice")
+        names = [normal(Path(p).stem if stems[Path(p).stem] == 1 else str(p)) for p in paths]
         named = dict(zip(names, paths, strict=True))
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise ValueError(f"sources: wanted each name once, got {twice[0]!r} twice")
     if not named:
         raise ValueError("sources: wanted at least one, got none")
     return named
@@ -57,14 +59,30 @@ def check_metrics(*groups: str | Sequence[str]) -> list[str]:
 
 def check_facts(facts: Facts, sources: Mapping[str, Any]) -> Facts:
     """Finite numbers of known names, of known sources."""
+    unknown = without_partner(map(normal, facts), sources)
+    if unknown:
+        raise ValueError(f"facts: wanted names of sources, got {unknown}")
+    checked: dict[str, Mapping[str, float]] = {}
     for name, of_source in facts.items():
-        if name not in sources:
-            raise ValueError(f"facts: wanted names of sources, got {name!r}")
         for fact, value in of_source.items():
-            if fact not in FACTS or not np.isscalar(value) or not np.isfinite(value):
+            x = np.asarray(value)
+            if fact not in FACTS or x.ndim or x.dtype.kind not in "iuf" or not np.isfinite(x):
                 wanted = f"numbers named {', '.join(FACTS)}"
-                raise ValueError(f"facts: wanted {wanted}; got {fact}: {value!r} of {name}")
-    return facts
+                raise ValueError(f"facts: wanted {wanted}; got {fact}: {value!r:.40} of {name!r}")
+        if checked.setdefault(normal(name), of_source) != of_source:
+            raise ValueError(f"facts: wanted each source once, got {name!r} twice")
+    return checked
+
+
+def join_facts(own: Mapping[str, float], given: Mapping[str, float]) -> dict[str, float]:
+    """The facts that come with a source and those given beside it: of both, they agree."""
+    for fact in own.keys() & given.keys():
+        if own[fact] != given[fact]:
+            raise ValueError(
+                f"{fact}: wanted one value, got {own[fact]:g} with the source and {given[fact]:g} "
+                "in facts"
+            )
+    return {**own, **given}
 
 
 def find_labels(labels: Any, sources: Mapping[str, Any]) -> Any:
@@ -143,8 +161,9 @@ def by_array(outputs: Outputs) -> dict[str, Any]:
 def check_same(labels: Any, given: np.ndarray) -> None:
     """Labels that come with a source are those given, in their order."""
     labels = np.asarray(labels)
-    if labels.dtype.kind not in "biuf":
-        raise ValueError(f"labels: wanted those given, got dtype {labels.dtype}")
+    if labels.dtype.kind not in "iu":
+        got = f"dtype {labels.dtype}" + (", text" if labels.dtype.kind in "US" else "")
+        raise ValueError(f"labels: wanted integers as given, got {got}")
     if labels.shape != given.shape:
         raise ValueError(f"labels: wanted the {len(given)} given, got shape {list(labels.shape)}")
     if (labels != given).any():
@@ -162,6 +181,10 @@ def facts_among(arrays: dict[str, Any]) -> dict[str, float]:
         if name in arrays:
             value = np.asarray(arrays[name])
             if value.size != 1 or value.dtype.kind not in "iuf":
-                raise ValueError(f"{name}: wanted one number, got shape {list(value.shape)}")
+                got = f"{arrays[name]!r:.40} of " if value.size == 1 else ""
+                raise ValueError(
+                    f"{name}: wanted one number, got {got}dtype {value.dtype}, shape "
+                    f"{list(value.shape)}"
+                )
             facts[name] = float(value.reshape(()))
     return facts

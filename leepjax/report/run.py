@@ -4,10 +4,10 @@
 line as things happen, and tables are CSV files. A run is written into a folder beside its directory
 that takes the directory's name at the end: what is there is whole. A run that was interrupted
 leaves that folder if it holds a journal (``*.journal``) of finished work, and the same command goes
-on from there.
+on from there. ``files.json``, written last, holds a checksum of every file: what has changed since
+is refused when it is read.
 """
 
-import csv
 import dataclasses
 import json
 import os
@@ -23,9 +23,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from leepjax._store import differing, digest, hold, whole
+from leepjax import _text
+from leepjax._store import (
+    check_seal,
+    differing,
+    digest,
+    hold,
+    read_record,
+    seal,
+    write_record,
+    writing,
+)
 
 _LOCK = ".lock"  # in a run's folder while it is written
+_FILES = "files.json"
+_AGAIN = "Delete its directory and run again, or pass --overwrite."
 # What changes where a run happens, not what comes out of it.
 _NOT_IDENTITY = ("output_dir", "data_dir", "devices", "overwrite", "preset", "weights_dir")
 
@@ -49,16 +61,15 @@ class Run:
     def log(self, **values: Any) -> None:
         """Append one line to ``metrics.jsonl``, with the seconds since the run was opened."""
         line = {"seconds": round(time.perf_counter() - self.started, 2), **values}
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        path = self.path / "metrics.jsonl"
+        with writing(path), open(path, "a") as file:
             file.write(json.dumps(line) + "\n")
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write ``name.csv``, one row for each mapping; what a row has not stays empty."""
-        path, errors = self.path / f"{name}.csv", "backslashreplace"
-        with open(path, "w", newline="", encoding="utf-8", errors=errors) as file:
-            writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
-            writer.writeheader()
-            writer.writerows(rows)
+        path = self.path / f"{name}.csv"
+        with writing(path):
+            _text.write_table(path, rows)
 
 
 @contextmanager
@@ -78,8 +89,8 @@ def open_run(
         command, interrupted, goes on.)
 
     Raises:
-      ValueError: the directory cannot be written, is in use by another process, or holds
-        another configuration or other things, finished or interrupted.
+      ValueError: the directory cannot be written, is in use by another process, is damaged, or
+        holds another configuration or other things, finished or interrupted.
     """
     identity = {k: v for k, v in _plain(config).items() if k not in _NOT_IDENTITY}
     for name, value in vars(config).items():
@@ -91,6 +102,7 @@ def open_run(
     held = _held(path)
     if held is not None and not overwrite:
         _check_same(path, held["identity"], identity)
+        _check_files(path, held)
         yield Run(path, path, True, time.perf_counter())
         return
     partial = path.with_name(f".{path.name}.partial")
@@ -100,18 +112,19 @@ def open_run(
         "config": _plain(config),
         "versions": {name: version(name) for name in names} | {"python": platform.python_version()},
         "devices": [str(device.device_kind) for device in jax.devices()],
+        "checksums": _FILES,
     }
     with _alone_in(partial, path):
         begun = _held(partial) if any(partial.glob("*.journal")) else None
         if begun is None or (overwrite and begun["identity"] != identity):
             _empty(partial)
-            with whole(partial / "config.json") as part:
-                part.write_text(json.dumps(record, indent=2) + "\n")
+            write_record(partial / "config.json", record)
         else:
             _check_same(partial, begun["identity"], identity)
         try:
             yield Run(partial, path, False, time.perf_counter())
             (partial / _LOCK).unlink()
+            seal(partial / _FILES, sorted(f for f in partial.rglob("*") if f.is_file()))
             if held is not None:  # whole at every moment, if under another name
                 aside = path.with_name(f".{path.name}.old")
                 os.replace(path, aside)
@@ -160,19 +173,29 @@ def _check_same(path: Path, there: dict[str, Any], wanted: dict[str, Any]) -> No
         )
 
 
+def _check_files(path: Path, held: Mapping[str, Any]) -> None:
+    """Refuse a finished run that is not as it was written; an earlier version's says nothing."""
+    if "checksums" in held:
+        try:
+            check_seal(path / held["checksums"])
+        except (OSError, ValueError) as error:
+            raise ValueError(f"output_dir: {error}. {_AGAIN}") from None
+
+
 def _held(path: Path) -> dict[str, Any] | None:
     """The record of the run that lies at ``path``, if one does."""
     try:
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             return None
-        record = json.loads((path / "config.json").read_text())
-    except (OSError, ValueError):
-        record = None
-    if isinstance(record, dict) and isinstance(record.get("identity"), dict):
+        record = read_record(path / "config.json", old=not (path / _FILES).exists())
+        why = "it is no run's"
+    except (OSError, ValueError) as error:
+        record, why = {}, error
+    if isinstance(record.get("identity"), dict):
         return record
     raise ValueError(
         f"output_dir: wanted an empty directory or one of an earlier run, got {path}, which holds "
-        "other things or cannot be read"
+        f"other things or cannot be read (config.json: {why}); delete it, or name another"
     )
 
 
@@ -181,6 +204,15 @@ def _plain(config: Any) -> dict[str, Any]:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file as written by :meth:`Run.write_table`."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    """Rows of a CSV file as written by :meth:`Run.write_table`.
+
+    Raises:
+      ValueError: it has changed since its run ended, or its rows are not whole.
+    """
+    record = path.with_name(_FILES)
+    if record.exists():
+        check_seal(record, only=path.name)
+    try:
+        return _text.read_table(path)
+    except ValueError:
+        raise ValueError(f"{path} is damaged (its rows are not whole). {_AGAIN}") from None

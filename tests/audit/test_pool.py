@@ -39,7 +39,8 @@ def test_models_on_targets(tmp_path):
     assert pool.left_out == {"pets": 1, "cars": 1}  # no accuracy: left out and counted
     assert list(pool.scores) == ["leep", "h_score", "static_ranking"]
     assert np.isnan(pool.scores["h_score"][3])  # no score: the row stays for the others
-    assert pool.half_units == pytest.approx({"leep": 0.005, "h_score": 0.5, "accuracy": 0.005})
+    half_units = {"leep": 0.005, "h_score": 0.5, "accuracy": 0.005, "static_ranking": 0}
+    assert pool.half_units == pytest.approx(half_units)
     assert list(pool.clusters["family"][1]) == ["densenet", "inception", "resnet"]
     assert pool.crossed
     assert pool.membership(np.arange(3)) is None
@@ -64,14 +65,11 @@ def test_tasks_of_a_study(tmp_path):
 
 
 def test_facts_of_models_become_nulls(tmp_path):
-    facts = "model,parameters\nresnet-50,25\nresnet_101,44\ndensenet121,8\nINCEPTIONV3,27\n"
+    facts = "model,parameters\nResNet50,25M\nResNet101,44M\nDenseNet121,8M\nInception V3,27M\n"
     (tmp_path / "models.csv").write_text(facts)
     table = table_of(tmp_path, MODELS)
     pool = read_pool(table, models=read_csv(tmp_path / "models.csv"))
-    np.testing.assert_array_equal(pool.scores["parameters"], [25, 44, 27, 25, 44, 8])
-    (tmp_path / "models.csv").write_text(facts.replace("resnet-50,25\n", ""))
-    with pytest.raises(ValueError, match=r"models\.csv: wanted every model, got none of ResNet50"):
-        read_pool(table, models=read_csv(tmp_path / "models.csv"))
+    np.testing.assert_array_equal(pool.scores["parameters"] / 1e6, [25, 44, 27, 25, 44, 8])
 
 
 def test_seeds_are_averaged_and_say_what_noise_allows(tmp_path):
@@ -102,7 +100,7 @@ def test_spaces_byte_order_marks_and_empty_lines_do_not_matter(tmp_path):
         (("accuracy", "acc"), "wanted one column of accuracies .*--accuracy.*, got none of"),
         (("h_score", "top5_accuracy"), None),  # "accuracy" is there
         ((MODELS[MODELS.index("\n") :], ""), "wanted a header and at least one row, got 1 lines"),
-        (("\nc", '\n"c'), "wanted a CSV file in UTF-8, got"),
+        (("\nc", '\n"c'), "wanted a CSV file, got"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, change, message):
@@ -117,11 +115,11 @@ def test_what_cannot_be_read_is_named(tmp_path, change, message):
 def test_columns_that_are_not_there_are_named(tmp_path):
     table = table_of(tmp_path, MODELS)
     for choice in ({"accuracy": "acc"}, {"part": "acc"}, {"cluster": "acc"}, {"scores": ["acc"]}):
-        with pytest.raises(ValueError, match=r"table\.csv: no column 'acc'; wanted one of 'datas"):
+        with pytest.raises(ValueError, match=r"table\.csv: no column 'acc'; "):
             read_pool(table, **choice)
     with pytest.raises(ValueError, match="column 'accuracy': wanted accuracies, got none"):
         read_pool(table_of(tmp_path, "accuracy,leep\nnan,1\n,2\n"))
     with pytest.raises(ValueError, match="wanted a column of scores, got none of model, accuracy"):
         read_pool(table_of(tmp_path, "model,accuracy\na,1\nb,2\n"))
-    with pytest.raises(ValueError, match=r"wanted a CSV file in UTF-8, got .*No such file"):
+    with pytest.raises(ValueError, match=r"wanted a CSV file, got No such file"):
         read_csv(tmp_path / "other.csv")

@@ -26,7 +26,7 @@ def test_the_convention_a_value_follows_from_is_named(tmp_path):
     r = np.corrcoef(SCORE, ACCURACY)[0, 1]
     tau, wrong, pearson = check(
         tmp_path,
-        f"dataset,measure,leep\npets,weighted_tau,{by_score:.3f}\npets,weighted_tau,-0.3\n"
+        f"dataset,measure,leep\npets,weighted_tau,{by_score:.3f}\npets,weighted tau again,-0.3\n"
         f"pets,pearson_corr,{r:.3f}\n",
     )
     assert tau["follows"] == "weighted_tau:score"

@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -189,7 +190,7 @@ def test_cached_reading_equals_uncached(tmp_path, cache, monkeypatch):
     prepared(Tiny, tmp_path)
     first = load("tiny", data_dir=tmp_path)
     files = sorted(cache.iterdir())
-    assert [file.suffix for file in files] == [".npy"] * 4
+    assert [file.suffix for file in files] == [".npy", ".npy", ".json"] * 2
     monkeypatch.setattr(records, "_decoded", None)  # a second decoding would fail
     second = load("tiny", data_dir=tmp_path)
     assert isinstance(second.train.images, np.memmap)
@@ -203,7 +204,7 @@ def test_a_set_prepared_anew_is_read_anew(tmp_path, cache):
     record = next((tmp_path / "tiny/1.2.3").glob("*train.array_record*"))
     os.utime(record, ns=(1, 1))
     load("tiny", data_dir=tmp_path)
-    assert len(list(cache.iterdir())) == 6
+    assert len(list(cache.iterdir())) == 9
 
 
 def test_interruption_leaves_nothing_behind(tmp_path, cache, monkeypatch):
@@ -232,6 +233,23 @@ def test_unknown_name(tmp_path):
         load("tinny", data_dir=tmp_path)
     with pytest.raises(ValueError, match=r"Did you mean.*'cifar100'.*: none"):
         load("cifar101", data_dir=tmp_path / "empty")
+
+
+class Configured(Tiny):
+    name = "emnist"  # as a set that TFDS has
+    BUILDER_CONFIGS: ClassVar = [tfds.core.BuilderConfig(name=n) for n in ("byclass", "letters")]
+
+
+def test_a_set_with_configurations_is_named_with_one(tmp_path):
+    prepared(Configured, tmp_path)  # its first, as the command of the message does
+    with pytest.raises(ValueError, match=r"'emnist' has configurations, .*'emnist/byclass'"):
+        load("emnist", data_dir=tmp_path)
+    check(load("emnist/byclass", data_dir=tmp_path))
+    for other in ("emnist/letters", "emnist/byklass"):
+        with pytest.raises(ValueError, match=f"'{other}' is not.*, which has 'emnist/byclass'"):
+            check_prepared(other, data_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"got 'emnits'.*Prepared in .*: emnist/byclass"):
+        load("emnits", data_dir=tmp_path)
 
 
 def test_known_but_not_prepared(tmp_path, monkeypatch):

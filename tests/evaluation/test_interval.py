@@ -180,6 +180,15 @@ def test_correlate_names_nulls_partial_and_groups():
 def test_bad_input():
     with pytest.raises(ValueError, match="membership: wanted 3 rows"):
         jackknife(pearson, np.zeros(3), np.zeros(3), np.ones((4, 2), bool))
+    for accuracy, got in (
+        (np.array(["85%", "86%", "87%"]), "<U3 of shape .3. with 85% at 0"),
+        (np.array([1, 2, None], object), "object of shape .3."),
+        (np.array([1, 2]), "int64 of shape .2."),
+        (np.array([1, np.inf, 2]), "float64 of shape .3. with inf at 1"),
+    ):
+        tasks = SimpleNamespace(classes=np.zeros((3, 1), int), groups=np.zeros(3))
+        with pytest.raises(ValueError, match=f"accuracy: wanted 3 finite numbers.* got {got}"):
+            correlate({"leep": np.zeros(3)}, accuracy, tasks)
     with pytest.raises(ValueError, match="leep: wanted 3 finite numbers"):
         correlate(
             {"leep": np.array([0, np.nan, 1])},

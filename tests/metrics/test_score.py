@@ -26,10 +26,14 @@ FROM_FEATURES = {
     "pactran_gaussian",
     "knn",
     "linear_probe",
+    "predictive_r2",
 }
 FROM_FEATURES_AND_KEY = {"parc", "nleep"}
 FROM_SOURCE_LABELS = {"nce"}
-FROM_PROBS = {"leep", "leep_gain", "pactran_dirichlet", "pactran_gamma"} | FROM_SOURCE_LABELS
+FROM_PROBS = {
+    *("leep", "leep_gain", "cross_fitted_leep", "pactran_dirichlet", "pactran_gamma"),
+    *FROM_SOURCE_LABELS,
+}
 FROM_LOGITS = {"leep_calibrated"} | FROM_PROBS
 
 

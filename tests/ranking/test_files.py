@@ -190,3 +190,28 @@ def test_bad_label_files(tmp_path):
             rank([tmp_path / "net.npz"], tmp_path / name, **FAST)
     np.save(tmp_path / "scores.npy", ARRAYS["features"])
     np.testing.assert_array_equal(read_array(tmp_path / "scores.npy"), ARRAYS["features"])
+
+
+def test_the_documented_name_wins_over_its_alias(tmp_path):
+    labels = np.arange(4) % 2
+    np.savez(tmp_path / "a.npz", probs=np.eye(2)[labels], labels=labels, label=1 - labels)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.npz"), labels)
+    np.testing.assert_array_equal(read_source(tmp_path / "a.npz")["labels"], labels)
+
+
+def test_a_file_of_labels_of_another_kind_is_named(tmp_path):
+    np.savetxt(tmp_path / "l.txt", np.arange(3))
+    with pytest.raises(
+        ValueError, match=r"l\.txt: wanted labels in a file \.npy, \.npz, .*'\.txt'"
+    ):
+        read_labels(tmp_path / "l.txt")
+
+
+@pytest.mark.parametrize("kind", ["nested", "text", "flags"])
+def test_parquet_lists_of_other_things_are_named(tmp_path, kind):
+    pa = pytest.importorskip("pyarrow", reason="needs leepjax[parquet]")
+    rows = {"nested": [[[0.5]], [[0.5]]], "text": [["a"], ["b"]], "flags": [[True], [False]]}
+    path = tmp_path / "a.parquet"
+    pa.parquet.write_table(pa.table({"features": rows[kind]}), path)
+    with pytest.raises(ValueError, match="features: wanted a column of lists of numbers, got list"):
+        read_source(path)

@@ -370,7 +370,10 @@ def test_bad_labels(labels, got):
         ({"max_samples": 2}, "max_samples: wanted"),
         ({"seed": -1}, r"seed: wanted an int in \[0, 2\^32\), got -1"),
         ({"facts": {"s9": {}}}, "facts: wanted names of sources, got 's9'"),
+        ({"facts": {"S1": {}, "s-0": {}}}, r"'S1' \(nearest: 's1'\), 's-0' \(nearest: 's0'\)"),
         ({"facts": {"s1": {"size": 3}}}, "facts: wanted numbers named"),
+        ({"facts": {"s1": {"parameters": "11M"}}}, "wanted numbers named .* got parameters: '11M'"),
+        ({"facts": {"s1 ": {"seconds": 1}, "s1": {"seconds": 2}}}, "wanted each source once"),
     ],
 )
 def test_bad_options(options, message):
@@ -381,7 +384,27 @@ def test_bad_options(options, message):
 def test_no_sources_and_names_twice():
     with pytest.raises(ValueError, match="sources: wanted at least one"):
         rank({}, LABELS)
-    with pytest.raises(ValueError, match=r"sources: wanted each once, got 'a.npz' twice"):
+    with pytest.raises(ValueError, match=r"sources: wanted each name once, got 'a.npz' twice"):
         rank(["a.npz", "a.npz"], LABELS)
+    with pytest.raises(ValueError, match=r"sources: wanted each name once, got '1' twice"):
+        rank({1: "a.npz", "1": "b.npz"}, LABELS)
     with pytest.raises(ValueError, match=r"x/a\.npz.*y/a\.npz"):  # told apart by their folders
         rank(["x/a.npz", "y/a.npz"], LABELS)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            {"labels": LABELS.astype(str)},
+            r"labels: wanted integers as given, got dtype <U\d+, text",
+        ),
+        ({"parameters": "11M"}, "parameters: wanted one number, got '11M' of dtype <U3"),
+        ({"parameters": [1, 2]}, r"parameters: wanted one number, got dtype int64, shape \[2\]"),
+        ({"seconds": 3.0}, "seconds: wanted one value, got 3 with the source and 2 in facts"),
+    ],
+)
+def test_what_comes_with_a_source_is_said_by_what_it_is(more, message):
+    source = {"probs": np.eye(3)[LABELS % 3] * 0.7 + 0.1, **more}
+    with pytest.raises(ValueError, match=message):
+        rank({"a": source}, LABELS, metrics=["leep"], nulls=[], facts={"a": {"seconds": 2}})

@@ -99,12 +99,13 @@ def test_a_study_has_a_page_from_its_files(tmp_path):
 def test_a_section_prints_to_a_terminal_as_it_is_written(capsys):
     console = Console(width=112)
     print_section(
-        Section("[bold]a[/bold]", [Sheet(["score"], [["[red]b"]])], "c [.1, .2]"), console
+        Section("[bold]a[/bold]", [Sheet(["score"], [["[red]b :art: \\"]])], "c [.1, .2] :art:"),
+        console,
     )
     shown = capsys.readouterr().out
     assert "[bold]a[/bold]" in shown
-    assert "[red]b" in shown
-    assert "c [.1, .2]" in shown
+    assert "[red]b :art: \\" in shown
+    assert "c [.1, .2] :art:" in shown
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Run directories: kept, continued, refused, never half-written."""
 
+import csv
 import dataclasses
 import json
 from contextlib import suppress
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from leepjax._text import write_table
 from leepjax.report import open_run, read_table
 
 
@@ -141,7 +143,7 @@ def test_an_interrupted_run_with_a_journal_goes_on(tmp_path):
     assert (partial / "a.journal").exists()
     with open_run("test", Config(), output_dir=path) as run:
         assert not run.finished
-    assert sorted(p.name for p in path.iterdir()) == ["a.journal", "config.json"]
+    assert sorted(p.name for p in path.iterdir()) == ["a.journal", "config.json", "files.json"]
     assert not partial.exists()
 
 
@@ -163,3 +165,29 @@ def test_two_processes_do_not_write_one_run(tmp_path):
             pass
         run.write_table("results", [{"a": 1}])
     assert read_table(path / "results.csv") == [{"a": "1"}]
+
+
+NAMES = [
+    "=1+1",
+    "+x",
+    "-y",
+    "@z",
+    "\t=a",
+    "'=quoted",
+    "'",
+    "-1.5",
+    "[bold]b",
+    'a, "b"',
+    "<i>c",
+    "é",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_a_spreadsheet_would_execute_are_written_as_text(tmp_path, name):
+    write_table(tmp_path / "t.csv", [{"source": name, name: -2.5}])
+    with open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    executed = [c for c in cells if c[0] in "=+-@\t" and c not in ("-1.5", "-2.5")]
+    assert executed == []
+    assert read_table(tmp_path / "t.csv") == [{"source": name, name: "-2.5"}]

@@ -371,7 +371,8 @@ def test_a_journal_killed_in_its_first_line_starts_anew(length, tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:length])
     Journal(path, {"a": 1}).append([{"row": 2}])
-    assert path.read_bytes() == whole + b'{"row": 2}\n'
+    assert path.read_bytes().startswith(whole)
+    assert Journal(path, {"a": 1}).rows == [{"row": 2}]
 
 
 def test_two_processes_do_not_write_one_journal(tmp_path):

@@ -1,7 +1,7 @@
 """Glyphs as banks, from one file for each script and split, drawn into the cache when asked for."""
 
-import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +12,7 @@ import PIL
 from PIL import features
 
 from leepjax._progress import progress
-from leepjax._store import cache_dir, digest, whole
+from leepjax._store import cache_dir, digest, intact, read_record, seal, whole, write_record
 from leepjax.data.bank import Bank, Dataset
 from leepjax.data.glyphs.catalogue import SCRIPTS, Character, catalogue
 from leepjax.data.glyphs.images import IMAGES, images_of
@@ -41,7 +41,7 @@ def glyphs(selection: str) -> Dataset:
         return folder / f"{script}-{split}-{key}.npy"
 
     pieces = {(script, split): piece(script, split) for split in IMAGES for script in by_script}
-    _draw({key: path for key, path in pieces.items() if not path.exists()}, by_script)
+    _draw({key: path for key, path in pieces.items() if not intact(_record(path))}, by_script)
     names = tuple(c.name for characters in by_script.values() for c in characters)
     counts = [len(characters) for characters in by_script.values()]
     banks = []
@@ -84,13 +84,20 @@ def _made_with() -> dict[str, object]:
 
 def _characters(path: Path) -> list[Character]:
     """The catalogue, kept in ``path``, since finding it takes seconds."""
-    if path.exists():
-        rows = json.loads(path.read_text())
+    try:
+        rows = read_record(path)["characters"]
         return [Character(char, script, tuple(faces)) for char, script, faces in rows]
+    except FileNotFoundError:
+        pass
+    except ValueError as error:
+        warnings.warn(f"{error}; it is made anew", stacklevel=3)
     characters = list(catalogue())
-    with whole(path) as part:
-        part.write_text(json.dumps(characters))
+    write_record(path, {"characters": characters})
     return characters
+
+
+def _record(piece: Path) -> Path:
+    return piece.with_suffix(".json")
 
 
 def _draw(
@@ -112,5 +119,6 @@ def _draw(
                     bar.update(len(images[-1]))
                 with whole(path) as part, part.open("wb") as file:
                     np.save(file, np.concatenate(images))
+                seal(_record(path), [path])
         finally:
             pool.shutdown(cancel_futures=True)
