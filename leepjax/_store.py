@@ -140,15 +140,6 @@ def whole(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def optional(path: Path) -> Iterator[None]:
-    """Write to a cache: where that fails one line says so, and what was computed is used."""
-    try:
-        yield
-    except Exception as error:  # whatever the libraries that write pass on
-        say(f"LEEPJAX_CACHE: {path} is not kept ({error})")
-
-
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Write a JSON object with its checksum."""
     with whole(path) as part:
@@ -224,6 +215,15 @@ def _checked(signed: Any) -> dict[str, Any]:
     if _signed(plain)[_CRC] != signed[_CRC]:
         raise ValueError("its checksum is another")
     return plain
+
+
+@contextlib.contextmanager
+def optional(path: Path) -> Iterator[None]:
+    """Write to a cache: where that fails one line says so, and what was computed is used."""
+    try:
+        yield
+    except Exception as error:  # whatever the libraries that write pass on
+        say(f"LEEPJAX_CACHE: {path} is not kept ({error})")
 
 
 def differing(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Tables and numbers as text: the same in a terminal, a notebook, a page, a file and a sentence."""
 
 import csv
+import io
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -88,8 +89,8 @@ def html_table(sheet: Sheet, heading: str = "<th>{}</th>") -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a CSV file, one row for each mapping; what a row has not stays empty.
+def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """CSV, one row for each mapping; what a row has not stays empty.
 
     Names that a spreadsheet would execute get an apostrophe, which :func:`read_table` takes off.
     """
@@ -98,11 +99,16 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         return for_spreadsheet(cell) if isinstance(cell, str) else cell
 
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    # What is no text in a file's name is written as \\udcXX.
-    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.writer(file)
-        writer.writerow(map(plain, columns))
-        writer.writerows([plain(row.get(name, "")) for name in columns] for row in rows)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(map(plain, columns))
+    writer.writerows([plain(row.get(name, "")) for name in columns] for row in rows)
+    return text.getvalue()
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write :func:`table_text` as UTF-8; what is no text in a name becomes ``\\udcXX``."""
+    path.write_bytes(table_text(rows).encode("utf-8", "backslashreplace"))
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

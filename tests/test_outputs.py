@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,11 +72,12 @@ def test_a_disk_that_fills_up_leaves_the_older_file_and_shows_the_result(
 ):
     (folder / "r.csv").write_text("older")
 
-    def half(path, rows):
-        path.write_text("rank,sou")
+    def half(path, content):
+        with open(path, "wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("leepjax.commands._output.write_table", half)
+    monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(SystemExit, match=r"^error: output: cannot write r.csv .No space left"):
         main([*ASKED, "r.csv"])
     assert (folder / "r.csv").read_text() == "older"

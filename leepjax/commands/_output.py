@@ -2,12 +2,10 @@
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from leepjax._store import whole
-from leepjax._text import write_table
 
 
 def check_output(path: Path, suffixes: Sequence[str], inputs: Iterable[Path]) -> None:
@@ -41,22 +39,18 @@ def check_output(path: Path, suffixes: Sequence[str], inputs: Iterable[Path]) ->
         raise ValueError(_refused(path, error)) from None
 
 
-def write_output(path: Path, content: str | Sequence[Mapping[str, Any]]) -> None:
-    """Write a text, or rows as CSV, whole or not at all.
+def write_output(path: Path, text: str) -> None:
+    """Write a result as UTF-8, whole or not at all; what is no text in names becomes ``\\udcXX``.
 
     Raises:
       ValueError: it cannot be written; what was there is still there.
     """
     try:
         with whole(path.resolve()) as part:
-            if isinstance(content, str):
-                part.write_bytes(content.encode("utf-8"))
-            else:
-                write_table(part, content)
+            part.write_bytes(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        raise ValueError(_refused(path, error)) from None
+        raise ValueError(f"output: {error}") from None
 
 
 def _refused(path: Path, error: OSError) -> str:
-    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-    return f"output: cannot write {path} ({cause.strerror or cause})"
+    return f"output: cannot write {path} ({error.strerror or error})"

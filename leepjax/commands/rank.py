@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 from tyro.conf import Positional
 
+from leepjax._text import table_text
 from leepjax.audit import read_csv
 from leepjax.audit.columns import check_once
 from leepjax.commands._output import check_output, write_output
@@ -75,7 +76,7 @@ def rank_many(config: Rank, console: Console) -> None:
     )
     try:  # before it is shown: a terminal that has gone takes nothing along
         if config.output:
-            write_output(config.output, _contents(ranking, config.output.suffix, commits))
+            write_output(config.output, _as_text(ranking, config.output.suffix, commits))
     finally:  # nor does a full disk
         console.print(ranking)
         if unused:
@@ -113,7 +114,7 @@ def _read_facts(path: Path) -> tuple[dict[str, dict[str, float]], str]:
     return facts, f"{table.source}, not used: {', '.join(others)}." if others else ""
 
 
-def _contents(ranking: Ranking, suffix: str, commits: dict[str, str]) -> str | list[dict[str, Any]]:
+def _as_text(ranking: Ranking, suffix: str, commits: dict[str, str]) -> str:
     """The ranking as JSON, or as CSV with a row for each source, those that failed last."""
     everything = ranking.to_dict()
     for source in everything["sources"]:
@@ -134,4 +135,4 @@ def _contents(ranking: Ranking, suffix: str, commits: dict[str, str]) -> str | l
         row = held[0] if held else {"source": failure["source"]}
         row["failure"] = "; ".join(filter(None, (row.get("failure"), said)))
         rows += [] if held else [row]
-    return rows
+    return table_text(rows)

@@ -161,7 +161,7 @@ def by_array(outputs: Outputs) -> dict[str, Any]:
 def check_same(labels: Any, given: np.ndarray) -> None:
     """Labels that come with a source are those given, in their order."""
     labels = np.asarray(labels)
-    if labels.dtype.kind not in "iu":
+    if labels.dtype.kind not in "biuf":
         got = f"dtype {labels.dtype}" + (", text" if labels.dtype.kind in "US" else "")
         raise ValueError(f"labels: wanted integers as given, got {got}")
     if labels.shape != given.shape:

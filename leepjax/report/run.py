@@ -62,7 +62,7 @@ class Run:
         """Append one line to ``metrics.jsonl``, with the seconds since the run was opened."""
         line = {"seconds": round(time.perf_counter() - self.started, 2), **values}
         path = self.path / "metrics.jsonl"
-        with writing(path), open(path, "a") as file:
+        with writing(path), open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:

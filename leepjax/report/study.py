@@ -20,7 +20,7 @@ from rich.console import Console
 from leepjax.data import Bank
 from leepjax.evaluation import Correlation, Estimate, correlate
 from leepjax.report.figures import scatter
-from leepjax.report.run import Run
+from leepjax.report.run import Run, read_table
 from leepjax.report.tables import print_correlations, read_estimate, verdict
 from leepjax.tasks import Tasks
 
