@@ -78,7 +78,7 @@ def test_a_disk_that_fills_up_leaves_the_older_file_and_shows_the_result(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", half)
-    with pytest.raises(SystemExit, match=r"^error: output: cannot write r.csv .No space left"):
+    with pytest.raises(SystemExit, match=r"^error: output: cannot write .*r\.csv.*No space left"):
         main([*ASKED, "r.csv"])
     assert (folder / "r.csv").read_text() == "older"
     assert "2 sources on 60 samples" in capsys.readouterr().out
