@@ -77,7 +77,7 @@ def evaluate_all(
     """Values of several kernels, ``{name: (kernel, options)}``, of the same arrays."""
     there = {k: v for k, v in arguments.items() if v is not None}
     needed = {p for kernel, _ in kernels.values() for p in kernel.parameters}
-    if {"moments", "spectrum"} & needed:
+    if {"moments", "spectrum", "left_out"} & needed:
         needed.add("features")
     if counts.get("num_classes") is not None:
         needed.add("labels")  # of which moments ask, too, where there are classes

@@ -17,7 +17,6 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from leepjax._text import read_table
 from leepjax.data import Bank
 from leepjax.evaluation import Correlation, Estimate, correlate
 from leepjax.report.figures import scatter

@@ -1,7 +1,6 @@
 """Head retraining of tasks: accuracy, protocols, buckets, bad input."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -94,9 +93,7 @@ def test_heads_that_could_not_be_solved_are_warned_of():
     ("changes", "message"),
     [
         ({"train_features": TRAIN[:, :, None]}, "train_features: wanted floats of shape"),
-        ({"train_features": TRAIN.astype(int)}, "np.float32.*; got int64 of shape"),
-        ({"test_features": TEST.astype(jnp.bfloat16)}, "np.float32.*; got bfloat16 of shape"),
-        ({"test_features": TEST.astype(str)}, "np.float32.*; got <U32 of shape"),
+        ({"test_features": TEST.astype(str)}, "test_features: wanted numbers, got dtype <U32"),
         ({"test_features": np.full_like(TEST, np.nan)}, "test_features: wanted finite"),
         ({"train_features": TRAIN[:10]}, "train_features: wanted a row for each image"),
         ({"test_features": TEST[:, :5]}, "test_features: wanted 10 columns like train_features"),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from experiments.transfer_accuracy import main
+from leepjax._store import seal
 
 SMALL = [
     *("--source-data", "digits", "--source-model", "mlp", "--source-steps", "20"),
@@ -132,6 +133,8 @@ def test_tasks_that_diverge_are_left_out_and_said_so(results, tmp_path, capsys):
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+    record = path.with_name("files.json")
+    seal(record, [file for file in path.parent.iterdir() if file != record])
     capsys.readouterr()
     results(*flags)
     assert "7 tasks" in (out := capsys.readouterr().out)
