@@ -122,7 +122,7 @@ def show_shelves(cases: int, figure: Path | None) -> None:
     print(
         "\n    n shelves | the choice holds least error, most accuracy | chosen of | accuracy lost"
     )
-    for n in (*SIZES[:-1], None):
+    for n in (*np.unique(table[:, 0]).astype(int), None):
         part = table if n is None else table[table[:, 0] == n]
         means = part[:, 1:].mean(0)
         print(

@@ -69,12 +69,16 @@ def grid(sheet: Sheet, left: Collection[str]) -> "Table":
         table.add_column(
             Text(heading),
             justify="left" if heading in left else "right",
-            style="dim" if heading.endswith("*") or heading.startswith("(") else None,
+            style="dim" if _faint(heading) else None,
             no_wrap=True,
         )
     for row in sheet.rows:
-        table.add_row(*map(Text, row), style="dim" if row[0].endswith("*") else None)
+        table.add_row(*map(Text, row), style="dim" if _faint(row[0]) else None)
     return table
+
+
+def _faint(name: str) -> bool:
+    return name.endswith("*") or name.startswith("(")
 
 
 def html_table(sheet: Sheet, heading: str = "<th>{}</th>") -> str:

@@ -23,7 +23,7 @@ from leepjax.ranking.inputs import (
     read,
 )
 from leepjax.ranking.result import Failure, Ranking
-from leepjax.ranking.scored import JUDGING, Scored, Target, Unscored, reason_of, score_source
+from leepjax.ranking.scored import HELD_OUT, Scored, Target, Unscored, reason_of, score_source
 from leepjax.ranking.shuffles import p_value
 
 DEFAULT = ("leep", "nce", "h_score", "regularized_h_score", "logme")
@@ -45,8 +45,8 @@ def rank(
     """Rank source models for one target, by what they say of labelled samples they have not seen.
 
     What decides is held out: ``predictive_r2``, of a linear head on the features, if all sources
-    have features; else ``cross_fitted_leep``, if all have probabilities or logits; else the first
-    score that most have, and those without it are named. Transferability scores stand beside it,
+    have features; else ``cross_fitted_leep``, if all have probabilities or logits; else the one of
+    the two that most have, and sources without it are named. Transferability scores stand beside,
     each with its value under shuffled labels: a score computed on the samples that it was fitted to
     grows with the dimension, and that value says how far.
 
@@ -95,7 +95,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
       0.48 +- 0.03
     """
     sources = by_name(sources)
-    shown = check_metrics((by,) if by else (), JUDGING, metrics, nulls)
+    shown = check_metrics(by=by or (), held_out=HELD_OUT, metrics=metrics, nulls=nulls)
     for name, value, least in (("max_samples", max_samples, 3), ("num_halves", num_halves, 0)):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name}: wanted a whole number >= {least}, got {value!r}")
@@ -105,7 +105,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
     facts = check_facts(facts or {}, sources)
     given = check_labels(find_labels(labels, sources))
     target, some, of_some = _targets(given, max_samples, num_halves, seed)
-    deciding = (by,) if by else JUDGING
+    deciding = (by,) if by else HELD_OUT
 
     found: dict[str, dict[str, Scored]] = {}
     known: dict[str, dict[str, float]] = {}
@@ -144,7 +144,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
             name: np.array([s.shuffled[0] for s in column]) for name, column in columns.items()
         },
         covariance=_covariance(columns[decides]),
-        p_value=_p_values(columns[decides], decides in JUDGING),
+        p_value=_p_values(columns[decides], decides in HELD_OUT),
         facts={
             fact: np.array([known[name].get(fact, np.nan) for name in found])
             for fact in FACTS
@@ -194,8 +194,8 @@ def _columns(features: Any) -> int:
 _NOTHING = Scored(np.nan, np.full(1, np.nan))
 
 
-def _p_values(column: Sequence[Scored], judging: bool) -> np.ndarray:
-    known = [judging and np.isfinite(s.value) for s in column]
+def _p_values(column: Sequence[Scored], tested: bool) -> np.ndarray:
+    known = [tested and np.isfinite(s.value) for s in column]
     return np.array(
         [p_value(s.value, s.shuffled) if k else np.nan for s, k in zip(column, known, strict=True)]
     )

@@ -40,7 +40,7 @@ def notes(ranking: Ranking) -> list[str]:
     """What stands below the tables: how to read them, agreement, limits, failures."""
     r = ranking
     lines = ["In parentheses: the same under shuffled labels."]
-    hollow = [name for name in r.scores if r.misleading(name) and name != "neg_label_entropy"]
+    hollow = [name for name in r.scores if name != r.by and r.misleading(name)]
     if hollow:
         lines[0] += f" Columns in parentheses are hardly better with labels: {', '.join(hollow)}."
     without = np.isnan(r.scores.get("predictive_r2", np.zeros(len(r.names))))
@@ -120,7 +120,7 @@ def draw(ranking: Ranking) -> Figure:
         values, shuffled = r.scores[name][r.order], r.shuffled[name][r.order]
         axis.plot(shuffled, places, "o", color="0.6", fillstyle="none", markersize=4)
         axis.errorbar(values, places, xerr=error, fmt="o", color=color, markersize=4)
-        axis.set_title(_starred(name), fontsize=9, color=color if color != POINTS else "black")
+        axis.set_title(_heading(r, name), fontsize=9, color=color if color != POINTS else "black")
         axis.set_yticks(places, [r.names[i] for i in r.order], fontsize=8)
         axis.tick_params(axis="x", labelsize=7)
         axis.locator_params(axis="x", nbins=5)  # more overlap
@@ -166,13 +166,17 @@ def _score_column(r: Ranking, name: str) -> tuple[str, list[str]]:
     decimals = _decimals(errors)
     cells = [_with_error(x, e, decimals) for x, e in zip(values, errors, strict=True)]
     cells = [
-        f"{cell} ({y:.{decimals}f})"
-        if cell and np.isfinite(y) and name != "neg_label_entropy"
-        else cell
+        f"{cell} ({y:.{decimals}f})" if cell and np.isfinite(y) else cell
         for cell, y in zip(cells, shuffled, strict=True)
     ]
-    hollow = r.misleading(name) and name not in (r.by, "neg_label_entropy")
-    return f"({name})" if hollow else name if name == r.by else _starred(name), cells
+    return _heading(r, name), cells
+
+
+def _heading(r: Ranking, name: str) -> str:
+    """A null has a star; what shuffled labels explain stands in parentheses; what decides, bare."""
+    if name == r.by:
+        return name
+    return f"({_starred(name)})" if r.misleading(name) else _starred(name)
 
 
 def _with_error(value: float, error: float, decimals: int) -> str:

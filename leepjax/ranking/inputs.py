@@ -43,17 +43,18 @@ def by_name(sources: Any) -> dict[str, Any]:
     return named
 
 
-def check_metrics(*groups: str | Sequence[str]) -> list[str]:
-    """Names of scores, in their order, each once; ``"all"``: every one but nulls."""
+def check_metrics(**arguments: str | Sequence[str]) -> list[str]:
+    """Names of scores, by argument, in their order, each once; ``"all"``: all but nulls."""
     every = metrics_of("features", "logits", "labels", "key")
     known = [name for name, metric in METRICS.items() if "targets" not in metric.inputs]
     asked: list[str] = []
-    for group in groups:
+    for argument, group in arguments.items():
         names = [group] if isinstance(group, str) else [*group]
-        asked += [n for n in every if n not in NULLS] if names == ["all"] else names
-    for name in asked:
-        if name not in known:
-            raise ValueError(f"metrics: wanted names among {', '.join(known)}; got {name!r}")
+        names = [n for n in every if n not in NULLS] if names == ["all"] else names
+        for name in names:
+            if name not in known:
+                raise ValueError(f"{argument}: wanted names among {', '.join(known)}; got {name!r}")
+        asked += names
     return list(dict.fromkeys(asked))
 
 

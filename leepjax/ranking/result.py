@@ -154,7 +154,7 @@ class Ranking:
         """
         values, shuffled = self.scores[metric], self.shuffled[metric]
         here = np.isfinite(values) & np.isfinite(shuffled)
-        if metric == "neg_label_entropy" or not here.any():
+        if not here.any():
             return True
         added = np.max(values[here] - shuffled[here])
         return bool(added <= max(np.ptp(shuffled[here]), 0.01 * np.abs(values[here]).max()))

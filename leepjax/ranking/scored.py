@@ -14,7 +14,7 @@ from leepjax.ranking.files import ARRAYS
 from leepjax.ranking.held_out import held_out
 from leepjax.ranking.shuffles import shuffle, shuffled_scores
 
-JUDGING = ("predictive_r2", "cross_fitted_leep")  # of samples that were not fitted on: they decide
+HELD_OUT = ("predictive_r2", "cross_fitted_leep")  # of samples that were not fitted on: they decide
 HEADS = ("predictive_r2", "linear_probe")  # in float64 NumPy
 OF_SOME = (*HEADS, "knn")  # whose cost, or memory, grows with the square
 
@@ -96,9 +96,12 @@ def score_source(
             lacks = f"needs {_or(missing[0])}; the source has {_listed(ready)}"
             reasons.setdefault((lacks, True), []).append(name)
     few = {name: x[some] for name, x in ready.items()} if {*there} & {*OF_SOME} else {}
+    # Where the probe itself decides it wants half-samples, which are the metric's own.
+    heads = [n for n in there if n in HEADS and (n in HELD_OUT or n not in deciding)]
+    costly = [name for name in there if name in OF_SOME and name not in heads]
     parts = [
-        _held_out(few, of_some, [name for name in there if name in HEADS]),
-        _scores(few, of_some, [name for name in there if name == "knn"], deciding),
+        _held_out(few, of_some, heads),
+        _scores(few, of_some, costly, deciding),
         _scores(ready, target, [name for name in there if name not in OF_SOME], deciding),
     ]
     found: dict[str, Scored] = {}
@@ -134,7 +137,7 @@ def _scores(ready, target: Target, names, deciding) -> dict[str, Scored | str]:
         nothing = first.get(name, np.nan)
         deviations = _deviations(METRICS[name], ready, target) if name in deciding else None
         shuffled = np.array([nothing])
-        if deviations is not None and name in JUDGING:
+        if deviations is not None and name in HELD_OUT:
 
             def under(labels: np.ndarray, name: str = name) -> float:
                 return _values(ready, labels, [name], target)[0].get(name, np.nan)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from leepjax._text import probability
+from leepjax.metrics import METRICS
 
 if TYPE_CHECKING:
     from leepjax.ranking.result import Ranking
@@ -18,7 +19,6 @@ MEANING = {
     "predictive_r2": "the linear head that predicts new samples best",
     "cross_fitted_leep": "the class probabilities that predict new samples best",
 }
-OF_OUTPUTS = ("leep", "leep_gain", "leep_calibrated", "nce", "cross_fitted_leep")
 
 
 def decision(r: Ranking) -> str:
@@ -105,7 +105,7 @@ def _by_accuracy(r: Ranking) -> list[str]:
 
 def _reason(metric: str) -> str:
     """Why a score may see it otherwise."""
-    if metric in OF_OUTPUTS:
+    if "features" not in METRICS[metric].inputs:
         return "of a source it sees the predicted classes alone, and their calibration"
     return "it judges features by the samples that it was fitted to"
 

@@ -204,6 +204,8 @@ def test_half_samples_give_nulls_their_intervals():
     assert (ratio > 0.8).all()
     assert (ratio < 2.2).all()
     assert found.probability_best()[1] > 0.95
+    probe = rank(few, LABELS, by="linear_probe", metrics=(), nulls=(), num_halves=40)
+    assert (probe.standard_error > 0).all()
     without = rank(few, LABELS, **options)
     assert "how sure that is is not known" in without.decision
     assert without.choice == ("s1",)
@@ -364,7 +366,8 @@ def test_bad_labels(labels, got):
     [
         ({"metrics": "leap"}, "metrics: wanted names among .* got 'leap'"),
         ({"metrics": ["logme_regression"]}, "metrics: wanted names among"),
-        ({"by": "leap"}, "metrics: wanted names among .* got 'leap'"),
+        ({"by": "leap"}, "by: wanted names among .* got 'leap'"),
+        ({"nulls": ["leap"]}, "nulls: wanted names among .* got 'leap'"),
         ({"confidence": 1}, r"confidence: wanted a number in \(0, 1\), got 1"),
         ({"num_halves": -1}, "num_halves: wanted"),
         ({"max_samples": 2}, "max_samples: wanted"),
