@@ -163,8 +163,8 @@ def test_one_array_of_a_file_that_cannot_be_read_takes_no_other(tmp_path):
 
 
 def test_a_parquet_column_that_cannot_be_read_takes_no_other(tmp_path):
-    pa = pytest.importorskip("pyarrow")
-    pq = pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow", reason="needs leepjax[parquet]")
+    pq = pytest.importorskip("pyarrow.parquet", reason="needs leepjax[parquet]")
     probs = (np.eye(3)[LABELS] * 0.7 + 0.1).tolist()
     features = [[1.0]] * (N - 1) + [[1.0, 2.0]]
     pq.write_table(pa.table({"features": features, "probs": probs}), tmp_path / "a.parquet")
