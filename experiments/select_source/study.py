@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -39,6 +39,7 @@ from leepjax.models import (
     train_source,
 )
 from leepjax.models.train import untrained
+from leepjax.ranking import rank
 from leepjax.tasks import Tasks, only_used, sample_tasks, score_tasks
 from leepjax.transfer import Recipe, fine_tune, retrain_head
 from leepjax.transfer.jobs import make_jobs
@@ -173,11 +174,12 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     budgets = [_recipe(config, epochs) for epochs in config.epochs]
     job = make_jobs(key, dataset, tasks, budgets[:1])[0]  # what does not fit shows at once
     wide = undivided(devices)
-    facts, scores, heads, trials = [], [], [], []
+    facts, scores, heads, trials, features = [], [], [], [], {}
     for i, spec in enumerate(specs, start=1):
         source, fact = _source(spec, config)
         console.print(escape(f"source {i} of {len(specs)}: {spec.name}"), highlight=False)
         train, test = (extract(source, bank, devices=wide) for bank in dataset)
+        features[spec.name] = np.asarray(train.features)
         metrics = metric_names(config.metrics)
         options = {"metrics": metrics, "key": key, "devices": wide}
         scores.append(score_tasks(tasks, features=train.features, logits=train.logits, **options))
@@ -208,11 +210,25 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         head=np.stack(heads, 1),
         validation=reached("validation_accuracy"),
         test=reached("test_accuracy"),
+        named=_named_by_rank(features, dataset.train.labels, tasks),
         score_cost=np.array([fact["score"] for fact in facts]) / unit,
         tune_cost=np.stack([fact["tune"] for fact in facts]) / unit,
         membership=task_membership(tasks),
     )
     _write(study, config, table, tasks, dataset.train)
+
+
+def _named_by_rank(
+    features: Mapping[str, np.ndarray], labels: np.ndarray, tasks: Tasks
+) -> np.ndarray:
+    """``[t, m]`` bool: what ``rank`` says to try; all, where it sees no information."""
+    named = []
+    for rows, where in zip(tasks.train.indices, tasks.train.where, strict=True):
+        there = rows[where]
+        sources = {name: {"features": x[there]} for name, x in features.items()}
+        choice = rank(sources, labels[there], metrics=(), nulls=()).choice
+        named.append([name in choice or not choice for name in features])
+    return np.array(named)
 
 
 def _write(study: report.Run, config: Config, table: Table, tasks: Tasks, bank: Bank) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter
 
-from experiments.select_source.ways import EVERY, Table, Way
+from experiments.select_source.ways import EVERY, RANK, Table, Way
 from leepjax.choosing import expected_recall, expected_regret
 from leepjax.data import Bank
 from leepjax.evaluation import NULLS, Estimate
@@ -130,7 +130,7 @@ def _sources(rows: Rows, tasks: int) -> Section:
 
 def _ways(rows: Rows) -> Section:
     lines = []
-    for row in sorted(rows, key=lambda r: (int(r["tried"]), _half(r), float(r["regret"]))):
+    for row in sorted(rows, key=lambda r: (float(r["tried"]), _half(r), float(r["regret"]))):
         ahead = _points(row, "ahead", "+") if row.get("ahead") else ""
         cells = [_tried(row), _points(row, "regret"), f"{float(row['cost']):.2f}"]
         lines.append([_name(row), *cells, f"{float(row['best_chosen']):.2f}", ahead])
@@ -142,7 +142,8 @@ def _ways(rows: Rows) -> Section:
         "where a score needs them; a full fine-tune of a source is 1, on average over sources. "
         "Halved: fine-tuned briefly, the better half by validation accuracy for longer, and so on; "
         "which was best is judged on the test images, and some of every regret is their noise. "
-        "Best null: in hindsight, the one of least regret among those with as many sources tried."
+        "Best null: in hindsight, the one of least regret among those with as many sources tried, "
+        f"for {RANK} with at least as many."
     )
     return Section("Ways to choose", [Sheet([*headings, "ahead of best null"], lines)], text)
 
@@ -150,17 +151,22 @@ def _ways(rows: Rows) -> Section:
 def in_words(rows: Rows) -> str:
     """The best score held against the best null, with one and with several sources fine-tuned."""
     found = []
-    for tried in sorted({int(row["tried"]) for row in rows if row.get("ahead")}):
-        scores = [r for r in rows if r.get("ahead") and int(r["tried"]) == tried]
+    held = [row for row in rows if row.get("ahead")]
+    for tried in sorted({row["tried"] for row in held if row["by"] != RANK}, key=float):
+        scores = [r for r in held if r["tried"] == tried and r["by"] != RANK]
         best = min(scores, key=lambda r: float(r["regret"]))
-        null = next(r for r in rows if r["by"] == best["best_null"] and int(r["tried"]) == tried)
+        null = next(r for r in rows if (r["by"], r["tried"]) == (best["best_null"], tried))
         clear = [r["by"] for r in scores if float(r["ahead_low"]) > 0]
         sure = f"ahead of it with an interval above 0: {', '.join(clear)}" if clear else ""
         sure = sure or "no score is ahead of it with an interval above 0"
         found.append(
-            f"{'One source' if tried == 1 else f'{tried} sources'} fine-tuned: best score "
+            f"{'One source' if tried == '1' else f'{tried} sources'} fine-tuned: best score "
             f"{best['by']}, regret {_points(best, 'regret')}; best null {null['by']}, "
             f"{_points(null, 'regret')}; {sure}."
+        )
+    for row in (row for row in rows if row["by"] == RANK):
+        found.append(
+            f"What leepjax rank says to try, {_tried(row)}: regret {_points(row, 'regret')}."
         )
     return " ".join(found)
 
@@ -205,7 +211,7 @@ def draw(path: Path) -> None:
         axis = figure.subplots()
         shapes = {}
         for row in rows:
-            shape = "o" if int(row["tried"]) == 1 else "s" if row["by"] != EVERY else "D"
+            shape = {RANK: "^", EVERY: "D"}.get(row["by"], "o" if row["tried"] == "1" else "s")
             shapes[shape] = _tried(row) if shape != "D" else "all, halved or in full"
             colour, filled = looks[row["by"]]
             regret, low, high = (100 * float(row[k]) for k in _ENDS)
@@ -238,7 +244,7 @@ def draw(path: Path) -> None:
 
 def finding(rows: Rows) -> str:
     """What the figure shows, in words."""
-    alone = [r for r in rows if int(r["tried"]) == 1]
+    alone = [r for r in rows if r["tried"] == "1"]
     best = min((r for r in alone if r.get("ahead")), key=lambda r: float(r["regret"]))
     null = min((r for r in alone if r["null"] == "True"), key=lambda r: float(r["regret"]))
     halved = next(r for r in rows if r["by"] == EVERY and r["short"] == "True")
@@ -272,7 +278,8 @@ def _half(row: dict[str, Any]) -> bool:
 
 
 def _tried(row: dict[str, Any]) -> str:
-    return f"{row['tried']}, halved" if row["short"] == "True" else row["tried"]
+    number = f"{float(row['tried']):.3g}"
+    return f"{number}, halved" if row["short"] == "True" else number
 
 
 def _number(row: dict[str, Any]) -> str:

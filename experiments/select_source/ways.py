@@ -18,6 +18,7 @@ from leepjax.evaluation import (
 from leepjax.report import estimate_columns
 
 CHANCE, EVERY = "chance", "all sources"
+RANK = "rank's choice"  # the sources that ``leepjax.rank`` says to try
 
 
 class Table(NamedTuple):
@@ -30,6 +31,7 @@ class Table(NamedTuple):
       head: ``[t, m]`` test accuracy of the retrained head.
       validation: ``[t, m, r]`` accuracy on held-out images; NaN where training diverged.
       test: ``[t, m, r]`` test accuracy; NaN where training diverged.
+      named: ``[t, m]`` bool, the sources that ``leepjax.rank`` says to try.
       score_cost: ``[m]`` of the forward pass over a task's labelled images.
       tune_cost: ``[m, r]`` of a fine-tune, in the same unit.
       membership: ``[t, g]`` bool, the clusters (target groups or classes) of each task.
@@ -41,6 +43,7 @@ class Table(NamedTuple):
     head: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+    named: np.ndarray
     score_cost: np.ndarray
     tune_cost: np.ndarray
     membership: np.ndarray
@@ -62,7 +65,7 @@ class Way(NamedTuple):
     """A way of choosing: by what, how many it has fine-tuned, how; and what it ends with."""
 
     by: str
-    tried: int
+    tried: float  # the mean over tasks
     short: bool  # whether short fine-tunes come first
     choice: Choice
 
@@ -73,7 +76,10 @@ class Way(NamedTuple):
 
 
 def choices(table: Table, top: int) -> list[Way]:
-    """Every way: by each score or null alone, halving what it names, halving all, all in full."""
+    """Every way: by each score or null alone, halving what it names, halving all, all in full.
+
+    What ``leepjax.rank`` says to try, as many as that is on each task, is halved too.
+    """
     validation, cost, m = table.validation, table.tune_cost, len(table.names)
     blind = np.zeros(table.head.shape)
     ways = []
@@ -83,20 +89,34 @@ def choices(table: Table, top: int) -> list[Way]:
             found = successive_halving(score, validation, cost, top=tried)
             choice = found._replace(cost=found.cost + scoring)
             ways.append(Way(by, tried, tried > 1, choice))
+    ways.append(Way(RANK, float(table.named.sum(1).mean()), True, _of_named(table)))
     ways.append(Way(EVERY, m, True, successive_halving(blind, validation, cost, top=m)))
     full = successive_halving(blind, validation[..., -1:], cost[:, -1:], top=m)
     return [*ways, Way(EVERY, m, False, full)]
 
 
+def _of_named(table: Table) -> Choice:
+    """Halving those that ``rank`` names; where it names one, that one."""
+    score = np.where(table.named, 0.0, -np.inf)
+    found = [
+        successive_halving(score[[t]], table.validation[[t]], table.tune_cost, top=int(tried))
+        for t, tried in enumerate(table.named.sum(1))
+    ]
+    probability, cost = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return Choice(probability, cost + table.score_cost.sum())
+
+
 def summary(table: Table, ways: list[Way]) -> list[dict[str, Any]]:
     """Rows of ``ways.csv``: mean regret with its interval, cost, and what it is ahead of nulls by.
 
-    ``ahead`` is the regret of the best null that has as many sources fine-tuned, less one's own.
+    ``ahead`` is the regret of the best null that has as many sources fine-tuned, less one's own:
+    for what ``rank`` names, at least as many.
     """
     losses = [expected_regret(way.choice.probability, table.reached) for way in ways]
     rows = []
     for way, lost in zip(ways, losses, strict=True):
-        same = [i for i, w in enumerate(ways) if w.null and w.tried == way.tried]
+        least = min((w.tried for w in ways if w.null and w.tried >= way.tried), default=None)
+        same = [i for i, w in enumerate(ways) if w.null and w.tried == least]
         null = min(same, key=lambda i: losses[i].mean(), default=None)
         row = {"by": way.by, "tried": way.tried, "short": way.short, "null": way.null}
         row |= estimate_columns("regret", mean(lost, table.membership))

@@ -89,6 +89,13 @@ def test_tables_hold_validation_test_and_clusters_each_in_its_place(tmp_path):
     for name, values in expected.items():
         found = [float(row[name]) for row in (of_source if name == "head" else full)]
         np.testing.assert_allclose(found, values, atol=1e-6, err_msg=name)
+    # What rank says to try, of the features of each task's labelled images.
+    untrained = {r["model"] for r in rows} - {"mlp digits 30"}
+    assert len(untrained) == 2
+    ways = {row["by"]: row for row in rows_of(tmp_path / "run" / "ways.csv")}
+    tried = float(ways["rank's choice"]["tried"])
+    assert 1 <= tried <= 3
+    assert 5 * tried == pytest.approx(round(5 * tried))
     # Intervals are for tasks of other classes.
     of_class = [[str(c) in row["classes"].split() for c in range(10)] for row in of_source]
     lost, way = (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.select_source.tables import finding, in_words
-from experiments.select_source.ways import Table, choices, correlations, summary
+from experiments.select_source.ways import RANK, Table, choices, correlations, summary
 from leepjax.choosing import expected_recall, expected_regret
 
 # Three sources on four tasks. Source 0 is best on tasks 0 and 1 and diverges on 3; 1 on 2 and 3.
@@ -21,6 +21,7 @@ TABLE = Table(
     head=np.array([[0.6, 0.5, 0.4]] * 4),
     validation=np.stack([TEST - 0.1, TEST], -1),
     test=np.stack([TEST - 0.1, TEST], -1),
+    named=np.array([[1, 1, 0], [0, 0, 1], [1, 1, 1], [0, 1, 0]], bool),
     score_cost=np.array([0.01, 0.02, 0.03]),
     tune_cost=np.array([[0.1, 0.5], [0.2, 1.0], [0.3, 1.5]]),
     membership=np.eye(4, dtype=bool),
@@ -52,6 +53,21 @@ def test_regret_and_cost_by_hand():
     )
     expected = [0.3 + 0.5, 0.5 + 1.0, 0.5 + 1.0, 0.3 + 1.0]
     np.testing.assert_allclose(halved.choice.cost, np.array(expected) + 0.06)
+
+
+def test_what_rank_names_is_halved_and_one_source_is_fine_tuned_at_once():
+    found = next(w for w in choices(TABLE, top=2) if w.by == RANK)
+    assert (found.tried, found.short, found.null) == (7 / 4, True, False)
+    np.testing.assert_allclose(
+        expected_regret(found.choice.probability, TABLE.reached), [0, 0.4, 0, 0], atol=1e-12
+    )
+    # Two of a and b; c alone; all, of which the better two go on; b alone.
+    expected = [0.3 + 0.5, 1.5, 0.6 + 1.0 + 0.5, 1.0]
+    np.testing.assert_allclose(found.choice.cost, np.array(expected) + 0.06)
+    row = next(r for r in summary(TABLE, choices(TABLE, top=2)) if r["by"] == RANK)
+    assert row["regret"] == pytest.approx(0.1)
+    assert row["best_null"] in {w.by for w in choices(TABLE, top=2) if w.null}
+    assert "to try, 1.75, halved: regret 10.0" in in_words([{k: str(v) for k, v in row.items()}])
 
 
 def test_nulls_need_no_forward_pass_but_those_of_features():
