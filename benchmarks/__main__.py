@@ -16,6 +16,7 @@ BENCHMARKS = {
     "heads": "heads of many small tasks beside a loop of scikit-learn",
     "fine_tune": "fine-tuning of many small tasks beside a loop in PyTorch",
     "meta": "meta-steps of second-order MAML beside PyTorch",
+    "compile": "every program by another platform's compiler: seconds, bytes, memory",
     "ranking": "a ranking of cached sources: seconds, and the peak of memory",
     "accuracy": "float32 scores beside float64",
     "replicates": "every statistic in 10,000 replicates",

@@ -2,6 +2,7 @@
 
 from leepjax.data._load import check_prepared, load
 from leepjax.data.bank import Bank, Dataset, check_bank
+from leepjax.data.pixels import Pixels
 from leepjax.data.transform import (
     of_classes,
     shrink,
@@ -13,6 +14,7 @@ from leepjax.data.transform import (
 __all__ = [
     "Bank",
     "Dataset",
+    "Pixels",
     "check_bank",
     "check_prepared",
     "load",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from leepjax.data.bank import Bank, Dataset
+from leepjax.data.bank import EMBEDDED, Bank, Dataset
 
 DIGITS_TEST_SHARE = 0.3
 
@@ -67,7 +67,7 @@ def check_prepared(name: str, *, data_dir: str | Path | None = None) -> None:
       ValueError: an unknown set, or one that is not prepared; the message says how to.
     """
     base, _, root = _place(name, data_dir)
-    if base not in ("digits", "glyphs"):  # these come with the package
+    if base not in EMBEDDED:
         from leepjax.data import prepared
 
         prepared.find(base, root)

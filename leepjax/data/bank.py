@@ -9,6 +9,8 @@ import numpy as np
 
 from leepjax._store import digest
 
+EMBEDDED = ("glyphs", "digits")  # the sets that come with the package
+
 
 @partial(
     jax.tree_util.register_dataclass,

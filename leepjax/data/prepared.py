@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from leepjax.data.bank import Bank, Dataset
+from leepjax.data.bank import EMBEDDED, Bank, Dataset
 from leepjax.data.records import Records, damaged, group_key, names_of, read
 
 TEST_SHARE = 0.3  # of each class, where a set has no test split of its own
@@ -126,9 +126,10 @@ def _missing(name: str, root: Path) -> str:
             f"name: {name!r} is not prepared in {root}{others}. Prepare it once with: "
             f"{_prepare_command(name, root)}"
         )
-    near = difflib.get_close_matches(name, {*known, *prepared, "glyphs", "digits"})
+    near = difflib.get_close_matches(name, {*known, *prepared, *EMBEDDED})
     return (
-        f"name: wanted 'glyphs', 'digits' or the name of a TFDS image set, got {name!r}. "
+        f"name: wanted {', '.join(map(repr, EMBEDDED))} or the name of a TFDS image set, got "
+        f"{name!r}. "
         + (f"Did you mean {' or '.join(map(repr, near))}? " if near else "")
         + f"Prepared in {root}: {', '.join(sorted(prepared)) or 'none'}."
     )

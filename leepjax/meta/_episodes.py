@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from leepjax.data import Bank, check_bank
+from leepjax.data import Bank, Pixels, check_bank
 from leepjax.data.transform import TURNS
 
 
@@ -74,7 +74,7 @@ class EpisodeBank(NamedTuple):
     """A bank as episodes are drawn from it.
 
     Attributes:
-      images: ``[n, h, w, channels]`` uint8.
+      images: ``Pixels`` of n images.
       rows: ``[C, m]`` rows of each class's images, padded with 0.
       counts: ``[C]`` how many images a class has.
       groups: ``[C]`` the group of each class.
@@ -116,9 +116,8 @@ def episode_bank(bank: Bank, shape: EpisodeShape) -> EpisodeBank:
     order = np.argsort(bank.labels, kind="stable")
     place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     rows[bank.labels[order], place] = order
-    return jax.tree.map(
-        jnp.asarray, EpisodeBank(bank.images, rows, counts, groups, in_group >= shape.ways)
-    )
+    pixels, drawable = Pixels.of(bank.images), in_group >= shape.ways
+    return jax.tree.map(jnp.asarray, EpisodeBank(pixels, rows, counts, groups, drawable))
 
 
 def episodes(

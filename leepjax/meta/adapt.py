@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from leepjax.data import Dataset, check_bank
+from leepjax.data import Dataset, Pixels, check_bank
 from leepjax.meta.learner import Meta, MetaLearner, cross_entropy, tasks_at_once
 from leepjax.tasks import Strategy, Tasks, map_tasks, only_used
 
@@ -88,7 +88,7 @@ def adapt_tasks(
         return jax.vmap(one)(rows) if at_once else jax.lax.map(one, rows)
 
     used, tasks = only_used(dataset, tasks)
-    shared = meta, used.train.images, used.test.images
+    shared = meta, *(Pixels.of(bank.images) for bank in used)
     desc = f"adapt {learner.name}"
     result = map_tasks(adapt, shared, tasks, devices=devices, chunk=chunk, desc=desc)
     return result._replace(failed=np.asarray(result.failed, int))

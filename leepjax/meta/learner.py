@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from leepjax.meta._episodes import Episodes
+from leepjax.metrics.platform import target
 from leepjax.models import Source
 from leepjax.tasks import Strategy, use_vmap
 
@@ -129,7 +130,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 def tasks_at_once(learner: MetaLearner, strategy: Strategy) -> bool:
     """:func:`leepjax.tasks.use_vmap`; learners of features, by default, on every backend."""
-    vmap = use_vmap(strategy, jax.default_backend())
+    vmap = use_vmap(strategy, target())
     return vmap or (strategy == "auto" and not learner.whole_network)
 
 

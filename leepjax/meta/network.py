@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from leepjax.metrics.platform import target
 from leepjax.models import Source, apply
 
 # ``features(params, rest, x) -> [n, d]``
@@ -40,7 +41,7 @@ def feature_function(source: Source, batch_norm: str, *, in_loop: bool) -> Featu
             f"bias), got one of {', '.join(sorted(source.params))}"
         )
     graphdef = source.graphdef
-    if in_loop and jax.default_backend() == "cpu":
+    if in_loop and target() == "cpu":
         graphdef = _with_products(source)
 
     def features(params: Any, rest: Any, x: jax.Array) -> jax.Array:

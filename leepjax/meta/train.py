@@ -26,6 +26,7 @@ from leepjax.meta._episodes import (
 from leepjax.meta.checkpoints import Checkpoints
 from leepjax.meta.learner import Meta, MetaLearner, meta_gradient
 from leepjax.meta.recipe import MetaRecipe, make_optimiser
+from leepjax.metrics.platform import target
 from leepjax.tasks import Strategy, task_mesh
 
 VERSION = 1  # of what is computed; checkpoints of another are not gone on from
@@ -215,7 +216,7 @@ def _runner(learner: MetaLearner, recipe: MetaRecipe, strategy: Strategy, mesh: 
     def step(key: jax.Array, state: MetaState, fixed: Any, bank: EpisodeBank) -> Any:
         return meta_step(key, learner, recipe, state, fixed, bank, strategy=strategy, mesh=mesh)
 
-    if jax.default_backend() == "cpu":
+    if target() == "cpu":
         once = jax.jit(step)
 
         def one_by_one(key, state, fixed, bank, number):

@@ -147,7 +147,7 @@ def rules_of(
             x, count = arrays[name], counts[bound]
             outside = counted & ((x < 0) | (x >= count))
             rules.append(Rule(name, f"integers in [0, {count})", outside))
-    for name in ("probs", "logits", "features", "targets"):
+    for name in ("logits", "features", "targets"):
         if name in arrays:
             x = arrays[name].reshape(counted.shape[0], -1)
             finite = jnp.isfinite(jnp.abs(x).max(1))  # the largest of a row with a NaN is NaN
@@ -155,15 +155,20 @@ def rules_of(
     if "probs" in arrays:
         x = arrays["probs"]
         total = x.astype(jnp.promote_types(x.dtype, jnp.float32)).sum(1)
-        off = jnp.abs(total - 1) > ROW_SUM_TOLERANCE[x.dtype.itemsize]
+        rules.append(Rule("probs", "finite numbers", counted & ~jnp.isfinite(total)))
         wanted = "probabilities: rows >= 0 that sum to 1 (of logits, pass jax.nn.softmax(logits))"
-        rules.append(Rule("probs", wanted, counted & ((x.min(1) < 0) | off)))
+        rules.append(Rule("probs", wanted, counted & improper(total, x.min(1), x.dtype)))
     if "weights" in arrays:
         w = arrays["weights"]
         rules.append(Rule("weights", "finite numbers >= 0", counted & ~((w >= 0) & (w < jnp.inf))))
         if not may_be_empty:
             rules.append(Rule("weights", "a positive sum", ~jnp.any(counted & (w > 0))))
     return rules
+
+
+def improper(total: jax.Array, least: jax.Array, dtype: np.dtype) -> jax.Array:
+    """Which rows of this sum and least entry are no probabilities; rows that are not finite too."""
+    return ~(least >= 0) | ~(jnp.abs(total - 1) <= ROW_SUM_TOLERANCE[dtype.itemsize])
 
 
 def raise_broken(rules: list[Rule], arrays: Mapping[str, jax.Array]) -> None:

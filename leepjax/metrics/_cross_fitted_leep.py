@@ -8,6 +8,7 @@ from leepjax.metrics._checks import check_number
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._leep import joint_of
 from leepjax.metrics._sums import sum_over_samples
+from leepjax.metrics.platform import row_of_class
 
 
 def cross_fitted_leep(
@@ -76,7 +77,8 @@ def _cross_fitted_leep(probs, labels, weights, *, num_classes, smoothing=None):
 
     def add_up(probs, labels, weights, known):
         joint, mass, added, present = known
-        own = jnp.maximum(joint[labels] - probs, 0) + added  # rounding alone can take it below 0
+        own = row_of_class(joint, labels) - probs
+        own = jnp.maximum(own, 0) + added  # rounding alone can take it below 0
         every = jnp.maximum(mass[None] - probs, 0) + added * present
         likelihood = jnp.sum(own / every * probs, 1)
         return jnp.sum(weights * jnp.log(jnp.where(weights > 0, likelihood, 1)))

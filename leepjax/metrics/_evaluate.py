@@ -23,12 +23,14 @@ from leepjax.metrics._checks import (
     check_cells,
     check_count,
     check_shapes,
+    improper,
     included,
     raise_broken,
     rules_of,
 )
 from leepjax.metrics._kernel import Kernel, Shared, as_kernel, derived
 from leepjax.metrics._moments import blank
+from leepjax.metrics._ride import offer
 from leepjax.metrics._sums import by_layout, spread
 
 SOME = 15  # samples that say about where the features are
@@ -109,11 +111,14 @@ def evaluate_all(
 
 @partial(jax.jit, static_argnames=("kernels", "sizes", "layout"))
 def _run(kernels, arrays, given, sizes, layout):
-    with spread(layout):
-        rules = rules_of(arrays, dict(sizes), _may_be_empty(kernels))
-        broken = jnp.stack([rule.broken.any() for rule in rules])
+    with spread(layout), offer(arrays, improper) as ride:
         shared = Shared(dict(sizes) | given | _clean(arrays))
         values = {name: shared.call(kernel, dict(options)) for name, kernel, options in kernels}
+    taken = {"probs"} if ride is not None and ride.broken is not None else set()
+    others = {name: x for name, x in arrays.items() if name not in taken}
+    rules = rules_of(others, dict(sizes), _may_be_empty(kernels))
+    broken = [rule.broken.any() for rule in rules] + [ride.broken > 0 for _ in taken]
+    broken = jnp.stack(broken)
     return jax.tree.map(lambda v: jnp.where(broken.any(), jnp.nan, v), values), broken
 
 

@@ -6,6 +6,7 @@ from jax.typing import ArrayLike
 
 from leepjax.metrics._checks import check_choice, check_count
 from leepjax.metrics._evaluate import evaluate
+from leepjax.metrics.platform import row_of_class, sum_by_class
 
 FLOOR = 1e-4  # of a variance, in the features' own unit squared
 GAP = 1e-6  # eigenvalues closer than this part of the larger are not told apart
@@ -111,12 +112,12 @@ def centred(features, weights):
 def _overlap(z, kept, unit, labels, weights, num_classes, covariance):
     """GBC of coordinates ``z [n, k]`` in units of ``unit``, counting the directions ``kept``."""
     z = jnp.where(kept[None], z, 0)
-    counts = jax.ops.segment_sum(weights, labels, num_classes)
+    counts = sum_by_class(weights, labels, num_classes)
     present = counts > 0
     divisor = jnp.where(present, counts, 1)[:, None]
-    means = jax.ops.segment_sum(weights[:, None] * z, labels, num_classes) / divisor
-    square = jnp.square(z - means[labels])
-    variances = jax.ops.segment_sum(weights[:, None] * square, labels, num_classes) / divisor
+    means = sum_by_class(weights[:, None] * z, labels, num_classes) / divisor
+    square = jnp.square(z - row_of_class(means, labels))
+    variances = sum_by_class(weights[:, None] * square, labels, num_classes) / divisor
     # The floor in this unit; far outside the bounds nothing but the range of float32 is at stake.
     floor = jnp.clip(jnp.square(FLOOR**0.5 / unit), 1e-30, 1e30)
     variances = jnp.maximum(variances, floor)

@@ -132,7 +132,11 @@ PARAMETERS: dict[str, Parameter] = {
     "targets": Parameter("[n] or [n, t] real targets"),
     "weights": Parameter("[n] >= 0, zero where masked; their sum is positive unless it adds"),
     "some": Parameter("[15] rows of positive weight, from the first to the last"),
-    "moments": Parameter("Moments of features by class, and with targets", ("features",), _measure),
+    "moments": Parameter(
+        "Moments of features by class, and with targets; about a shift, in a unit: _moments.py",
+        ("features",),
+        _measure,
+    ),
     "spectrum": Parameter(
         "Spectrum of the features' covariance",
         ("features",),

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from leepjax.metrics._evaluate import evaluate
+from leepjax.metrics.platform import eigh, row_of_class, sum_by_class
 
 SLOPE = 5.0  # shrinkage falls as exp(-SLOPE * largest eigenvalue)
 LEAST_SHRINKAGE = 1e-10
@@ -69,10 +70,10 @@ def _lda_score(features, labels, weights, *, num_classes):
     unit = jnp.abs(g).max()
     g = g / jnp.where(unit > 0, unit, 1)
     g = jnp.where(included[:, None], g - (_product(weights, g) / total)[None], 0)
-    counts = jax.ops.segment_sum(weights, labels, num_classes)
+    counts = sum_by_class(weights, labels, num_classes)
     present = counts > 0
-    means = jax.ops.segment_sum(g, labels, num_classes) / jnp.where(present, counts, 1)[:, None]
-    residual = jnp.where(included[:, None], g - means[labels], 0)
+    means = sum_by_class(g, labels, num_classes) / jnp.where(present, counts, 1)[:, None]
+    residual = jnp.where(included[:, None], g - row_of_class(means, labels), 0)
     residual, means = _whitened(residual, means, jnp.sum(jnp.square(g)) / (total * d), total, unit)
 
     # With r = f - mu_y in whitened coordinates, the exponents of class c and of the right class y
@@ -80,7 +81,8 @@ def _lda_score(features, labels, weights, *, num_classes):
     # of means, and no large squares that cancel.
     distances = jax.lax.map(lambda mean: jnp.sum(jnp.square(mean[None] - means), 1), means)
     along = _product(residual, means.T)
-    exponents = along - jnp.take_along_axis(along, labels[:, None], 1) - distances[labels] / 2
+    along = along - jnp.take_along_axis(along, labels[:, None], 1)
+    exponents = along - row_of_class(distances, labels) / 2
     log_share = jnp.log(jnp.where(present, counts, 1) / total)
     logits = jnp.where(present[None], exponents + log_share[None], -jnp.inf)
     # The right class's own exponent is zero.
@@ -91,7 +93,7 @@ def _lda_score(features, labels, weights, *, num_classes):
 def _whitened(residual, means, spread, total, unit):
     """``residual [n, d]`` and ``means [c, d]`` in coordinates where S is the identity."""
     covariance = _product(residual.T, residual) / total
-    eigenvalues, vectors = jnp.linalg.eigh(covariance)
+    eigenvalues, vectors = eigh(covariance)
     largest = eigenvalues[-1]
     diagonal = jnp.maximum(jnp.trace(covariance) / covariance.shape[0], LEAST_SPREAD * spread)
     diagonal = jnp.where(diagonal > 0, diagonal, 1)
@@ -104,7 +106,7 @@ def _whitened(residual, means, spread, total, unit):
     residual, means = _product(residual, first), _product(means, first)
     covariance = (1 - s) * _product(residual.T, residual) / total
     covariance = covariance + jnp.diag(s * diagonal * jnp.square(scale))
-    eigenvalues, vectors = jnp.linalg.eigh(covariance)
+    eigenvalues, vectors = eigh(covariance)
     eigenvalues = jnp.maximum(eigenvalues, jnp.finfo(eigenvalues.dtype).eps)
     second = vectors * jax.lax.rsqrt(eigenvalues)[None]
     return _product(residual, second), _product(means, second)

@@ -9,7 +9,9 @@ from jax.typing import ArrayLike
 from leepjax.metrics._checks import check_number
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._neg_label_entropy import neg_entropy
+from leepjax.metrics._ride import sum_of_rows
 from leepjax.metrics._sums import sum_over_samples
+from leepjax.metrics.platform import row_of_class, sum_by_class
 
 
 def leep(
@@ -173,9 +175,7 @@ def _checked(probs):
 def joint_of(probs, labels, weights, *, num_classes):
     """``[c, s]`` sums of weights: the soft counts of target and source classes."""
     return sum_over_samples(
-        lambda probs, labels, weights: jax.ops.segment_sum(
-            weights[:, None] * probs, labels, num_classes
-        ),
+        lambda probs, labels, weights: sum_by_class(weights[:, None] * probs, labels, num_classes),
         (probs, labels, weights),
     )
 
@@ -193,13 +193,15 @@ def conditional_of(joint):
 def log_likelihood(probs, labels, weights, conditional):
     """The weighted sum of log p(y_i | x_i) under the expected empirical predictor."""
 
-    def add_up(probs, labels, weights, conditional):
+    def terms(probs, labels, weights, conditional):
+        return row_of_class(conditional, labels) * probs
+
+    def logarithms(likelihood, probs, labels, weights):
         # A row of theta has an entry >= 1/s, and P(y_i | z) there is >= 1/(s * sum of weights):
         # the argument of the logarithm is far from underflow wherever the weight is positive.
-        likelihood = jnp.sum(conditional[labels] * probs, 1)
         return jnp.sum(weights * jnp.log(jnp.where(weights > 0, likelihood, 1)))
 
-    return sum_over_samples(add_up, (probs, labels, weights), conditional)
+    return sum_of_rows(terms, logarithms, (probs, labels, weights), conditional)
 
 
 def _conditional(probs, labels, weights, *, num_classes, smoothing):

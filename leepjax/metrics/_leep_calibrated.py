@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._leep import _leep, conditional_of
 from leepjax.metrics._sums import sum_over_samples
+from leepjax.metrics.platform import row_of_class, sum_by_class
 
 LOWEST, HIGHEST = 0.05, 20.0
 GRID = 25  # temperatures, a factor of 1.28 apart; an odd number, so that T = 1 is among them
@@ -161,12 +162,12 @@ def _narrow(value_and_slope, bracket):
 
 def _joint(logits, labels, weights, at, *, num_classes):
     probs = _soften(logits, jnp.exp(at[0]))
-    return jax.ops.segment_sum(weights[:, None] * probs, labels, num_classes)
+    return sum_by_class(weights[:, None] * probs, labels, num_classes)
 
 
 def _log_likelihood(logits, labels, weights, at):
     u, conditional = at
-    likelihood = jnp.sum(conditional[labels] * _soften(logits, jnp.exp(u)), 1)
+    likelihood = jnp.sum(row_of_class(conditional, labels) * _soften(logits, jnp.exp(u)), 1)
     return jnp.sum(weights * jnp.log(jnp.where(weights > 0, likelihood, 1)))
 
 

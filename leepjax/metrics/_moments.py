@@ -12,9 +12,11 @@ import jax.numpy as jnp
 
 from leepjax.metrics._by_class import map_class_grams
 from leepjax.metrics._sums import sum_over_samples
+from leepjax.metrics.platform import eigh, sum_by_class, target, use_one_hot
 
 RTOL = 1e-6  # eigenvalues of the covariance below this part of the largest count as zero
-COLUMNS = 256  # of the Gram matrix at once
+PRODUCT_ROWS = 512  # of a block that a CPU multiplies: adding up the products then costs little
+COLUMNS = 128  # at once of a Gram matrix, or an eighth: little of the other triangle is computed
 
 
 class Targets(NamedTuple):
@@ -145,48 +147,60 @@ def measure_about(
     def add_up(features, labels, weights, targets, where, about):
         shift, unit, *target_shift = about
         g = (blank(features, where) - shift[None]) / unit
-        weighted = weights[:, None] * g
-        norms = jnp.sum(g * g, 1)
-
-        def by(x):
-            return jax.ops.segment_sum(x, labels, num_classes)
-
-        sums = (
-            by((weights > 0).astype(weights.dtype)),
-            by(weights),
-            by(weighted),
-            () if by_class else _upper(weighted, g),
-            by(weights * norms),
-            by(weighted * norms[:, None]),
-            by(weights * norms**2),
-        )
+        sums = _by_class(g, labels, weights, num_classes)
         if targets is not None:
             h = targets - target_shift[0][None]
             products = jnp.matmul((weights[:, None] * h).T, g, precision="highest")
             sums += ((weights[:, None] * h).sum(0), (weights[:, None] * h * h).sum(0), products)
         return sums
 
+    def gram_of(features, weights, where, shift, unit):
+        g = (blank(features, where) - shift[None]) / unit
+        return _upper(weights[:, None] * g, g)
+
     rows = (features, labels, weights, targets, where)
-    support, counts, sums, gram, norms, norm_sums, squared, *products = sum_over_samples(
+    support, counts, sums, norms, norm_sums, squared, *products = sum_over_samples(
         add_up, rows, about
     )
     if by_class:
         g = (blank(features, where) - shift[None]) / unit
         gram = map_class_grams(lambda _, gram: gram, g, labels, weights, counts)
     else:
+        rows = (features, weights, where)
+        gram = sum_over_samples(gram_of, rows, shift, unit, at_once=PRODUCT_ROWS)
         gram = _symmetric(gram)
     of_targets = Targets(target_shift[0], *products) if products else None
     return Moments(shift, unit, support, counts, sums, gram, norms, norm_sums, squared, of_targets)
 
 
+def _by_class(g, labels, weights, num_classes):
+    """Sums by class: of samples, weights, g, and of |g|^2, |g|^2 g, |g|^4, as in ``Moments``."""
+    norms = jnp.sum(g * g, 1)
+    of_rows = (weights > 0).astype(weights.dtype), weights, weights * norms, weights * norms**2
+    if not use_one_hot(2 * num_classes):
+        support, counts, first, second = (sum_by_class(x, labels, num_classes) for x in of_rows)
+        sums = sum_by_class(weights[:, None] * g, labels, num_classes)
+        norm_sums = sum_by_class(of_rows[2][:, None] * g, labels, num_classes)
+    else:  # fewer products, each of which reads g; the wider operand is made of the labels
+        table = sum_by_class(jnp.stack(of_rows, 1), labels, num_classes)
+        support, counts, first, second = table.T
+        column = jnp.arange(2 * num_classes)
+        weight = jnp.where(column < num_classes, weights[:, None], of_rows[2][:, None])
+        own = labels[:, None] == (column % num_classes)[None]
+        both = jnp.matmul(jnp.where(own, weight, 0).T, g, precision="highest")
+        sums, norm_sums = both[:num_classes], both[num_classes:]
+    return support, counts, sums, first, norm_sums, second
+
+
 def _upper(a, b):
     """Blocks of rows of a^T b from the diagonal on: symmetric, so a CPU need not do the rest."""
     d = a.shape[1]
-    if jax.default_backend() != "cpu" or d < 2 * COLUMNS:
+    columns = max(COLUMNS, d // 8)
+    if target() != "cpu" or d < 2 * columns:
         return (jnp.matmul(a.T, b, precision="highest"),)
     return tuple(
-        jnp.matmul(a[:, i : i + COLUMNS].T, b[:, i:], precision="highest")
-        for i in range(0, d, COLUMNS)
+        jnp.matmul(a[:, i : i + columns].T, b[:, i:], precision="highest")
+        for i in range(0, d, columns)
     )
 
 
@@ -230,7 +244,7 @@ class Spectrum(NamedTuple):
 def spectrum_of(moments: Moments) -> Spectrum:
     """The spectrum that all kernels share."""
     covariance = moments.scatter / moments.total
-    eigenvalues, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(covariance))
+    eigenvalues, vectors = eigh(jax.lax.stop_gradient(covariance))
     from_largest = jnp.arange(eigenvalues.shape[0])[::-1]
     kept = (eigenvalues > RTOL * eigenvalues[-1]) & (from_largest < moments.rank_bound)
     eigenvalues = jnp.where(kept, eigenvalues, 0)

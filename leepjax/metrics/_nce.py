@@ -7,6 +7,7 @@ from jax.typing import ArrayLike
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._neg_label_entropy import xlogx
 from leepjax.metrics._sums import sum_over_samples
+from leepjax.metrics.platform import sum_by_class, use_one_hot
 
 
 def nce(
@@ -69,6 +70,9 @@ def joint_counts(source_labels, labels, weights, num_source_classes, num_classes
     """``[num_source_classes, num_classes]`` sums of weights."""
 
     def add_up(source_labels, labels, weights):
+        if use_one_hot(max(num_classes, num_source_classes)):
+            counted = weights[:, None] * jax.nn.one_hot(labels, num_classes, dtype=weights.dtype)
+            return sum_by_class(counted, source_labels, num_source_classes)
         pair = source_labels * num_classes + labels
         return jax.ops.segment_sum(weights, pair, num_source_classes * num_classes)
 

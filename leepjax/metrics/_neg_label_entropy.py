@@ -6,6 +6,7 @@ from jax.typing import ArrayLike
 
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._sums import sum_over_samples
+from leepjax.metrics.platform import sum_by_class
 
 
 def neg_label_entropy(
@@ -50,7 +51,7 @@ def neg_label_entropy(
 def neg_entropy(labels, weights, *, num_classes):
     """The kernel, also of :func:`leep_gain`."""
     counts = sum_over_samples(
-        lambda labels, weights: jax.ops.segment_sum(weights, labels, num_classes),
+        lambda labels, weights: sum_by_class(weights, labels, num_classes),
         (labels, weights),
     )
     return jnp.sum(xlogx(counts / counts.sum()))

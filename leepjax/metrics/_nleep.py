@@ -8,6 +8,7 @@ from leepjax.metrics._checks import check_count, check_key
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._gbc import centred, principal_coordinates
 from leepjax.metrics._leep import _leep
+from leepjax.metrics.platform import sum_by_class
 
 COMPONENTS_PER_CLASS = 5
 SAMPLES_PER_COMPONENT = 5
@@ -101,7 +102,7 @@ def _nleep(key, features, labels, weights, spectrum, *, num_classes, num_compone
     # As many components as could be wanted, of which some wait: the number of classes present and
     # of samples included is known only when it runs.
     wanted = num_components or COMPONENTS_PER_CLASS * num_classes
-    present = jax.ops.segment_sum(weights, labels, num_classes) > 0
+    present = sum_by_class(weights, labels, num_classes) > 0
     number = num_components or COMPONENTS_PER_CLASS * present.sum()
     number = jnp.minimum(number, jnp.sum(weights > 0) // SAMPLES_PER_COMPONENT)
     active = jnp.arange(min(wanted, max(n // SAMPLES_PER_COMPONENT, 1))) < jnp.maximum(number, 1)
@@ -175,8 +176,8 @@ def _k_means(x, weights, centres, active):
 
     def move(state):
         centres, nearest, _, step = state
-        size = jax.ops.segment_sum(weights, nearest, active.shape[0])[:, None]
-        sums = jax.ops.segment_sum(weights[:, None] * x, nearest, active.shape[0])
+        size = sum_by_class(weights, nearest, active.shape[0])[:, None]
+        sums = sum_by_class(weights[:, None] * x, nearest, active.shape[0])
         centres = jnp.where(size > 0, sums / jnp.where(size > 0, size, 1), centres)
         new = assign(centres)
         return centres, new, jnp.any((new != nearest) & (weights > 0)), step + 1

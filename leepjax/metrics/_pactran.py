@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._sums import sum_over_samples
+from leepjax.metrics.platform import sum_by_class
 
 ITERATIONS = 10
 PRIOR = 1.0  # alpha, the pseudo-samples of the prior
@@ -117,7 +118,7 @@ def _pactran_gamma(probs, labels, weights, *, num_classes):
 
 def _prior(labels, weights, num_classes):
     """``a [c]`` (1 for absent classes, whose rows are masked later), who is present, how many."""
-    share = jax.ops.segment_sum(weights, labels, num_classes) / weights.sum()
+    share = sum_by_class(weights, labels, num_classes) / weights.sum()
     present = share > 0
     return jnp.where(present, PRIOR * share, 1), present, present.sum()
 
@@ -142,7 +143,7 @@ def _iterate(mean_log, probs, labels, weights, prior, present):
 
 
 def _count(q, labels, *, num_classes):
-    return jax.ops.segment_sum(q, labels, num_classes)
+    return sum_by_class(q, labels, num_classes)
 
 
 def _step(probs, labels, weights, log_weight):

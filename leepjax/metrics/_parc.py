@@ -8,6 +8,7 @@ from leepjax.metrics._checks import check_count, check_key
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._gbc import principal_coordinates
 from leepjax.metrics._kernel import Kernel
+from leepjax.metrics.platform import eigh
 
 RTOL = 1e-6  # principal directions with less than this part of the largest variance are left out
 
@@ -133,7 +134,7 @@ def _components(x, valid, num_components):
     k = min(num_components, m)
     # By the Gram of the m samples, which are few: x'u, for an eigenvector u, is a direction times
     # its singular value.
-    values, vectors = jnp.linalg.eigh(jnp.matmul(x, x.T, precision="highest"))
+    values, vectors = eigh(jnp.matmul(x, x.T, precision="highest"))
     ones = jnp.ones(d, x.dtype)
     loadings = principal_coordinates(x.T, ones, values[::-1], vectors[:, ::-1], k)
     power = jnp.square(loadings).sum(0)

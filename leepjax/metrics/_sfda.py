@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from leepjax.metrics._evaluate import evaluate
+from leepjax.metrics.platform import eigh, row_of_class, sum_by_class
 
 SLOPE = 5.0  # shrinkage falls as exp(-SLOPE * largest eigenvalue)
 LEAST_SHRINKAGE = 1e-10
@@ -79,17 +80,17 @@ def _sfda(features, labels, weights, moments, spectrum, *, num_classes):
     x = jnp.where(included[:, None], _product(g, vectors), 0)
 
     def means_of(x):
-        return jax.ops.segment_sum(x, labels, num_classes) / jnp.where(present, counts, 1)[:, None]
+        return sum_by_class(x, labels, num_classes) / jnp.where(present, counts, 1)[:, None]
 
     def fit(x, s):
         means = means_of(x)
-        residual = jnp.where(included[:, None], x - means[labels], 0)
+        residual = jnp.where(included[:, None], x - row_of_class(means, labels), 0)
         covariance = _product(residual.T, residual) / n
         centred = jnp.where(included[:, None], x - (x.sum(0) / n)[None], 0)
         spread = LEAST_SPREAD * jnp.sum(jnp.square(centred)) / n
         diagonal = jnp.maximum(jnp.trace(covariance), spread) / d
         diagonal = jnp.where(diagonal > 0, diagonal, 1)
-        eigenvalues, basis = jnp.linalg.eigh(covariance)
+        eigenvalues, basis = eigh(covariance)
         if s is None:
             s = jnp.exp(-SLOPE * eigenvalues[-1] * moments.unit * moments.unit)
             s = jnp.maximum(s, LEAST_SHRINKAGE)
@@ -112,7 +113,7 @@ def _sfda(features, labels, weights, moments, spectrum, *, num_classes):
         own = jnp.take_along_axis(along, labels[:, None], 1)
         apart = jax.lax.map(lambda m: jnp.sum(jnp.square(m[:, None] - half), 0), half.T)
         log_share = jnp.log(jnp.where(present, counts, 1) / n)
-        exponents = along - own - apart[labels] / 2 + log_share[None]
+        exponents = along - own - row_of_class(apart, labels) / 2 + log_share[None]
         return jnp.where(present[None], exponents, -jnp.inf)
 
     posterior, s = fit(x, None)
@@ -120,7 +121,7 @@ def _sfda(features, labels, weights, moments, spectrum, *, num_classes):
     own = jnp.take_along_axis(confidence, labels[:, None], 1) / confidence.sum(1, keepdims=True)
     means = means_of(x)
     others = (means.sum(0)[None] - means) / jnp.maximum(present.sum() - 1, 1)
-    mixed = jnp.where(included[:, None], own * x + (1 - own) * others[labels], 0)
+    mixed = jnp.where(included[:, None], own * x + (1 - own) * row_of_class(others, labels), 0)
     posterior = jnp.take_along_axis(fit(mixed, s)[0], labels[:, None], 1)[:, 0]
     return jnp.sum(jnp.where(included, posterior, 0)) / n
 

@@ -11,6 +11,7 @@ from leepjax.metrics._nce import joint_counts, neg_conditional_entropy
 from leepjax.metrics._neg_label_entropy import xlogx
 from leepjax.metrics._sums import sum_over_samples
 from leepjax.metrics._transrate import transrate_from_moments
+from leepjax.metrics.platform import row_of_class, sum_by_class
 from leepjax.metrics.streaming import FROM_MOMENTS
 
 OF_MOMENTS = {**FROM_MOMENTS, "transrate": transrate_from_moments}
@@ -80,7 +81,7 @@ def score_subsets(
 
 
 def _of_labels(labels, weights, subsets, *, num_classes):
-    counts = jax.ops.segment_sum(weights, labels, num_classes)
+    counts = sum_by_class(weights, labels, num_classes)
     return {"neg_label_entropy": _null(counts, subsets)}
 
 
@@ -96,12 +97,13 @@ def _of_probs(probs, labels, weights, subsets, *, num_classes):
     inverse = jnp.where(mass > 0, 1 / jnp.where(mass > 0, mass, 1), 0)
 
     def add_up(probs, labels, weights, joint, inverse, subsets):
-        likelihood = jnp.matmul(probs * joint[labels], inverse.T, precision="highest")  # [n, t]
+        mine = probs * row_of_class(joint, labels)
+        likelihood = jnp.matmul(mine, inverse.T, precision="highest")  # [n, t]
         counted = (weights > 0)[:, None] & subsets.T[labels]
         return jnp.sum(weights[:, None] * jnp.log(jnp.where(counted, likelihood, 1)), 0)
 
     total = sum_over_samples(add_up, (probs, labels, weights), joint, inverse, subsets)
-    counts = jax.ops.segment_sum(weights, labels, num_classes)
+    counts = sum_by_class(weights, labels, num_classes)
     leep = total / (subsets * counts[None]).sum(1)
     hard = joint_counts(probs.argmax(1), labels, weights, probs.shape[1], num_classes)
     nce = jax.lax.map(lambda subset: neg_conditional_entropy(hard * subset[None]), subsets)

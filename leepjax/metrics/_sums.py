@@ -19,19 +19,26 @@ from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-BLOCK = 512  # rows: 512 x 2048 floats are 4 MiB, about a core's cache
+from leepjax.metrics.platform import target
+
+# Bytes of a block of rows: in the cache that is a core's own, with room for what is made of them.
+BLOCK = 2**18
 LARGE = 2**20  # elements; below, all rows at once
 
 _layout: ContextVar[NamedSharding | None] = ContextVar("layout", default=None)
 
 
 def sum_over_samples(
-    fn: Callable[..., Any], rows: tuple[jax.Array | None, ...], *shared: Any
+    fn: Callable[..., Any],
+    rows: tuple[jax.Array | None, ...],
+    *shared: Any,
+    at_once: int | None = None,
 ) -> Any:
     """``fn(*rows, *shared)``, for an ``fn`` that adds: of all rows = the sum over parts of them.
 
-    ``rows`` are arrays ``[n, ...]`` or None, ``shared`` pytrees of arrays that all rows need. The
-    derivative is that of the plain expression, not of the loop over blocks.
+    ``rows`` are arrays ``[n, ...]`` or None, ``shared`` pytrees of arrays that all rows need;
+    ``at_once`` is how many rows a CPU takes, by default what its cache holds. The derivative is
+    that of the plain expression, not of the loop over blocks.
     """
 
     def plain(rows, shared):
@@ -39,7 +46,7 @@ def sum_over_samples(
 
     @jax.custom_jvp
     def total(rows, shared):
-        return _by_blocks(plain, rows, shared)
+        return _by_blocks(plain, rows, shared, at_once)
 
     total.defjvp(lambda primals, tangents: (total(*primals), jax.jvp(plain, primals, tangents)[1]))
     return over_mesh(
@@ -70,17 +77,19 @@ def is_spread() -> bool:
     return _layout.get() is not None
 
 
-def _by_blocks(plain, rows, shared):
-    n, size = rows[0].shape[0], sum(np.size(x) for x in jax.tree.leaves(rows))
-    if jax.default_backend() != "cpu" or size < LARGE or n <= BLOCK:
+def _by_blocks(plain, rows, shared, length):
+    arrays = jax.tree.leaves(rows)
+    n, size = len(arrays[0]), sum(x.size for x in arrays)
+    length = length or max(1, BLOCK // sum(x.nbytes // n for x in arrays))
+    if target() != "cpu" or size < LARGE or n <= length:
         return plain(rows, shared)
 
     def add_block(i, total):
-        block = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i * BLOCK, BLOCK), rows)
-        return jax.tree.map(jnp.add, total, plain(block, shared))
+        some = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i * length, length), rows)
+        return jax.tree.map(jnp.add, total, plain(some, shared))
 
-    tail = jax.tree.map(lambda x: x[n - n % BLOCK :], rows)  # of no rows, it sums to zeros
-    return jax.lax.fori_loop(0, n // BLOCK, add_block, plain(tail, shared))
+    tail = jax.tree.map(lambda x: x[n - n % length :], rows)  # of no rows, it sums to zeros
+    return jax.lax.fori_loop(0, n // length, add_block, plain(tail, shared))
 
 
 def by_layout(

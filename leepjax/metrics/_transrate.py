@@ -20,6 +20,7 @@ from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._moments import RTOL, Moments
 from leepjax.metrics._of_moments import evaluate_moments
 from leepjax.metrics._sums import is_spread
+from leepjax.metrics.platform import eigh
 
 SIZES = (64, 128, 256, 512, 1024, 2048)  # rows of a class, padded: few programs, little waste
 CLASS_WEIGHTS = ("uniform", "proportional")
@@ -200,7 +201,7 @@ def _by_spectrum(gram, count):
     """
     a = jnp.where(count > 0, count, 1) * EPSILON
     constant = jax.lax.stop_gradient(gram)
-    eigenvalues, vectors = jnp.linalg.eigh(constant)
+    eigenvalues, vectors = eigh(constant)
     eigenvalues = jnp.where(eigenvalues > RTOL * eigenvalues[-1], eigenvalues, 0)
     scaled = vectors / (jax.lax.stop_gradient(a) + eigenvalues)[None]
     inverse = jnp.matmul(scaled, vectors.T, precision="highest")

@@ -41,6 +41,7 @@ from leepjax.metrics._nce import joint_counts, neg_conditional_entropy
 from leepjax.metrics._neg_label_entropy import xlogx
 from leepjax.metrics._regularized_h_score import regularized_h_score_from_moments
 from leepjax.metrics._transrate import transrate_from_moments
+from leepjax.metrics.platform import sum_by_class
 
 FROM_MOMENTS = {
     "h_score": h_score_from_moments,
@@ -255,7 +256,7 @@ def _check_given(name: str, x: ArrayLike | None, wanted: bool, optional: bool) -
 
 
 def _counts(labels, weights, *, num_classes):
-    return jax.ops.segment_sum(weights, labels, num_classes)
+    return sum_by_class(weights, labels, num_classes)
 
 
 def _predictions(probs, labels, weights, *, num_classes):

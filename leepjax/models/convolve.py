@@ -25,6 +25,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from leepjax.metrics.platform import target
+
 _PART_BYTES = 2**20  # of images at once in the gradient of a kernel: half of a usual L2 cache
 _MAX_PARTS = 16  # and a rest of up to three images: each is compiled
 
@@ -88,7 +90,7 @@ def convolve(
 
 
 def _on_cpu() -> bool:
-    return jax.default_backend() == "cpu"
+    return target() == "cpu"
 
 
 def _outputs_together(

@@ -21,7 +21,7 @@ from flax import nnx
 from leepjax._progress import progress
 from leepjax._seed import check_seed
 from leepjax._store import cache_dir, digest, optional, whole, writing
-from leepjax.data.bank import Bank, Dataset, check_bank
+from leepjax.data import Bank, Dataset, Pixels, check_bank
 from leepjax.fit import DONATES, Info, State, init, step
 from leepjax.models.convolve import keep_barriers
 from leepjax.models.extraction import accuracy
@@ -141,9 +141,9 @@ def train_checkpoints(
 def make_step(
     graphdef: Any, preprocess: Preprocess, optimiser: optax.GradientTransformation
 ) -> Callable[..., tuple[State, Info]]:
-    """One jitted update, ``step(state, index [batch], images [n, h, w, c], labels [n])``.
+    """One jitted update, ``step(state, index [batch], images, labels [n])``.
 
-    It gathers its batch from the uint8 images on the device and lowers the batch's mean
+    It gathers its batch from the ``Pixels`` on the device and lowers the batch's mean
     cross-entropy; ``state`` is donated where that is safe.
     """
 
@@ -154,7 +154,7 @@ def make_step(
         return value, (rest, jnp.mean(outputs.logits.argmax(axis=1) == labels))
 
     @partial(jax.jit, donate_argnums=(0,) if DONATES else (), compiler_options=keep_barriers())
-    def update(state: State, index: jax.Array, images: jax.Array, labels: jax.Array):
+    def update(state: State, index: jax.Array, images: Pixels, labels: jax.Array):
         return step(loss, optimiser, state, (preprocess(images[index]), labels[index]))
 
     return update
@@ -205,7 +205,7 @@ def _train(
     optimiser = adamw(recipe)
     update = make_step(initial.graphdef, initial.preprocess, optimiser)
     state = init(initial.params, initial.rest, optimiser)
-    images, labels = jax.device_put((bank.images, bank.labels))
+    images, labels = jax.device_put((Pixels.of(bank.images), bank.labels))
     window: list[Info] = []
     total = at[-1] * recipe.batch_size
     reached: dict[int, Source] = {}

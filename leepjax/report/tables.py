@@ -41,7 +41,8 @@ def print_correlations(title: str, table: Sequence[Correlation], console: Consol
     "One class out" is the range of r when all tasks with one class are left out. 112 columns hold
     every table whole; on a narrower console rich cuts names short.
     """
-    text = f"* null. {verdict(table)}"
+    nulls = any(row.score in NULLS for row in table)
+    text = f"{'* null. ' if nulls else ''}{verdict(table)}"
     print_section(Section(title, [correlation_sheet(table)], text), console)
 
 

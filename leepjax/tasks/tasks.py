@@ -170,7 +170,8 @@ def _range(name: str, value: Count, minimum: int) -> tuple[int, int]:
         raise ValueError(f"{name}: wanted an int, or a pair (low, high) of ints, got {value!r}")
     low, high = pair
     if not minimum <= low <= high:
-        raise ValueError(f"{name}: wanted {minimum} <= low <= high, got {value}")
+        wanted = f"{minimum} <= low <= high" if isinstance(value, tuple) else f"at least {minimum}"
+        raise ValueError(f"{name}: wanted {wanted}, got {value}")
     return low, high
 
 

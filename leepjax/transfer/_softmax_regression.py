@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from leepjax.metrics.platform import target
+
 BLOCK_BYTES = 5 * 2**18  # features of a block of tasks on a CPU, twice that with both layouts
 MEMORY = 6  # pairs (step, change of gradient) that L-BFGS remembers
 CURVATURE = 0.3  # a line search ends at |slope| <= CURVATURE * |slope at 0| ...
@@ -86,7 +88,7 @@ def softmax_regression(
     """
     t = features.shape[0]
     block = t
-    if jax.default_backend() == "cpu":
+    if target() == "cpu":
         block = max(1, min(t, BLOCK_BYTES // (features[0].size * features.dtype.itemsize)))
     fill = -t % block
     blocks = [

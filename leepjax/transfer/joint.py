@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from leepjax.data import Bank
+from leepjax.data import Bank, Pixels
 from leepjax.fit import DONATES, State, init, step
 from leepjax.models import Outputs, Preprocess, Source, SourceRecipe, apply
 from leepjax.models.convolve import keep_barriers
@@ -55,7 +55,7 @@ def train_jointly(
     state = init(reinitialise(key, source.params), reinitialise(key, source.rest), optimiser)
     index = np.concatenate([_order(bank, task, recipe, seed) for task in tasks], axis=1)
     update = _update(source.graphdef, source.preprocess, recipe)
-    arrays = jax.device_put((bank.images, bank.labels, bank.groups, bank.class_groups))
+    arrays = jax.device_put((Pixels.of(bank.images), bank.labels, bank.groups, bank.class_groups))
     for rows in index:
         state = update(state, rows, *arrays)
     if not all(np.isfinite(leaf).all() for leaf in jax.device_get(jax.tree.leaves(state.params))):

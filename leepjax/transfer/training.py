@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from leepjax import fit
+from leepjax.data import Pixels
 from leepjax.fit import DONATES, State
 from leepjax.models import Preprocess, apply
 from leepjax.models.convolve import keep_barriers
@@ -92,7 +93,7 @@ def make_program(
             value = (1 - recipe.label_smoothing) * value + recipe.label_smoothing * even
         return value, (rest, jnp.mean(logits.argmax(1) == labels))
 
-    def train(images: jax.Array, source: Any, job: JobArrays, state: State, batches: Batch):
+    def train(images: Pixels, source: Any, job: JobArrays, state: State, batches: Batch):
         optimiser = make_optimiser(recipe, job.rates, job.steps, source)
 
         def step(state: State, batch: Batch):
@@ -108,7 +109,7 @@ def make_program(
         state, info = step(state, jax.tree.map(lambda a: a[0], batches))
         return state, jax.tree.map(lambda a: a[None], info)
 
-    def predict(images: jax.Array, job: JobArrays, state: State, rows: jax.Array) -> jax.Array:
+    def predict(images: Pixels, job: JobArrays, state: State, rows: jax.Array) -> jax.Array:
         outputs, _ = apply(graphdef, state.params, state.rest, preprocess(images[rows]))
         logits, present = _present(outputs.logits, job.num_classes)
         finite = (jnp.isfinite(logits) | ~present).all(1)

@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
-from leepjax.data import Dataset
+from leepjax.data import Dataset, Pixels
 from leepjax.models import Source
 from leepjax.transfer._softmax_regression import Heads
 from leepjax.transfer.jobs import Job, Rows, epoch_batches
@@ -57,7 +57,8 @@ class Waves:
         self.by_job: Sharding = NamedSharding(layout.mesh, P("data"))
         if layout.mesh.size == 1:
             self.everywhere = self.by_job = SingleDeviceSharding(layout.mesh.devices.flat[0])
-        arrays = source.params, source.rest, dataset.train.images, dataset.test.images
+        banks = (Pixels.of(bank.images) for bank in dataset)
+        arrays = source.params, source.rest, *banks
         self.params, self.rest, self.train_images, self.test_images = jax.device_put(
             arrays, self.everywhere
         )
@@ -166,7 +167,7 @@ class Waves:
             getattr(curves, name).append(np.where(counts, accuracy, np.nan))
 
     def _accuracy(
-        self, images: jax.Array, splits: Sequence[Rows], jobs: JobArrays, state: Any
+        self, images: Pixels, splits: Sequence[Rows], jobs: JobArrays, state: Any
     ) -> np.ndarray:
         """``[jobs]`` share of right answers; NaN without images, or if a logit is not finite."""
         most = max(len(split.labels) for split in splits)

@@ -11,6 +11,7 @@ from leepjax.metrics._by_class import BLOCK, sort_by_class, take_rows
 from leepjax.metrics._checks import check_count
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._gbc import centred, principal_coordinates
+from leepjax.metrics.platform import eigh, sum_by_class
 
 LEADING = 32  # principal variances that say how much to shrink
 LEAST_SHRINKAGE = 1e-6
@@ -149,7 +150,7 @@ def ncti_compactness(
 
 def _ncti(features, labels, weights, spectrum, *, num_classes, num_components):
     included = weights > 0
-    n, counts = weights.sum(), jax.ops.segment_sum(weights, labels, num_classes)
+    n, counts = weights.sum(), sum_by_class(weights, labels, num_classes)
     present = counts > 0
     g, unit = centred(features, weights)
     k = min(num_components, features.shape[1])
@@ -158,7 +159,7 @@ def _ncti(features, labels, weights, spectrum, *, num_classes, num_components):
     z = principal_coordinates(g, weights, *descending, k)
     z = jnp.where(included[:, None] & kept[None], z, 0)
 
-    means = jax.ops.segment_sum(z, labels, num_classes) / jnp.where(present, counts, 1)[:, None]
+    means = sum_by_class(z, labels, num_classes) / jnp.where(present, counts, 1)[:, None]
     residual = jnp.where(included[:, None], z - means[labels], 0)
     power = jnp.sum(z * z, 0)
     residual, means = _whitened(residual, means, power, kept, n, unit)
@@ -190,7 +191,7 @@ def _whitened(residual, means, power, kept, n, unit):
     diagonal = jnp.where(diagonal > 0, diagonal, 1)
     # For any T, S^-1 = T K^-1 T' with K = T'ST. T need only be a rough root of S^-1: K is near the
     # identity, and mends what eigh loses of small eigenvalues beside large ones.
-    eigenvalues, basis = jnp.linalg.eigh(covariance)
+    eigenvalues, basis = eigh(covariance)
     scale = jax.lax.rsqrt((1 - s) * jnp.maximum(eigenvalues, 0) + s * diagonal)
     t = basis * scale[None]
     residual, means = _product(residual, t), _product(means, t)

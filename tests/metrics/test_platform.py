@@ -1,0 +1,155 @@
+"""Forms for other platforms: the same numbers here, and no gather or scatter of rows there."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from leepjax.metrics import leep, platform, score, score_subsets, streaming
+
+from .support import C, S, make_case
+
+KEY = jax.random.key(0)
+# Sums in another order round otherwise: by a few float32 roundings of values of about 1, that EM
+# (nleep) and shrinkage (sfda, lda_score) may amplify to what the contract allows.
+CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+def scores_of(features, probs, logits, labels, where):
+    shared = {"num_classes": C, "where": where, "key": KEY}
+    return score(labels, features=features, probs=probs, logits=logits, **shared)
+
+
+def arrays(seed=0):
+    case = make_case(seed)
+    where = np.arange(len(case["labels"])) % 7 != 3
+    rows = [jnp.asarray(case[name], jnp.float32) for name in ("features", "probs", "logits")]
+    return *rows, jnp.asarray(case["labels"]), jnp.asarray(where)
+
+
+@pytest.fixture(scope="module")
+def both():
+    """All scores of three cases at once, by CPU's forms and by accelerators'."""
+    cases = jax.tree.map(lambda *x: jnp.stack(x), *(arrays(seed) for seed in range(3)))
+    program = jax.jit(jax.vmap(scores_of))
+    found = [program(*cases)]
+    with platform.programs_for("gpu"):
+        found.append(program(*cases))
+    return found
+
+
+def test_all_scores_are_the_same_in_both_forms(both):
+    cpu, other = both
+    assert len(cpu) > 20
+    for name, values in cpu.items():
+        np.testing.assert_allclose(other[name], values, err_msg=name, **CLOSE)
+
+
+def test_the_platform_is_part_of_what_programs_are_kept_by():
+    _, probs, _, labels, _ = arrays()
+    program = jax.jit(lambda probs, labels: leep(probs, labels, num_classes=C))
+    for kind, scatters in (("cpu", True), ("gpu", False), ("cpu", True)):
+        with platform.programs_for(kind):
+            assert platform.target() == kind
+            assert ("stablehlo.scatter" in program.lower(probs, labels).as_text()) == scatters
+    assert platform.target() == jax.default_backend()
+
+
+def test_gradients_are_the_same_in_both_forms():
+    names = ("leep", "leep_gain", "cross_fitted_leep", "h_score", "regularized_h_score", "gbc")
+    features, probs, _, labels, where = arrays()
+
+    def total(features, logits):
+        given = {"features": features, "probs": jax.nn.softmax(logits), "where": where}
+        return sum(score(labels, num_classes=C, metrics=names, **given).values())
+
+    program = jax.jit(jax.grad(total, (0, 1)))
+    expected = program(features, jnp.log(probs))
+    with platform.programs_for("gpu"):
+        found = program(features, jnp.log(probs))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_subsets_and_streams_are_the_same_in_both_forms():
+    features, probs, _, labels, where = arrays()
+    subsets = jnp.array([[True, True, False, True], [True, True, True, True]])
+
+    def of_subsets():
+        given = {"features": features, "probs": probs, "where": where}
+        return score_subsets(labels, subsets, num_classes=C, **given)
+
+    def of_stream():
+        state = streaming.init(num_classes=C, num_source_classes=S, features=features)
+        rows = {"features": features, "probs": probs, "where": where}
+        state = streaming.second_pass(streaming.update(state, labels, **rows))
+        return streaming.finalize(streaming.update(state, labels, **rows))
+
+    for program in (of_subsets, of_stream):
+        expected = program()
+        with platform.programs_for("gpu"):
+            found = program()
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value, err_msg=name, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("row", "wanted"),
+    [
+        ([0.5, 0.6, 0, 0, 0, 0], "probabilities: rows >= 0 that sum to 1"),
+        ([1.5, -0.5, 0, 0, 0, 0], "probabilities: rows >= 0 that sum to 1"),
+        ([0, 0, 0, 0, 0, 0], "probabilities: rows >= 0 that sum to 1"),
+        ([np.nan, 1, 0, 0, 0, 0], "finite numbers"),
+        ([np.inf, 1, 0, 0, 0, 0], "finite numbers"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_probabilities_are_checked_where_the_check_rides_along(kind, row, wanted):
+    _, probs, _, labels, where = arrays()
+    bad = probs.at[5].set(jnp.array(row))
+    with platform.programs_for(kind):
+        expected = leep(probs, labels, num_classes=C, where=where.at[5].set(False))
+        with pytest.raises(ValueError, match=f"^probs: wanted {wanted}.*; got .* at sample 5 "):
+            leep(bad, labels, num_classes=C, where=where)
+        assert np.isnan(jax.jit(leep, static_argnames="num_classes")(bad, labels, num_classes=C))
+        # A sample that does not count may be anything.
+        left_out = leep(bad, labels, num_classes=C, where=where.at[5].set(False))
+    assert left_out == pytest.approx(float(expected), abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_is_summed_in_single(dtype):
+    _, probs, _, labels, _ = arrays()
+    half = probs.astype(dtype)
+    exact = half.astype(jnp.float32) / half.astype(jnp.float32).sum(1, keepdims=True)
+    expected = leep(exact, labels, num_classes=C)
+    with platform.programs_for("gpu"):
+        found = leep(half, labels, num_classes=C)
+    assert found.dtype == jnp.float32
+    assert found == pytest.approx(float(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "names", [("leep", "leep_gain", "cross_fitted_leep", "nce"), ("h_score", "lfc")]
+)
+def test_no_program_for_an_accelerator_gathers_or_scatters_rows(names):
+    features, probs, _, labels, _ = arrays()
+    given = {"probs": probs} if "leep" in names else {"features": features}
+    program = jax.jit(partial(score, num_classes=C, metrics=names))
+
+    def count(kind, operation):
+        with platform.programs_for(kind):
+            exported = jax.export.export(program, platforms=("cuda",))(labels, **given)
+        return exported.mlir_module().count(f'"stablehlo.{operation}"(')
+
+    assert count("cpu", "scatter") > 2
+    assert count("gpu", "scatter") == 0
+    # Of features 15 rows are taken, and a few of them, to say where they are.
+    assert count("gpu", "gather") == (0 if "leep" in names else count("cpu", "gather"))
+
+
+def test_an_unknown_platform():
+    with pytest.raises(ValueError, match="platform: wanted one of cpu, gpu, tpu, got"):
+        platform.programs_for("cuda")
