@@ -77,27 +77,22 @@ def _left_singular(g, included, spectrum, n):
     kept, vectors = spectrum.kept[rest:], spectrum.vectors[:, rest:]
     x = jnp.where(included[:, None] & kept[None], _product(g, vectors), 0)
     size = jnp.sqrt(jnp.sum(jnp.square(x), 0))
-    x = x / jnp.where(size > 0, size, 1)[None]
-    gram = _product(x.T, x) + jnp.diag(jnp.where(kept & (size > 0), 0.0, 1.0).astype(g.dtype))
-    root = jnp.linalg.cholesky(gram)  # x = Q root', Q orthonormal
-    p, singular = _left_of_triangular(root.T * size[None])
-    left = _product(x, jax.scipy.linalg.solve_triangular(root, p, lower=True, trans=1))
+    scaled = x / jnp.where(size > 0, size, 1)[None]
+    gram = _product(scaled.T, scaled)
+    if target() == "tpu":
+        # There the other form compiles for minutes. Jacobi's method, by which `eigh` goes, has the
+        # eigenvalues of S G S, with S diagonal and G near the identity, right to their own size,
+        # small ones too (Demmel, Veselic, SIAM Journal on Matrix Analysis, 1992).
+        squares, right = (a[..., ::-1] for a in eigh(size[:, None] * gram * size[None]))
+        squares = jnp.maximum(squares, 0)
+        root = jnp.sqrt(squares)
+        left = _product(x, right) / jnp.where(root > 0, root, jnp.inf)[None]
+        return left, squares / n, kept.sum()
+    gram = gram + jnp.diag(jnp.where(kept & (size > 0), 0.0, 1.0).astype(g.dtype))
+    root = jnp.linalg.cholesky(gram)  # scaled = Q root', Q orthonormal
+    p, singular, _ = jnp.linalg.svd(root.T * size[None])
+    left = _product(scaled, jax.scipy.linalg.solve_triangular(root, p, lower=True, trans=1))
     return left, jnp.square(singular) / n, kept.sum()
-
-
-def _left_of_triangular(matrix):
-    """Left singular vectors ``[d, d]`` and singular values, descending.
-
-    For a TPU by its eigensolver, as a singular value decomposition compiles for minutes there. The
-    columns are nearly orthogonal: of such a Gram matrix Jacobi's method has even eigenvalues that
-    are small beside others right to their own size (Demmel, Veselic, SIAM J. Matrix Anal. 1992).
-    """
-    if target() != "tpu":
-        p, singular, _ = jnp.linalg.svd(matrix)
-        return p, singular
-    eigenvalues, right = (x[..., ::-1] for x in eigh(_product(matrix.T, matrix)))
-    singular = jnp.sqrt(jnp.maximum(eigenvalues, 0))
-    return _product(matrix, right) / jnp.where(singular > 0, singular, jnp.inf)[None], singular
 
 
 def _product(a, b):

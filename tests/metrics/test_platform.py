@@ -57,6 +57,17 @@ def test_the_platform_is_part_of_what_programs_are_kept_by():
     assert platform.target() == jax.default_backend()
 
 
+def test_the_left_out_head_of_a_tpu():
+    # With LAPACK's eigensolver in place of Jacobi's: the algebra, of features that are no trial.
+    features, _, _, labels, where = arrays()
+    program = jax.jit(partial(score, num_classes=C, metrics=("predictive_r2", "linear_probe")))
+    expected = program(labels, features=features, where=where)
+    with platform.programs_for("tpu"):
+        found = program(labels, features=features, where=where)
+    assert found["predictive_r2"] == pytest.approx(float(expected["predictive_r2"]), abs=1e-4)
+    assert found["linear_probe"] == expected["linear_probe"]
+
+
 def test_gradients_are_the_same_in_both_forms():
     names = ("leep", "leep_gain", "cross_fitted_leep", "h_score", "regularized_h_score", "gbc")
     features, probs, _, labels, where = arrays()
