@@ -19,9 +19,11 @@ INTEGERS = ("labels", "source_labels")
 
 
 def check_count(name: str, value: object) -> int:
-    """A static count >= 1 (``num_classes``, ``k``, ...)."""
+    """A static count >= 1 (``num_classes``, ``k``, ...); an absurd one is a mistake."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name}: wanted a Python int >= 1, got {value!r}")
+    if value > MOST_CELLS:
+        raise ValueError(f"{name}: wanted at most {MOST_CELLS:,}, got {value:,}")
     return int(value)
 
 
