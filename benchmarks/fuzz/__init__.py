@@ -16,7 +16,7 @@ from collections import Counter
 import tyro
 from rich.console import Console
 
-from benchmarks.fuzz import files, scores
+from benchmarks.fuzz import configurations, files, names, scores, texts
 from benchmarks.fuzz.target import Found, Target, fuzz
 from benchmarks.table import duration, print_table
 from leepjax._progress import progress
@@ -65,17 +65,18 @@ def main(config: Config) -> None:
 
 def every_target() -> list[Target]:
     """All there are."""
-    return [*scores.targets(), *files.targets()]
+    modules = (scores, files, texts, configurations, names)
+    return [target for module in modules for target in module.targets()]
 
 
-def choose(names: tuple[str, ...]) -> list[Target]:
+def choose(asked: tuple[str, ...]) -> list[Target]:
     """Targets of these names and kinds, or all."""
     every = every_target()
     known = {word for target in every for word in (target.kind, target.name)}
-    for name in names:
+    for name in asked:
         if name not in known:
             raise ValueError(f"targets: wanted any of {', '.join(sorted(known))}; got {name!r}")
-    return [t for t in every if not names or {t.kind, t.name} & {*names}]
+    return [t for t in every if not asked or {t.kind, t.name} & {*asked}]
 
 
 def table(chosen: list[Target], found: dict[str, Found]) -> list[list[str]]:

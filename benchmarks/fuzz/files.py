@@ -188,7 +188,8 @@ def _check_same(written: dict[str, np.ndarray], read: dict[str, Any]) -> None:
             continue
         alike = x.dtype.itemsize == before.dtype.itemsize  # bfloat16 comes back without its name
         same = x.tobytes() == before.tobytes() if alike else x.tolist() == before.tolist()
-        assert same and x.shape == before.shape, f"{name}: wrote {before}, read {x}"
+        same &= x.shape == before.shape
+        assert same, f"{name}: wrote {before}, read {x}"
 
 
 def targets() -> list[Target]:

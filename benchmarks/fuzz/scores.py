@@ -22,7 +22,7 @@ from leepjax.metrics._kernel import as_kernel
 
 Arrays = dict[str, Any]
 ROW_SUMS = {2: 2e-2, 4: 1e-4, 8: 1e-6}  # documented, by bytes of the dtype
-TINY = 1.2e-38  # below it a processor may take a number for zero
+LEAST = 1e-6  # of the largest weight: beside it a sample is no more than rounding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ WEIGHTS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "counts": lambda rng, n: rng.integers(0, 4, n).astype(float),
     "fractions": lambda rng, n: rng.uniform(size=n),
     "one": lambda rng, n: np.eye(1, n)[0],
-    "scales": lambda rng, n: 10.0 ** rng.uniform(-9, 9, n),
+    "scales": lambda rng, n: 10.0 ** rng.uniform(-20, 20, n),
     "zero": lambda rng, n: np.zeros(n),
 }
 WHERE: dict[str, Callable[[np.random.Generator, np.ndarray], np.ndarray]] = {
@@ -195,7 +195,7 @@ def cases_of(metric: Metric, layouts: tuple[str, ...] = tuple(LAYOUTS)) -> st.Se
         where=st.sampled_from([*WHERE]),
         scale=st.sampled_from([0, 0, 1, -1, 4, -4, 9, -9, 18, -18, 30, -30, 37, -44, 200]),
         offset=st.sampled_from([None, None, 0, 2, 4, 8, 30]),
-        weight_scale=st.sampled_from([0]),
+        weight_scale=st.sampled_from([0, 0, 0, 3, -3, 20, -20, 37, -37]),
         form=st.sampled_from([*FORMS]),
         through=st.sampled_from(["function", "function", "score"]),
         spoil=rarely,
@@ -277,7 +277,16 @@ def expected(metric: Metric, case: Case, arrays: Arrays) -> str:
             return "refusal"
         if not (w > 0).any():
             return "value" if adds else "refusal"
-        said = "either" if w.max() < 2 * TINY else said
+        positive = w[w > 0]
+        sane = 1e-9 <= positive.min() and positive.max() <= min(1e9, positive.min() / LEAST)
+        said = said if sane else "either"
+    # Squares of what is larger or smaller may not be numbers, and then it is refused.
+    most = 1e120 if at.dtype == "float64" else 1e15
+    for name in ("features", "logits", "targets"):
+        if name in used:
+            x = np.abs(arrays[name][counted].astype(float))
+            sane = x.max(initial=0) <= most and x.max(initial=0) >= 1 / most or not x.any()
+            said = said if sane else "either"
     return said
 
 

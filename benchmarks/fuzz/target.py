@@ -27,12 +27,14 @@ class Target(NamedTuple):
       cases: descriptions of inputs, small enough to be shrunk and printed.
       check: what is done with one; it returns what became of it, ``value`` or ``refused``, and
         fails where that is neither.
+      share: one in so many of the cases that are asked for, where one takes long.
     """
 
     kind: str
     name: str
     cases: st.SearchStrategy[Any]
     check: Callable[[Any], str]
+    share: int = 1
 
 
 class Found(NamedTuple):
@@ -59,7 +61,7 @@ def fuzz(target: Target, cases: int, number: int = 0) -> Found:
     own = int.from_bytes(hashlib.sha256(f"{target.name} {number}".encode()).digest()[:8], "big")
 
     @seed(own)
-    @settings(max_examples=cases, **QUIET)
+    @settings(max_examples=max(cases // target.share, 1), **QUIET)
     @given(target.cases)
     def check(case: Any) -> None:
         nonlocal slowest, failed
@@ -80,10 +82,9 @@ def fuzz(target: Target, cases: int, number: int = 0) -> Found:
     return Found(outcomes, slowest, None)
 
 
-def refusal(call: Callable[[], Any], *also: type[Exception]) -> tuple[Any, str]:
+def refusal(call: Callable[[], Any]) -> tuple[Any, str]:
     """The value of a call and no words, or None and the words of its ``ValueError``."""
     try:
         return call(), ""
-    except (ValueError, *also) as error:
-        assert str(error).strip(), f"{type(error).__name__} without a word"
-        return None, str(error)
+    except ValueError as error:
+        return None, str(error) or "nothing was said"

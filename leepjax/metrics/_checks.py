@@ -180,3 +180,23 @@ def raise_broken(rules: list[Rule], arrays: Mapping[str, jax.Array]) -> None:
                 shown = np.array2string(np.asarray(arrays[rule.argument][row]), threshold=6)
                 got = f"{shown} at sample {row} ({int(broken.sum())} such samples)"
             raise ValueError(f"{rule.argument}: wanted {rule.wanted}; got {got}")
+
+
+def refuse_overflow(value: jax.Array, arrays: Mapping[str, jax.Array], name: str = "") -> None:
+    """A ``ValueError`` where a score of valid arrays left the range of its dtype.
+
+    It takes absurdly large or small numbers: of squares and their sums float32 holds 1e-38 to 3e38.
+    """
+    if np.isfinite(value):
+        return
+    counted, sizes = np.asarray(included(arrays)), {}
+    for argument in ("features", "logits", "targets", "weights"):
+        if argument in arrays:
+            x = np.abs(np.asarray(arrays[argument])[counted].astype(np.float64))
+            sizes[argument] = f"{x[x > 0].min(initial=np.inf):.0e} to {x.max(initial=0):.0e}"
+    got = ", ".join(f"{argument} of {size}" for argument, size in sizes.items())
+    raise ValueError(
+        f"{', '.join(sizes)}: wanted numbers of which {value.dtype} holds the squares and their "
+        f"sums, got {got}, of which {name or 'the score'} is {value}; rescale them, or compute in "
+        "float64 (jax_enable_x64)"
+    )

@@ -25,6 +25,7 @@ from leepjax.metrics._checks import (
     check_shapes,
     included,
     raise_broken,
+    refuse_overflow,
     rules_of,
 )
 from leepjax.metrics._kernel import Kernel, Shared, as_kernel, derived
@@ -104,6 +105,8 @@ def evaluate_all(
             raise_broken(rules_of(arrays, sizes, _may_be_empty(static)), arrays)
         for name, (kernel, _) in kernels.items():
             kernel.refuse_undefined(values[name], name)
+            if np.ndim(values[name]) == 0:  # a score; moments and predictions are arrays
+                refuse_overflow(values[name], arrays, name)
     return values
 
 
