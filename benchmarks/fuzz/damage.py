@@ -15,19 +15,19 @@ ROOM = 64 * 2**20  # bytes that a reader may need beside twenty times its file
 TIMES = 20
 
 
-def _flip(content: bytearray, rng: np.random.Generator) -> bytes:
+def _flip(content: bytearray, rng: np.random.Generator) -> bytes | bytearray:
     content[rng.integers(len(content))] ^= 1 << rng.integers(8)
     return content
 
 
-def _scribble(content: bytearray, rng: np.random.Generator) -> bytes:
+def _scribble(content: bytearray, rng: np.random.Generator) -> bytes | bytearray:
     start = rng.integers(len(content))
     size = min(rng.integers(1, 20), len(content) - start)
     content[start : start + size] = rng.bytes(size)
     return content
 
 
-def _near_an_end(content: bytearray, rng: np.random.Generator) -> bytes:
+def _near_an_end(content: bytearray, rng: np.random.Generator) -> bytes | bytearray:
     """Where formats have their headers and footers."""
     reach = min(64, len(content))
     place = rng.integers(reach)
@@ -35,12 +35,12 @@ def _near_an_end(content: bytearray, rng: np.random.Generator) -> bytes:
     return content
 
 
-def _move(content: bytearray, rng: np.random.Generator) -> bytes:
+def _move(content: bytearray, rng: np.random.Generator) -> bytes | bytearray:
     a, b, c = sorted(rng.integers(len(content) + 1, size=3))
     return content[:a] + content[b:c] + content[a:b] + content[c:]
 
 
-def _integer(content: bytearray, rng: np.random.Generator) -> bytes:
+def _integer(content: bytearray, rng: np.random.Generator) -> bytes | bytearray:
     """Four or eight bytes that may be a length or an offset."""
     values = [0, 1, 2**31 - 1, 2**32 - 1, 2**40, 2**62, 2**63, 2**64 - 1]
     packed = struct.pack("<Q", values[rng.integers(len(values))])[: rng.choice([4, 8])]
@@ -49,7 +49,7 @@ def _integer(content: bytearray, rng: np.random.Generator) -> bytes:
     return content
 
 
-def _number(content: bytearray, rng: np.random.Generator) -> bytes:
+def _number(content: bytearray, rng: np.random.Generator) -> bytes | bytearray:
     """Another number in the place of one that is written in digits, as in a header."""
     places = [i for i, byte in enumerate(content[:2000]) if 48 <= byte < 58]
     if places:
@@ -59,7 +59,7 @@ def _number(content: bytearray, rng: np.random.Generator) -> bytes:
     return content
 
 
-def _token(content: bytearray, rng: np.random.Generator) -> bytes:
+def _token(content: bytearray, rng: np.random.Generator) -> bytes | bytearray:
     """Another word in the place of one of a header."""
     words = [
         b"F32",
@@ -89,7 +89,7 @@ def _token(content: bytearray, rng: np.random.Generator) -> bytes:
     return content
 
 
-CORRUPTIONS: dict[str, Callable[[bytearray, np.random.Generator], bytes]] = {
+CORRUPTIONS: dict[str, Callable[[bytearray, np.random.Generator], bytes | bytearray]] = {
     "flip": _flip,
     "scribble": _scribble,
     "near an end": _near_an_end,

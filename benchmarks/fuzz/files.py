@@ -6,7 +6,6 @@ claims.
 """
 
 import dataclasses
-import functools
 import io
 import warnings
 import zipfile
@@ -61,9 +60,15 @@ def array_of(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     return x.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
 
 
-def _npz(arrays: dict[str, np.ndarray], compress: bool = False) -> bytes:
+def _npz(arrays: dict[str, np.ndarray]) -> bytes:
     file = io.BytesIO()
-    (np.savez_compressed if compress else np.savez)(file, **arrays)
+    np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+    return file.getvalue()
+
+
+def _compressed(arrays: dict[str, np.ndarray]) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
     return file.getvalue()
 
 
@@ -117,7 +122,7 @@ class Format:
 
 FORMATS = {
     "npz": Format(".npz", _npz, DTYPES, SHAPES),
-    "compressed npz": Format(".npz", functools.partial(_npz, compress=True), DTYPES, SHAPES),
+    "compressed npz": Format(".npz", _compressed, DTYPES, SHAPES),
     "odd npz": Format(".npz", _odd_npz, DTYPES, SHAPES),
     "npy": Format(".npy", _npy, DTYPES, SHAPES, (read_array, read_labels)),
     "safetensors": Format(

@@ -117,6 +117,7 @@ BAD = [
     ),
     Bad("num_classes-zero", "num_classes", lambda case: {"num_classes": 0}, "static"),
     Bad("num_classes-negative", "num_classes", lambda case: {"num_classes": -2}, "static"),
+    Bad("num_classes-past-int32", "num_classes", lambda case: {"num_classes": 2**31}, "static"),
     Bad("num_classes-float", "num_classes", lambda case: {"num_classes": 4.0}, "static"),
 ]
 

@@ -1,5 +1,6 @@
 """Ranking of sources: what it says of their order, what it refuses, and what it keeps."""
 
+import dataclasses
 import json
 import weakref
 
@@ -174,6 +175,19 @@ def test_it_is_shown_in_words_and_tables(ranking):
     assert ranking.decision.startswith((one, several))
     assert text.splitlines()[1].startswith(ranking.decision[:40])  # first
     assert "Accuracy after fine-tuning was not measured" in " ".join(text.split())
+
+
+def test_names_that_a_terminal_or_page_would_obey_are_spelt_out(ranking):
+    odd = ("a\x1b[31m", "b\u202ec", "d\r\ne", "[red]f</td>")
+    renamed = dataclasses.replace(ranking, names=odd)
+    text, page = str(renamed), renamed._repr_html_()
+    for shown in (text, page):
+        assert not set("\x1b\u202e\r") & set(shown)
+        for name in (r"a\x1b[31m", r"b\u202ec", r"d\r\ne"):
+            assert name in shown
+    assert "[red]f</td>" in text
+    assert "[red]f&lt;/td&gt;" in page
+    assert [s["source"] for s in renamed.to_dict()["sources"]] == [odd[i] for i in ranking.order]
 
 
 def test_text_is_plain_in_a_notebook_too(ranking, monkeypatch):
