@@ -44,6 +44,19 @@ def main(config: Config) -> None:
     chosen = choose(config.targets)
     keep_programs()
     found = {target.name: Found(Counter(), 0.0, None) for target in chosen}
+    try:
+        _rounds(config, chosen, found)
+    except KeyboardInterrupt:  # the table of what has been tried is still wanted
+        print()
+    console = Console()
+    console.width = max(console.width, 100)
+    print_table(table(chosen, found), console)
+    failed = [name for name, of in found.items() if of.error is not None]
+    if failed:
+        raise ValueError(f"targets that failed: {', '.join(failed)}")
+
+
+def _rounds(config: Config, chosen: list[Target], found: dict[str, Found]) -> None:
     end, seed = time.monotonic() + 60 * config.minutes, config.seed
     while seed == config.seed or time.monotonic() < end:
         for target in progress(chosen, desc=f"Seed {seed}", unit="task"):
@@ -55,12 +68,6 @@ def main(config: Config) -> None:
                 if now.error is not None:
                     _show(target, config.cases, seed, now.error)
         seed += 1
-    console = Console()
-    console.width = max(console.width, 100)
-    print_table(table(chosen, found), console)
-    failed = [name for name, of in found.items() if of.error is not None]
-    if failed:
-        raise ValueError(f"targets that failed: {', '.join(failed)}")
 
 
 def every_target() -> list[Target]:

@@ -22,7 +22,7 @@ def _flip(content: bytearray, rng: np.random.Generator) -> bytes | bytearray:
 
 def _scribble(content: bytearray, rng: np.random.Generator) -> bytes | bytearray:
     start = rng.integers(len(content))
-    size = min(rng.integers(1, 20), len(content) - start)
+    size = min(int(rng.integers(1, 20)), len(content) - int(start))
     content[start : start + size] = rng.bytes(size)
     return content
 

@@ -199,8 +199,8 @@ def _squashed(text: str) -> str:
 def targets() -> list[Target]:
     """Names through everything that shows or writes them."""
     return [
-        Target("names", "terminal", SOURCES, check_terminal),
+        Target("names", "terminal", SOURCES, check_terminal, share=4),
         Target("names", "page", SOURCES, check_page),
-        Target("names", "spreadsheet", SOURCES, check_spreadsheet),
-        Target("names", "error", NAMES, check_error),
+        Target("names", "spreadsheet", SOURCES, check_spreadsheet, share=4),
+        Target("names", "error", NAMES, check_error, share=4),
     ]

@@ -21,7 +21,7 @@ from leepjax.metrics import METRICS, Metric, score
 from leepjax.metrics._kernel import as_kernel
 
 if hasattr(jax, "enable_x64"):
-    from jax import enable_x64
+    from jax import enable_x64  # pyright: ignore[reportAttributeAccessIssue]
 else:  # jax < 0.8
     from jax.experimental import enable_x64
 
@@ -290,7 +290,7 @@ def expected(metric: Metric, case: Case, arrays: Arrays) -> str:
         if not (w > 0).any():
             return "value" if adds else "refusal"
         positive = w[w > 0]
-        sane = positive.min() >= 1e-9 and positive.max() <= min(1e9, positive.min() / LEAST)
+        sane = positive.min() >= 1e-9 and LEAST * positive.max() <= min(1e3, positive.min())
         said = said if sane else "either"
     # Squares of what is larger or smaller may not be numbers, and then it is refused.
     most = 1e120 if at.dtype == "float64" else 1e15

@@ -80,6 +80,8 @@ def as_array(name: str, x: ArrayLike) -> jax.Array:
     elif name == "where":
         kind, wanted = jnp.bool_, "booleans"
     elif name == "weights":
+        if jnp.issubdtype(x.dtype, jnp.complexfloating):
+            raise ValueError(f"weights: wanted real numbers, got dtype {x.dtype}")
         return x.astype(jnp.result_type(float))
     else:
         kind, wanted = jnp.floating, "floating-point numbers"

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.fuzz import configurations, files, names, scores, texts
 from benchmarks.fuzz.target import Target, fuzz
 
-CASES = 60
+CASES = 40
 # One program for each metric: that which its contract is tested with, too.
 METRICS = scores.targets(layouts=("tall",), through=("function",))
 OTHERS = [target for module in (files, texts, configurations, names) for target in module.targets()]

@@ -107,6 +107,7 @@ BAD = [
         "weights|where",
         lambda case: {"where": case["where"], "weights": np.where(case["where"], 0.0, 1.0)},
     ),
+    Bad("weights-complex", "weights", map_array("weights", lambda a: a * (1 + 1j)), "static"),
     Bad("weights-column", "weights", map_array("weights", lambda a: a[:, None]), "static"),
     Bad("weights-short", "weights", map_array("weights", lambda a: a[:-1]), "static"),
     Bad(
