@@ -16,7 +16,7 @@ from collections import Counter
 import tyro
 from rich.console import Console
 
-from benchmarks.fuzz import configurations, files, names, scores, texts
+from benchmarks.fuzz import configurations, files, names, scores, tables, texts
 from benchmarks.fuzz.target import Found, Target, fuzz
 from benchmarks.table import duration, print_table
 from leepjax._progress import progress
@@ -50,7 +50,7 @@ def main(config: Config) -> None:
         print()
     console = Console()
     console.width = max(console.width, 100)
-    print_table(table(chosen, found), console)
+    print_table(summary(chosen, found), console)
     failed = [name for name, of in found.items() if of.error is not None]
     if failed:
         raise ValueError(f"targets that failed: {', '.join(failed)}")
@@ -72,7 +72,7 @@ def _rounds(config: Config, chosen: list[Target], found: dict[str, Found]) -> No
 
 def every_target() -> list[Target]:
     """All there are."""
-    modules = (scores, files, texts, configurations, names)
+    modules = (scores, files, texts, tables, configurations, names)
     return [target for module in modules for target in module.targets()]
 
 
@@ -86,7 +86,7 @@ def choose(asked: tuple[str, ...]) -> list[Target]:
     return [t for t in every if not asked or {t.kind, t.name} & {*asked}]
 
 
-def table(chosen: list[Target], found: dict[str, Found]) -> list[list[str]]:
+def summary(chosen: list[Target], found: dict[str, Found]) -> list[list[str]]:
     """A line for each target, and the sums."""
     lines = [["kind", "target", "cases", "value", "refused", "failed", "slowest case"]]
     total = Counter[str]()

@@ -2,13 +2,17 @@
 
 import pytest
 
-from benchmarks.fuzz import configurations, files, names, scores, texts
+from benchmarks.fuzz import configurations, files, names, scores, tables, texts
 from benchmarks.fuzz.target import Target, fuzz
 
 CASES = 40
 # One program for each metric: that which its contract is tested with, too.
 METRICS = scores.targets(layouts=("tall",), through=("function",))
-OTHERS = [target for module in (files, texts, configurations, names) for target in module.targets()]
+OTHERS = [
+    target
+    for module in (files, texts, tables, configurations, names)
+    for target in module.targets()
+]
 
 
 @pytest.mark.parametrize("target", [*METRICS, *OTHERS], ids=lambda target: target.name)
