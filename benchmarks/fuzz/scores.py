@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.experimental
 import numpy as np
 from hypothesis import strategies as st
 
@@ -35,7 +34,9 @@ from benchmarks.fuzz.target import Target, refusal
 from leepjax.metrics import METRICS, Metric, score
 from leepjax.metrics._kernel import as_kernel
 
-enable_x64 = getattr(jax, "enable_x64", None) or jax.experimental.enable_x64  # jax < 0.8
+enable_x64: Any = getattr(jax, "enable_x64", None)
+if enable_x64 is None:  # jax < 0.8
+    from jax.experimental import enable_x64
 
 ROW_SUMS = {2: 2e-2, 4: 1e-4, 8: 1e-6}  # documented, by bytes of the dtype
 LEAST = 1e-6  # of the largest weight: beside it a sample is no more than rounding
