@@ -36,7 +36,7 @@ from leepjax.metrics._kernel import as_kernel
 
 enable_x64: Any = getattr(jax, "enable_x64", None)
 if enable_x64 is None:  # jax < 0.8
-    from jax.experimental import enable_x64
+    from jax.experimental import enable_x64  # pyright: ignore[reportAttributeAccessIssue]
 
 ROW_SUMS = {2: 2e-2, 4: 1e-4, 8: 1e-6}  # documented, by bytes of the dtype
 LEAST = 1e-6  # of the largest weight: beside it a sample is no more than rounding
