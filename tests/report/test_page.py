@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from leepjax._progress import say
 from leepjax.evaluation import Correlation, Estimate
 from leepjax.report import Section, Sheet, print_section, write_page, write_study_page
 from leepjax.report.run import Run
