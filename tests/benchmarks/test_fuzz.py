@@ -1,9 +1,14 @@
 """A few cases of all that is fuzzed; `python -m benchmarks fuzz` has as many as are wanted."""
 
+import dataclasses
+import sys
+
+import numpy as np
 import pytest
 
 from benchmarks.fuzz import configurations, files, names, scores, tables, texts
 from benchmarks.fuzz.target import Target, fuzz
+from leepjax import metrics
 
 CASES = 40
 # One program for each metric: that which its contract is tested with, too.
@@ -34,3 +39,57 @@ def test_a_failing_case_is_the_smallest_and_said_in_full():
     found = fuzz(target, 1000)
     assert "check(\n    case=100,\n)" in "\n".join(found.error.__notes__)
     assert fuzz(target, 1000).outcomes == found.outcomes  # the same cases again
+
+
+def raises(error):
+    raise error
+
+
+def changes(x):
+    if isinstance(x, np.ndarray) and x.flags.writeable:
+        x[:] = 0
+    return metrics.leep(x, np.zeros(len(x), int), num_classes=1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (lambda probs: np.nan, "wanted a finite value, got nan"),
+        (lambda probs: np.zeros(2), "wanted a scalar"),
+        (lambda probs: 0.5, "accepted, as 0.5"),
+        (lambda probs: raises(ValueError("no")), "valid input refused: no"),
+        (lambda probs: raises(TypeError("no")), "TypeError"),
+        (changes, "was changed"),
+    ],
+)
+def test_a_faulty_metric_is_found(fault, said):
+    def fn(probs, labels, *, num_classes, where=None, weights=None):
+        return fault(probs)
+
+    metric = metrics.METRICS["leep"]._replace(fn=fn)
+    cases = scores.cases_of(metric, layouts=("tall",), through=("function",))
+    target = Target("metric", "leep", cases, lambda case: scores.check(metric, case))
+    error = fuzz(target, 100).error
+    errors = getattr(error, "exceptions", [error])
+    assert any(said in f"{type(e).__name__} {e}" for e in errors), errors
+
+
+def forgets(path):
+    return {name: x * 0 for name, x in files.read_source(path).items()}
+
+
+def believes(path):  # whatever a header claims
+    return {"features": np.ones((10**8, 1), np.uint8)}
+
+
+no_peak = pytest.mark.skipif(sys.platform != "linux", reason="only Linux knows a peak of memory")
+
+
+@pytest.mark.parametrize(
+    ("reader", "said"),
+    [(forgets, "features: wrote"), pytest.param(believes, "bytes for a file of", marks=no_peak)],
+)
+def test_a_faulty_reader_is_found(reader, said):
+    form = dataclasses.replace(files.FORMATS["safetensors"], readers=(reader,))
+    with pytest.raises(AssertionError, match=said):
+        files.check_file(form, files.File((("features", "f4", (6, 4)),)))
