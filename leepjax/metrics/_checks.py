@@ -5,11 +5,12 @@ Whatever is wrong is a ``ValueError`` that names the argument, what was wanted a
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 ROW_SUM_TOLERANCE = {2: 2e-2, 4: 1e-4, 8: 1e-6}  # by bytes of the dtype: half, single, double
@@ -184,12 +185,13 @@ def raise_broken(rules: list[Rule], arrays: Mapping[str, jax.Array]) -> None:
             raise ValueError(f"{rule.argument}: wanted {rule.wanted}; got {got}")
 
 
-def refuse_overflow(value: jax.Array, arrays: Mapping[str, jax.Array], name: str = "") -> None:
-    """A ``ValueError`` where a score of valid arrays left the range of its dtype.
+def refuse_overflow(value: Any, arrays: Mapping[str, jax.Array], name: str = "") -> None:
+    """A ``ValueError`` where a score, a scalar, of valid arrays left the range of its dtype.
 
     It takes absurdly large or small numbers: of squares and their sums float32 holds 1e-38 to 3e38.
     """
-    if np.isfinite(value):
+    scalar = isinstance(value, jax.Array) and not isinstance(value, Tracer) and value.shape == ()
+    if not scalar or np.isfinite(value):
         return
     counted, sizes = np.asarray(included(arrays)), {}
     for argument in ("features", "logits", "targets", "weights"):

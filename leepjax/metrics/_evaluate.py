@@ -105,8 +105,7 @@ def evaluate_all(
             raise_broken(rules_of(arrays, sizes, _may_be_empty(static)), arrays)
         for name, (kernel, _) in kernels.items():
             kernel.refuse_undefined(values[name], name)
-            if np.ndim(values[name]) == 0:  # a score; moments and predictions are arrays
-                refuse_overflow(values[name], arrays, name)
+            refuse_overflow(values[name], arrays, name)
     return values
 
 
