@@ -20,11 +20,9 @@ INTEGERS = ("labels", "source_labels")
 
 
 def check_count(name: str, value: object) -> int:
-    """A static count >= 1 (``num_classes``, ``k``, ...); an absurd one is a mistake."""
+    """A static count >= 1 (``num_classes``, ``k``, ...)."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name}: wanted a Python int >= 1, got {value!r}")
-    if value > MOST_CELLS:
-        raise ValueError(f"{name}: wanted at most {MOST_CELLS:,}, got {value:,}")
     return int(value)
 
 
@@ -92,7 +90,10 @@ def as_array(name: str, x: ArrayLike) -> jax.Array:
 
 
 def check_cells(arrays: Mapping[str, jax.Array], counts: Mapping[str, int]) -> None:
-    """Counts of pairs of classes must fit: an absurd label is a mistake, not a large table."""
+    """Counts of classes and of their pairs must fit: absurd ones are mistakes, not large tables."""
+    if counts.get("num_classes", 1) > MOST_CELLS:
+        got = f"{counts['num_classes']:,}"
+        raise ValueError(f"num_classes: wanted at most {MOST_CELLS:,}, got {got}")
     if "source_labels" in arrays and "labels" in arrays:
         s, c = counts["num_source_classes"], counts["num_classes"]
         if s * c > MOST_CELLS:
