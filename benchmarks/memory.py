@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,16 @@ def peak_growth(call: Callable[[], Any]) -> int:
     before = _status("VmRSS")
     jax.block_until_ready(call())
     return _status("VmHWM") - before
+
+
+@contextmanager
+def peak_within() -> Iterator[Callable[[], int]]:
+    """Bytes resident at the peak of a block above those before it; 0 where they are not known."""
+    known = _RESET.exists()
+    if known:
+        _RESET.write_text("5")
+    before = _status("VmRSS") if known else 0
+    yield lambda: _status("VmHWM") - before if known else 0
 
 
 def _status(field: str) -> int:

@@ -18,6 +18,7 @@ import tyro
 from rich.console import Console
 
 from leepjax._store import keep_programs
+from leepjax._text import printable
 from leepjax.commands.audit import Audit, audit_table
 from leepjax.commands.rank import Rank, rank_many
 from leepjax.commands.score import Score, score_one
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         keep_programs()
         RUN[type(config)](config, console)
     except (OSError, ValueError) as error:  # OSError: as of a full disk
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {printable(str(error))}")
 
 
 if __name__ == "__main__":

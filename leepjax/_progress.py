@@ -8,6 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from leepjax._text import printable
+
 
 def progress(
     iterable: Iterable[Any] | None = None, *, total: int | None = None, desc: str, unit: str
@@ -27,7 +29,7 @@ def progress(
 
 def say(line: str) -> None:
     """A line about what was done otherwise than it may seem; of the logger ``leepjax``."""
-    logging.getLogger("leepjax").warning(line)
+    logging.getLogger("leepjax").warning(printable(line))
 
 
 class _Optional:

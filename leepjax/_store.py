@@ -157,7 +157,7 @@ def read_record(path: Path, *, old: bool = False) -> dict[str, Any]:
         return (
             record if old and isinstance(record, dict) and _CRC not in record else _checked(record)
         )
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error})") from None
 
 
@@ -306,7 +306,7 @@ def _lines(text: bytes) -> list[dict[str, Any]]:
             row = json.loads(line)
             old |= number == 1 and list(row) == ["identity"]
             lines.append(row if old and _CRC not in row else _checked(row))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             advice = "; delete that line, and what it held is computed again" if lines else ""
             raise ValueError(f"line {number} is damaged ({error}){advice}") from None
     return lines

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-_EXECUTED = re.compile(r"'*[=+\-@\t\r]")
+# The full-width ones are executed too, by spreadsheets in some languages.
+_EXECUTED = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+# Controls, such as those that begin a terminal's escapes; line and paragraph separators; what turns
+# the direction of all that follows; halves of characters, which no encoding has.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-inf")
 
 
@@ -45,6 +49,11 @@ def probability(p: float) -> str:
     return "> .99" if p > 0.995 else "< .01" if p < 0.005 else decimal(p)
 
 
+def printable(text: str) -> str:
+    r"""The text with what a terminal or a page would obey spelt out: ``\x1b``, ``\u202e``."""
+    return _UNSEEN.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
 def for_spreadsheet(text: str) -> str:
     """A cell of a CSV file that no spreadsheet executes: ``=1+1`` is written as ``'=1+1``.
 
@@ -67,13 +76,15 @@ def grid(sheet: Sheet, left: Collection[str]) -> "Table":
     table = Table(box=SIMPLE_HEAD)
     for heading in sheet.headings:
         table.add_column(
-            Text(heading),
+            Text(printable(heading)),
             justify="left" if heading in left else "right",
             style="dim" if _faint(heading) else None,
             no_wrap=True,
         )
     for row in sheet.rows:
-        table.add_row(*map(Text, row), style="dim" if _faint(row[0]) else None)
+        table.add_row(
+            *(Text(printable(cell)) for cell in row), style="dim" if _faint(row[0]) else None
+        )
     return table
 
 
@@ -81,12 +92,17 @@ def _faint(name: str) -> bool:
     return name.endswith("*") or name.startswith("(")
 
 
+def in_html(text: str) -> str:
+    """The text in HTML, as text."""
+    return escape(printable(text))
+
+
 def html_table(sheet: Sheet, heading: str = "<th>{}</th>") -> str:
     """The sheet in HTML, its text escaped; rows of nulls have the class ``null``."""
-    head = "".join(heading.format(escape(text)) for text in sheet.headings)
+    head = "".join(heading.format(in_html(text)) for text in sheet.headings)
     rows = "".join(
         f"<tr{' class=null' if row[0].endswith('*') else ''}>"
-        + "".join(f"<td>{escape(cell)}</td>" for cell in row)
+        + "".join(f"<td>{in_html(cell)}</td>" for cell in row)
         + "</tr>"
         for row in sheet.rows
     )

@@ -299,6 +299,7 @@ def test_bad_tables_are_one_clear_line(tmp_path, change, message):
         (["rank", "a.npz", "--data", "digits"], "data: wanted --hub too"),
         (["score", "logits.npy", "labels.npy"], "none could be scored: .*sum to 1.*--kind"),
         (["score", "a.npy"], "labels: wanted some"),
+        (["score", "a\x1b[31m.npz"], r"a\\x1b\[31m.npz: cannot be read"),
         (["score", "a.npy", "a.npy"], "labels: wanted integers"),
         (["rank", "a.npz", "--labels", "labels.npy", "--metrics", "leap"], "metrics: wanted names"),
         (["rank", "a.npz", "--labels", "labels.npy", "--output", "x.txt"], "output: wanted a .csv"),

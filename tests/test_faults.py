@@ -19,11 +19,11 @@ import jax
 import numpy as np
 import pytest
 
-from leepjax._store import Journal, cache_dir, keep_programs
+from leepjax._store import Journal, cache_dir, keep_programs, read_record
 from leepjax.data import load
 from leepjax.data.glyphs import dataset as glyphs
 from leepjax.meta.checkpoints import Checkpoints
-from leepjax.models import SourceRecipe, extract, train_source
+from leepjax.models import SourceRecipe, extract, load_pretrained, train_source
 from leepjax.models.train import untrained
 from leepjax.report import open_run, read_table
 from tests.data.test_glyphs import FEW
@@ -272,6 +272,23 @@ def test_a_damaged_line_of_a_journal_is_named_and_the_file_left_alone(tmp_path):
     with pytest.raises(ValueError, match=r"some\.journal: line 6 is damaged.*delete that line"):
         journal(tmp_path)
     assert path.read_bytes() == damaged
+
+
+def test_json_that_is_too_deep_is_damaged(tmp_path):
+    deep = "[" * 100_000
+    journal(tmp_path)
+    path = tmp_path / "mine" / "some.journal"
+    path.write_text(path.read_text() + deep + "\n")
+    with pytest.raises(ValueError, match="line 11 is damaged"):
+        journal(tmp_path)
+    (tmp_path / "config.json").write_text(deep)
+    (tmp_path / "identity.json").write_text(deep)
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        read_record(tmp_path / "config.json")
+    with pytest.raises(ValueError, match=r"config\.json: damaged, or no JSON"):
+        load_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="checkpoint: cannot use"), Checkpoints(tmp_path, {}):
+        pass
 
 
 def test_what_an_earlier_version_wrote_is_read(tmp_path):

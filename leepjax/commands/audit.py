@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.text import Text
 from tyro.conf import Positional
 
+from leepjax._text import printable
 from leepjax.audit import read_csv, read_pool, recompute
 
 
@@ -77,4 +78,4 @@ def audit_table(config: Audit, console: Console) -> None:
     for section in sections(study.final):
         report.print_section(section, console)
     text = f"* null; ... out: range of r with one left out. Tables, page: {study.final}"
-    console.print(Text(text))
+    console.print(Text(printable(text)))

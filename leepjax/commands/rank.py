@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 from tyro.conf import Positional
 
-from leepjax._text import table_text
+from leepjax._text import printable, table_text
 from leepjax.audit import read_csv
 from leepjax.audit.columns import check_once
 from leepjax.commands._output import check_output, write_output
@@ -80,9 +80,9 @@ def rank_many(config: Rank, console: Console) -> None:
     finally:  # nor does a full disk
         console.print(ranking)
         if unused:
-            console.print(Text(unused))
+            console.print(Text(printable(unused)))
         for name, commit in commits.items():
-            console.print(Text(f"{name} is commit {commit}."))
+            console.print(Text(printable(f"{name} is commit {commit}.")))
 
 
 def _networks(config: Rank, commits: dict[str, str]) -> tuple[Any, Any]:

@@ -36,7 +36,7 @@ class Checkpoints:
         try:
             hold(self._lock)
             there = json.loads(record.read_text()) if record.is_file() else None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self._lock.close()
             raise ValueError(f"checkpoint: cannot use {self.folder}: {error}") from None
         if there is None:

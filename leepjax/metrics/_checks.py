@@ -5,11 +5,12 @@ Whatever is wrong is a ``ValueError`` that names the argument, what was wanted a
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 ROW_SUM_TOLERANCE = {2: 2e-2, 4: 1e-4, 8: 1e-6}  # by bytes of the dtype: half, single, double
@@ -78,6 +79,8 @@ def as_array(name: str, x: ArrayLike) -> jax.Array:
     elif name == "where":
         kind, wanted = jnp.bool_, "booleans"
     elif name == "weights":
+        if jnp.issubdtype(x.dtype, jnp.complexfloating):
+            raise ValueError(f"weights: wanted real numbers, got dtype {x.dtype}")
         return x.astype(jnp.result_type(float))
     else:
         kind, wanted = jnp.floating, "floating-point numbers"
@@ -87,7 +90,10 @@ def as_array(name: str, x: ArrayLike) -> jax.Array:
 
 
 def check_cells(arrays: Mapping[str, jax.Array], counts: Mapping[str, int]) -> None:
-    """Counts of pairs of classes must fit: an absurd label is a mistake, not a large table."""
+    """Counts of classes and of their pairs must fit: absurd ones are mistakes, not large tables."""
+    if counts.get("num_classes", 1) > MOST_CELLS:
+        got = f"{counts['num_classes']:,}"
+        raise ValueError(f"num_classes: wanted at most {MOST_CELLS:,}, got {got}")
     if "source_labels" in arrays and "labels" in arrays:
         s, c = counts["num_source_classes"], counts["num_classes"]
         if s * c > MOST_CELLS:
@@ -183,3 +189,24 @@ def raise_broken(rules: list[Rule], arrays: Mapping[str, jax.Array]) -> None:
                 shown = np.array2string(np.asarray(arrays[rule.argument][row]), threshold=6)
                 got = f"{shown} at sample {row} ({int(broken.sum())} such samples)"
             raise ValueError(f"{rule.argument}: wanted {rule.wanted}; got {got}")
+
+
+def refuse_overflow(value: Any, arrays: Mapping[str, jax.Array], name: str = "") -> None:
+    """A ``ValueError`` where a score, a scalar, of valid arrays left the range of its dtype.
+
+    It takes absurdly large or small numbers: of squares and their sums float32 holds 1e-38 to 3e38.
+    """
+    scalar = isinstance(value, jax.Array) and not isinstance(value, Tracer) and value.shape == ()
+    if not scalar or np.isfinite(value):
+        return
+    counted, sizes = np.asarray(included(arrays)), {}
+    for argument in ("features", "logits", "targets", "weights"):
+        if argument in arrays:
+            x = np.abs(np.asarray(arrays[argument])[counted].astype(np.float64))
+            sizes[argument] = f"{x[x > 0].min(initial=np.inf):.0e} to {x.max(initial=0):.0e}"
+    got = ", ".join(f"{argument} of {size}" for argument, size in sizes.items())
+    raise ValueError(
+        f"{', '.join(sizes)}: wanted numbers of which {value.dtype} holds the squares and their "
+        f"sums, got {got}, of which {name or 'the score'} is {value}; rescale them, or compute in "
+        "float64 (jax_enable_x64)"
+    )

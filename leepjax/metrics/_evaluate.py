@@ -26,6 +26,7 @@ from leepjax.metrics._checks import (
     improper,
     included,
     raise_broken,
+    refuse_overflow,
     rules_of,
 )
 from leepjax.metrics._kernel import Kernel, Shared, as_kernel, derived
@@ -106,6 +107,7 @@ def evaluate_all(
             raise_broken(rules_of(arrays, sizes, _may_be_empty(static)), arrays)
         for name, (kernel, _) in kernels.items():
             kernel.refuse_undefined(values[name], name)
+            refuse_overflow(values[name], arrays, name)
     return values
 
 

@@ -214,7 +214,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: damaged, or no JSON ({error})") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: wanted a JSON object, got {type(content).__name__}")

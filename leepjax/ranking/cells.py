@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leepjax._text import Sheet, decimal, grid, html_table, probability, starred
+from leepjax._text import Sheet, decimal, grid, html_table, in_html, printable, probability, starred
 from leepjax.evaluation.study import NULLS
 from leepjax.ranking.scored import OF_SOME
 
@@ -70,18 +69,18 @@ def renderables(ranking: Ranking) -> Iterator[Table | Text]:
     from rich.text import Text
 
     for line in headlines(ranking):
-        yield Text(line, style="bold")
+        yield Text(printable(line), style="bold")
     for sheet in tables(ranking):
         yield grid(sheet, left=("source", "score"))
     for line in notes(ranking):
-        yield Text(line)
+        yield Text(printable(line))
 
 
 def html(ranking: Ranking) -> str:
     """For a notebook: the decision, one table, how to read it."""
-    parts = [f"<p><b>{escape(line)}</b></p>" for line in headlines(ranking)]
+    parts = [f"<p><b>{in_html(line)}</b></p>" for line in headlines(ranking)]
     parts += map(html_table, [_joined(tables(ranking, wide=len(ranking.scores) + 9))])
-    return "\n".join([*parts, *(f"<p>{escape(line)}</p>" for line in notes(ranking))])
+    return "\n".join([*parts, *(f"<p>{in_html(line)}</p>" for line in notes(ranking))])
 
 
 def headlines(ranking: Ranking) -> list[str]:

@@ -8,10 +8,9 @@ Markdown beside it, and print to a terminal. All text is escaped.
 import base64
 import re
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
-from leepjax._text import Sheet, html_table
+from leepjax._text import Sheet, html_table, in_html, printable
 from leepjax.evaluation import NULLS, Correlation
 from leepjax.report.run import read_table
 from leepjax.report.study import read_correlations
@@ -43,7 +42,7 @@ def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
                 raise ValueError(f"{section.heading}: wanted {len(sheet.headings)} cells a row")
     body = "".join(map(_html_section, sections))
     text = {"encoding": "utf-8", "errors": "backslashreplace"}
-    path.write_text(PAGE.format(title=escape(title), body=body), **text)
+    path.write_text(PAGE.format(title=in_html(title), body=body), **text)
     lines = [f"# {_markdown(title)}", *map(_markdown_section, sections)]
     path.with_suffix(".md").write_text("\n\n".join(lines) + "\n", **text)
 
@@ -77,10 +76,10 @@ def in_words(table: Sequence[Correlation]) -> str:
 
 
 def _html_section(section: Section) -> str:
-    figures = "".join(f'<img alt="{escape(f.stem)}" src="{_inside(f)}">' for f in section.figures)
+    figures = "".join(f'<img alt="{in_html(f.stem)}" src="{_inside(f)}">' for f in section.figures)
     tables = "".join(map(_html_table, section.sheets))
-    text = f"<p>{escape(section.text)}</p>" if section.text else ""
-    return f"<section><h2>{escape(section.heading)}</h2>{text}{tables}{figures}</section>\n"
+    text = f"<p>{in_html(section.text)}</p>" if section.text else ""
+    return f"<section><h2>{in_html(section.heading)}</h2>{text}{tables}{figures}</section>\n"
 
 
 def _html_table(sheet: Sheet) -> str:
@@ -108,7 +107,7 @@ def _markdown_section(section: Section) -> str:
 
 
 def _markdown(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|#&~$])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_\[\]<>|#&~$])", r"\\\1", printable(" ".join(text.split())))
 
 
 PAGE = """<!doctype html>

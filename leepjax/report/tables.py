@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from leepjax._text import Sheet, decimal, grid, starred
+from leepjax._text import Sheet, decimal, grid, printable, starred
 from leepjax.evaluation import NULLS, Correlation, Estimate
 
 HEADINGS = {
@@ -48,11 +48,11 @@ def print_correlations(title: str, table: Sequence[Correlation], console: Consol
 
 def print_section(section: Section, console: Console) -> None:
     """Print a section to a terminal, nulls dim."""
-    console.print(Text(section.heading), style="bold", soft_wrap=True)
+    console.print(Text(printable(section.heading)), style="bold", soft_wrap=True)
     for sheet in section.sheets:
         console.print(grid(sheet, left=sheet.headings[:1]))
     if section.text:
-        console.print(Text(f"{section.text}\n"))
+        console.print(Text(f"{printable(section.text)}\n"))
 
 
 def correlation_sheet(table: Sequence[Correlation]) -> Sheet:

@@ -107,6 +107,7 @@ BAD = [
         "weights|where",
         lambda case: {"where": case["where"], "weights": np.where(case["where"], 0.0, 1.0)},
     ),
+    Bad("weights-complex", "weights", map_array("weights", lambda a: a * (1 + 1j)), "static"),
     Bad("weights-column", "weights", map_array("weights", lambda a: a[:, None]), "static"),
     Bad("weights-short", "weights", map_array("weights", lambda a: a[:-1]), "static"),
     Bad(
@@ -117,6 +118,7 @@ BAD = [
     ),
     Bad("num_classes-zero", "num_classes", lambda case: {"num_classes": 0}, "static"),
     Bad("num_classes-negative", "num_classes", lambda case: {"num_classes": -2}, "static"),
+    Bad("num_classes-past-int32", "num_classes", lambda case: {"num_classes": 2**31}, "static"),
     Bad("num_classes-float", "num_classes", lambda case: {"num_classes": 4.0}, "static"),
 ]
 

@@ -173,6 +173,10 @@ def test_gradient_of_large_data_is_that_of_the_plain_expression():
         np.testing.assert_allclose(slope, (above - below) / 2e-1, rtol=2e-2, atol=1e-4)
 
 
+def by_class(case):
+    return moments.init(case["features"], num_classes=C, by_class=True)
+
+
 @pytest.mark.parametrize(
     ("call", "blame"),
     [
@@ -183,6 +187,14 @@ def test_gradient_of_large_data_is_that_of_the_plain_expression():
         (lambda s, c: moments.merge(s, moments.init(c["features"], num_classes=C + 1)), "b"),
         (lambda s, c: moments.merge(s, moments.init(c["features"] + 1, num_classes=C)), "b"),
         (lambda s, c: moments.subset(s, [0]), "state"),
+        (lambda s, c: moments.subset(by_class(c), [0.5]), "classes"),
+        (lambda s, c: moments.subset(by_class(c), [0, C]), "classes"),
+        (
+            lambda s, c: moments.update(
+                moments.init(c["features"], num_targets=3), c["features"], targets=c["targets"]
+            ),
+            "targets",
+        ),
         (lambda s, c: moments.init(c["features"], num_classes=0), "num_classes"),
         (lambda s, c: moments.init(c["features"] * np.nan), "features"),
         (lambda s, c: metrics.transrate_from_moments(s), "moments"),

@@ -231,3 +231,23 @@ def test_source_labels_alone_while_tracing():
         lambda z: score(labels, num_classes=2, source_labels=z, num_source_classes=2)["nce"]
     )
     assert traced(source_labels) == score(labels, num_classes=2, source_labels=source_labels)["nce"]
+
+
+TOO_LARGE = [
+    ("h_score", {"weights": np.full(N, 1e-37)}, "weights of 1e-37 to 1e-37"),
+    ("logme", {"features": make_case()["features"] + 1e30}, r"features of 1e\+30 to 1e\+30"),
+    ("transrate", {"features": make_case()["features"] * 1e18}, r"features of \S+ to \de\+18"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "got"), TOO_LARGE)
+def test_numbers_whose_squares_float32_has_not_are_refused(name, change, got):
+    case, use = cast(make_case() | change, np.float32), tuple(change.keys() & {"weights"})
+    with pytest.raises(ValueError, match=rf"of which float32 holds the squares.*got .*{got}"):
+        evaluate(METRICS[name], case, use)
+
+
+@pytest.mark.parametrize(("name", "change", "got"), TOO_LARGE)
+def test_float64_has_them(name, change, got, x64):
+    use = tuple(change.keys() & {"weights"})
+    assert np.isfinite(evaluate(METRICS[name], make_case() | change, use))

@@ -90,6 +90,14 @@ def test_under_jit():
     assert np.isfinite(streaming.finalize(state)["nce"])
 
 
+def again(state, case, parts):
+    """In the second pass after so many parts of three."""
+    for batch in [*batches(case, 3)][:parts]:
+        arrays = {name: batch[name] for name in ("features", "probs", "where")}
+        state = streaming.update(state, batch["labels"], **arrays)
+    return streaming.second_pass(state)
+
+
 @pytest.mark.parametrize(
     ("call", "blame"),
     [
@@ -98,6 +106,7 @@ def test_under_jit():
         (lambda s, c: streaming.finalize(s), "state"),
         (lambda s, c: streaming.second_pass(streaming.init(num_classes=C)), "state"),
         (lambda s, c: streaming.merge(s, streaming.init(num_classes=C)), "b"),
+        (lambda s, c: streaming.merge(*(again(begin(c), c, n) for n in (1, 2))), "b"),
         (
             lambda s, c: streaming.finalize(streaming.second_pass(feed(s, c))),
             "state",

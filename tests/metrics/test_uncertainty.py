@@ -162,6 +162,12 @@ def test_arrays_among_the_options_and_lists(case):
     [
         (lambda c: uncertainty.influence(metrics.knn, c["features"], c["labels"]), "metric"),
         (lambda c: uncertainty.bootstrap(KEY, metrics.knn, c["features"], c["labels"]), "metric"),
+        (
+            lambda c: uncertainty.bootstrap(
+                KEY, metrics.nce, c["source_labels"], c["labels"], weights=c["labels"]
+            ),
+            "weights",
+        ),
         (lambda c: uncertainty.permutation_null(KEY, metrics.energy, c["features"]), "metric"),
         (lambda c: uncertainty.subsample(3.0, metrics.energy, c["features"]), "key"),
         (

@@ -94,6 +94,8 @@ def bad_files(folder):
     flipped[len(whole) // 3] ^= 255
     with zipfile.ZipFile(folder / "torch.npz", "w") as file:
         file.writestr("archive/data.pkl", pickled)
+    with zipfile.ZipFile(folder / "open.npz", "w") as file:
+        file.writestr("features.npy", b"\x93NUMPY\x01\x00\x02\x00{\0")  # TokenError
     np.save(folder / "array.npy", ARRAYS["features"])
     save_file({"weights": ARRAYS["features"]}, folder / "model.safetensors")
     return {
@@ -105,6 +107,7 @@ def bad_files(folder):
         "empty.npz": (folder / "empty.npz", r"wanted arrays named features.*got 'images'"),
         "cut.npz": (put("cut.npz", whole[:-200]), "damaged"),
         "flipped.npz": (put("flipped.npz", bytes(flipped)), "damaged"),
+        "open.npz": (folder / "open.npz", "damaged"),
         "text.npz": (put("text.npz", b"1 2 3"), "another kind of file"),
         "none.npz": (put("none.npz", b""), "damaged"),
         "array.npy": (folder / "array.npy", r"wanted a file .npz.*has a name there"),
@@ -122,7 +125,15 @@ def bad_files(folder):
 
 NAMES = [
     *("pickled.npz", "net.pt", "net.pkl", "objects.npz", "torch.npz", "empty.npz", "cut.npz"),
-    *("flipped.npz", "text.npz", "none.npz", "array.npy", "array.npz", "model.safetensors"),
+    *(
+        "flipped.npz",
+        "open.npz",
+        "text.npz",
+        "none.npz",
+        "array.npy",
+        "array.npz",
+        "model.safetensors",
+    ),
     *("cut.safetensors", "text.parquet", "missing.npz", "table.csv"),
 ]
 
@@ -178,11 +189,13 @@ def test_bad_label_files(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([1, None]), allow_pickle=True)
     (tmp_path / "pickled.npy").write_bytes(pickle.dumps(LABELS))
     (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY\x01\x00")
+    (tmp_path / "open.npy").write_bytes(b"\x93NUMPY\x01\x00\x02\x00{\0")  # TokenError
     np.savez(tmp_path / "unnamed.npz", y=LABELS)
     for name, reason in (
         ("objects.npy", "array of objects"),
         ("pickled.npy", "pickle can run any code"),
         ("cut.npy", "damaged"),
+        ("open.npy", "damaged"),
         ("unnamed.npz", "wanted an array named labels"),
         ("none.npy", "cannot be read"),
     ):

@@ -1,5 +1,6 @@
 """Ranking of sources: what it says of their order, what it refuses, and what it keeps."""
 
+import dataclasses
 import json
 import weakref
 
@@ -174,6 +175,64 @@ def test_it_is_shown_in_words_and_tables(ranking):
     assert ranking.decision.startswith((one, several))
     assert text.splitlines()[1].startswith(ranking.decision[:40])  # first
     assert "Accuracy after fine-tuning was not measured" in " ".join(text.split())
+
+
+def by_hand(**scores):
+    """A ranking of three sources by predictive_r2, whose errors are a tenth."""
+    names, none = ("a", "b", "c"), np.zeros(3)
+    columns = {"predictive_r2": [0.1, 0.2, 0.9], "leep": [-1.0, -2.0, -3.0]} | scores
+    return Ranking(
+        names=names,
+        scores={name: np.array(column) for name, column in columns.items()},
+        shuffled=dict.fromkeys(columns, none - 5),
+        covariance=0.01 * np.eye(3),
+        p_value=none,
+        facts={},
+        metrics=("predictive_r2", "leep"),
+        nulls=("linear_probe",),
+        confidence=0.9,
+        dimensions=np.full(3, 4),
+        num_samples=100,
+        num_classes=3,
+        max_samples=100,
+        failures=(),
+    )
+
+
+def test_what_disagrees_with_the_choice_is_said():
+    said = by_hand(linear_probe=[0.9, 0.5, 0.8]).decision
+    assert said.startswith("Fine-tune c: with probability > .99")
+    assert "leep puts a first: of a source it sees the predicted classes alone" in said
+    assert (
+        "By the share of left-out samples that it gets right a is ahead (0.900, c 0.800)." in said
+    )
+    assert "is ahead" not in by_hand(linear_probe=[np.nan] * 3).decision
+
+
+def test_sources_that_these_samples_do_not_tell_apart():
+    said = by_hand(predictive_r2=[0.1, 0.1, 0.1]).decision
+    assert said.startswith("No clear winner among b, c and a: these samples do not tell them apart")
+    said = by_hand(predictive_r2=[0.1, 0.9, 0.9]).decision
+    assert said.startswith("No clear winner: try b and c. With probability > .99 one of them has")
+
+
+def test_without_intervals_or_scores_it_says_so():
+    without = dataclasses.replace(by_hand(leep=[np.nan] * 3), covariance=np.full((3, 3), np.nan))
+    assert without.misleading("leep")
+    assert "No interval of predictive_r2; half-samples" in " ".join(str(without).split())
+
+
+def test_names_that_a_terminal_or_page_would_obey_are_spelt_out(ranking):
+    odd = ("a\x1b[31m", "b\u202ec", "d\r\ne", "[red]f</td>")
+    renamed = dataclasses.replace(ranking, names=odd)
+    text, page = str(renamed), renamed._repr_html_()
+    for shown in (text, page):
+        assert not set("\x1b\u202e\r") & set(shown)
+        for name in (r"a\x1b[31m", r"b\u202ec", r"d\r\ne"):
+            assert name in shown
+    assert "[red]f</td>" in text
+    assert "[red]f&lt;/td&gt;" in page
+    assert [s["source"] for s in renamed.to_dict()["sources"]] == [odd[i] for i in ranking.order]
 
 
 def test_text_is_plain_in_a_notebook_too(ranking, monkeypatch):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from leepjax._progress import say
 from leepjax.evaluation import Correlation, Estimate
 from leepjax.report import Section, Sheet, print_section, write_page, write_study_page
 from leepjax.report.run import Run
@@ -106,6 +107,18 @@ def test_a_section_prints_to_a_terminal_as_it_is_written(capsys):
     assert "[bold]a[/bold]" in shown
     assert "[red]b :art: \\" in shown
     assert "c [.1, .2] :art:" in shown
+
+
+def test_what_a_terminal_or_page_would_obey_is_spelt_out(tmp_path, capsys, caplog):
+    odd = "a\x1b[31m\u202eb"
+    section = Section(odd, [Sheet([odd], [[odd]])], odd)
+    write_page(tmp_path / "page.html", odd, [section])
+    print_section(section, Console(width=112))
+    say(odd)
+    written = [f.read_text() for f in tmp_path.iterdir()]
+    for text in (*written, capsys.readouterr().out, caplog.text):
+        assert r"x1b" in text
+        assert not {"\x1b", "\u202e"} & set(text)
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,8 @@ NAMES = [
     "-y",
     "@z",
     "\t=a",
+    "\n=a",
+    "\uff1d1+1",
     "'=quoted",
     "'",
     "-1.5",
@@ -188,6 +190,6 @@ def test_names_that_a_spreadsheet_would_execute_are_written_as_text(tmp_path, na
     write_table(tmp_path / "t.csv", [{"source": name, name: -2.5}])
     with open(tmp_path / "t.csv", newline="", encoding="utf-8") as file:
         cells = [cell for row in csv.reader(file) for cell in row]
-    executed = [c for c in cells if c[0] in "=+-@\t" and c not in ("-1.5", "-2.5")]
+    executed = [c for c in cells if c[0] in "=+-@\t\n\uff1d" and c not in ("-1.5", "-2.5")]
     assert executed == []
     assert read_table(tmp_path / "t.csv") == [{"source": name, name: "-2.5"}]

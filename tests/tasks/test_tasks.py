@@ -1,5 +1,6 @@
 """Tasks: what is drawn is what was asked for, and the same key draws the same."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -97,6 +98,16 @@ def test_within_groups_a_task_has_one_group_and_groups_take_turns():
 def test_bad_input(changes, message):
     with pytest.raises(ValueError, match=message):
         draw(**changes)
+
+
+def test_keys_and_banks_that_are_none_are_refused():
+    options = {"num_tasks": 2, "ways": 2, "shots": 3}
+    with pytest.raises(ValueError, match=r"^key: wanted a typed key such as jax.random.key\(0\)"):
+        sample_tasks(0, DATASET, **options)
+    test = dataclasses.replace(DATASET.test, class_names=DATASET.test.class_names[::-1])
+    others = DATASET._replace(test=test)
+    with pytest.raises(ValueError, match=r"^dataset: wanted a train and a test bank of the same"):
+        sample_tasks(jax.random.key(0), others, **options)
 
 
 @pytest.mark.parametrize("size", [None, 3])
