@@ -52,6 +52,11 @@ def test_a_cell_that_keeps_its_separator_is_quoted(tmp_path):
     assert list(table.text("model")) == ["a; b", "c, d"]
 
 
+def test_a_header_may_hold_another_separator(tmp_path):
+    table = write(tmp_path, "model,accuracy (%; top 1; mean)\na,1\nb,2\n")
+    assert list(table.columns) == ["model", "accuracy (%; top 1; mean)"]
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [

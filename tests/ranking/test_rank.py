@@ -2,6 +2,7 @@
 
 import json
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -335,6 +336,16 @@ def test_one_source_only():
     found.plot()
 
 
+def test_a_head_that_is_right_more_often_is_named(ranking):
+    def decision(right):
+        return replace(ranking, scores=ranking.scores | {"linear_probe": np.array(right)}).decision
+
+    assert ranking.choice[0] == "s1"
+    found = decision([0.9, 0.75, 0.7, 0.6])
+    assert "gets right s0 is ahead (0.900, s1 0.750)." in found
+    assert "gets right" not in decision([0.6, 0.9, 0.7, 0.75])
+
+
 def test_columns_that_do_not_vary_have_nothing():
     found = rank({"flat": {"features": np.ones((N, 3), "f4")}, "s1": GOOD}, LABELS)
     assert found.choice == ("s1",)
@@ -387,6 +398,8 @@ def test_bad_options(options, message):
 def test_no_sources_and_names_twice():
     with pytest.raises(ValueError, match="sources: wanted at least one"):
         rank({}, LABELS)
+    with pytest.raises(ValueError, match=r"sources: wanted paths, or names of sources; got .*int"):
+        rank(["a.npz", 3], LABELS)
     with pytest.raises(ValueError, match=r"sources: wanted each name once, got 'a.npz' twice"):
         rank(["a.npz", "a.npz"], LABELS)
     with pytest.raises(ValueError, match=r"sources: wanted each name once, got '1' twice"):
