@@ -346,6 +346,15 @@ def test_a_head_that_is_right_more_often_is_named(ranking):
     assert "gets right" not in decision([0.6, 0.9, 0.7, 0.75])
 
 
+@pytest.mark.parametrize(("dimensions", "said"), [(47, "."), (49, " (49 dimensions for 480 ")])
+def test_a_score_as_high_under_shuffled_labels_says_nothing(ranking, dimensions, said):
+    shuffled = ranking.shuffled | {"h_score": ranking.scores["h_score"]}
+    wide = replace(ranking, shuffled=shuffled, dimensions=np.full(4, dimensions))
+    text = "h_score says nothing here: it is as good with shuffled labels"
+    assert text + said in wide.decision
+    assert text not in ranking.decision
+
+
 def test_columns_that_do_not_vary_have_nothing():
     found = rank({"flat": {"features": np.ones((N, 3), "f4")}, "s1": GOOD}, LABELS)
     assert found.choice == ("s1",)
