@@ -155,6 +155,12 @@ def test_every_column_is_accounted_for(tmp_path):
     assert rows["gap"]["note"] == "known to be no score"
 
 
+def test_numbers_that_are_not_asked_for_are_called_so(tmp_path):
+    table = write(tmp_path, "model,accuracy,leep,nce\na,1,1,1\nb,2,2,2\nc,3,3,3\n")
+    notes = {use.column: use.note for use in read_pool(table, scores=["leep"]).columns}
+    assert notes["nce"] == "numbers, but not asked for"
+
+
 def test_a_value_missing_under_one_seed_costs_that_seed_alone(tmp_path):
     text = "model,seed,accuracy,leep,nce\n"
     for i in range(5):

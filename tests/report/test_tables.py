@@ -105,6 +105,8 @@ def test_settings_side_by_side_have_a_line_for_each_score():
 )
 def test_finding_says_whether_the_levels_are_told_apart(low, high, end):
     def level(mean, interval):
-        return Level((0.0, 1.0), 5, np.full(3, mean), *(np.full(3, end) for end in interval))
+        return Level((0.0, 1.0), 5, np.full(7, mean), *(np.full(7, end) for end in interval))
 
-    assert finding([level(0.15, low), level(0.35, high)], "leep").endswith(end)
+    text = finding([level(0.15, low), level(0.35, high)], "leep")
+    assert text.startswith("After 3 of 6 epochs fine-tuning is ahead by +0.35 where leep is high")
+    assert text.endswith(end)
