@@ -60,6 +60,8 @@ def test_merge_is_update_with_both(x64):
     whole = moments.update(start, case["features"], case["labels"])
     jax.tree.map(close, moments.merge(*halves), whole)
     jax.tree.map(close, jax.jit(moments.merge)(*halves), whole)
+    with_first = jax.jit(lambda second: moments.merge(halves[0], second))
+    jax.tree.map(close, with_first(halves[1]), whole)
 
 
 def test_subset_is_the_samples_of_its_classes(x64):

@@ -317,6 +317,14 @@ def test_what_all_sources_have_decides():
     assert "Not scored: only (cross_fitted_leep, leep, nce): needs probs" in str(mixed)
 
 
+def test_a_network_without_a_head_has_features_alone():
+    bare = Outputs(GOOD.features, np.zeros((N, 0), "f4"))
+    found = rank({"bare": bare}, LABELS, nulls=())
+    assert found.by == "predictive_r2"
+    assert "leep" not in found.metrics
+    assert found.failures == ()
+
+
 def test_broken_probabilities_do_not_take_the_features_along():
     lost = ("cross_fitted_leep", "leep", "nce")
     found = rank({"half": {"features": GOOD.features, "probs": NOT_ONE}, **SOURCES}, LABELS)
