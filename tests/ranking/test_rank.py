@@ -193,6 +193,8 @@ def test_to_dict_is_json_and_plot_has_a_panel_for_each_score(ranking, tmp_path):
     figure = ranking.plot()
     assert len(figure.axes) == len(ranking.scores)
     figure.savefig(tmp_path / "ranking.png")
+    unknown = replace(ranking, scores=ranking.scores | {"knn": np.full(4, np.nan)})
+    assert len(unknown.plot().axes) == len(ranking.scores) - 1
 
 
 def test_half_samples_give_nulls_their_intervals():
