@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from leepjax.audit import TextTable, read_csv, read_pool
+from leepjax.audit import TextTable, read_csv, read_pool, recompute
 from leepjax.evaluation import noise_ceiling, static_ranking
 
 MODELS = """dataset,model,accuracy,leep,h_score
@@ -110,6 +110,12 @@ def test_what_cannot_be_read_is_named(tmp_path, change, message):
         return
     with pytest.raises(ValueError, match=message):
         read_pool(table_of(tmp_path, text))
+
+
+def test_what_a_part_has_not_is_not_left_out_of_it(tmp_path):
+    rows = recompute(read_pool(table_of(tmp_path, MODELS)))["without"]
+    left_out = {row["left_out"] for row in rows if (row["part"], row["kind"]) == ("pets", "model")}
+    assert left_out == {"ResNet50", "ResNet101", "Inception V3"}
 
 
 def test_columns_that_are_not_there_are_named(tmp_path):

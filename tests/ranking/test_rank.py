@@ -356,6 +356,11 @@ def test_a_head_that_is_right_more_often_is_named(ranking):
     assert "gets right" not in decision([0.6, 0.9, 0.7, 0.75])
 
 
+def test_errors_are_shown_to_two_digits(ranking):
+    known = replace(ranking, covariance=np.diag(np.full(4, 0.0123**2)))
+    assert f"{known.scores[known.by][1]:.3f} ± 0.012" in str(known)
+
+
 @pytest.mark.parametrize(("dimensions", "said"), [(47, "."), (49, " (49 dimensions for 480 ")])
 def test_a_score_as_high_under_shuffled_labels_says_nothing(ranking, dimensions, said):
     shuffled = ranking.shuffled | {"h_score": ranking.scores["h_score"]}
