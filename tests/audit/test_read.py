@@ -99,6 +99,10 @@ def test_the_nearest_name_is_said(tmp_path):
             "model,parameters\na,5\nb,6\na,7\n",
             "line 4, column 'parameters': wanted one value of 'a'",
         ),
+        (
+            "model,parameters,year\na,5,1\nb,6,1\na,5,2\n",
+            "line 4, column 'year': wanted one value of 'a'",
+        ),
         ("model,licence\na,MIT\nb,GPL\n", "m.csv: wanted a column of numbers beside 'model', got"),
         ("model,leep\na,5\nb,6\n", "m.csv: wanted each column once, got 'leep' twice"),
         ("name,parameters\na,5\n", "m.csv: no column 'model'"),
