@@ -433,6 +433,7 @@ BAD = [
     (fine_tune, no_test_images(), r"tasks: wanted test images of every class, task \d has none of"),
     (fine_tune, {"recipe": "sgd"}, "recipe: wanted a Recipe or several"),
     (fine_tune, {"recipe": ()}, "recipe: wanted a Recipe or several"),
+    (fine_tune, {"recipe": (QUICK, "sgd")}, "recipe: wanted a Recipe or several"),
     (fine_tune, {"recipe": sweep(QUICK, (0.1, 1.0))}, r"recipe.validation: wanted a share > 0"),
     (fine_tune, {"recipe": (QUICK, Recipe(epochs=9))}, "recipe: wanted recipes that differ"),
     (fine_tune, {"recipe": Recipe(validation=0.02)}, "recipe.validation: .* rounds to none of any"),
