@@ -70,13 +70,14 @@ def test_the_band_is_that_of_the_least_squares_line():
         np.testing.assert_allclose(np.abs(drawn - corners).max(-1).min(1), 0, atol=1e-9)
 
 
-def test_accuracy_levels_are_drawn_from_rows():
-    rows = level_rows(
-        "leep", 5, accuracy_levels(SCORE, {HEAD: ACCURACY}, cluster_membership(GROUPS))
-    )
-    (axis,) = plot_accuracy_levels(rows).axes
-    assert axis.get_title() == "5 shots"
-    drawn = axis.containers[0].lines[0].get_ydata()
-    np.testing.assert_allclose(drawn, [row["mean"] for row in rows])
-    ticks = [label.get_text() for label in axis.get_xticklabels()]
-    assert ticks == [f"{row['lowest']:.2f}\nto {row['highest']:.2f}" for row in rows]
+@pytest.mark.parametrize("shots", [(5,), (5, 10)])
+def test_accuracy_levels_are_drawn_from_rows(shots):
+    levels = accuracy_levels(SCORE, {HEAD: ACCURACY}, cluster_membership(GROUPS))
+    rows = level_rows("leep", 5, levels)
+    figure = plot_accuracy_levels([row | {"shots": count} for count in shots for row in rows])
+    assert [axis.get_title() for axis in figure.axes] == [f"{count} shots" for count in shots]
+    for axis in figure.axes:
+        drawn = axis.containers[0].lines[0].get_ydata()
+        np.testing.assert_allclose(drawn, [row["mean"] for row in rows])
+        ticks = [label.get_text() for label in axis.get_xticklabels()]
+        assert ticks == [f"{row['lowest']:.2f}\nto {row['highest']:.2f}" for row in rows]
