@@ -22,10 +22,10 @@ def test_features_of_low_rank_in_float32(scale, seed):
     )
 
 
-def test_classes_of_many_rows_with_weights():
-    """So many features that each class gathers its own rows, by blocks."""
+def test_classes_of_few_and_of_many_rows_with_weights():
+    """So many features that each class gathers its own rows: all at once, or by blocks."""
     rng = np.random.default_rng(0)
-    labels, weights = np.arange(1400) % 3, np.float32(rng.integers(1, 4, 1400))
+    labels, weights = np.repeat([0, 1, 2], [900, 460, 40]), np.float32(rng.integers(1, 4, 1400))
     features = rng.normal(size=(1400, 96)) + rng.normal(size=(3, 96))[labels]
     features = features.astype(np.float32)
     expected = ORACLES["transrate"](features, labels, num_classes=3, weights=weights)
