@@ -192,6 +192,8 @@ def test_to_dict_is_json_and_plot_has_a_panel_for_each_score(ranking, tmp_path):
     assert plain["decision"] == ranking.decision
     figure = ranking.plot()
     assert len(figure.axes) == len(ranking.scores)
+    with_errors = [axis.containers[0].has_xerr for axis in figure.axes]
+    assert with_errors == [name == ranking.by for name in ranking.scores]
     figure.savefig(tmp_path / "ranking.png")
     unknown = replace(ranking, scores=ranking.scores | {"knn": np.full(4, np.nan)})
     assert len(unknown.plot().axes) == len(ranking.scores) - 1
