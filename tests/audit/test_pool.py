@@ -113,9 +113,12 @@ def test_what_cannot_be_read_is_named(tmp_path, change, message):
 
 
 def test_what_a_part_has_not_is_not_left_out_of_it(tmp_path):
-    rows = recompute(read_pool(table_of(tmp_path, MODELS)))["without"]
-    left_out = {row["left_out"] for row in rows if (row["part"], row["kind"]) == ("pets", "model")}
-    assert left_out == {"ResNet50", "ResNet101", "Inception V3"}
+    tables = recompute(read_pool(table_of(tmp_path, MODELS)))
+    rows = [row for row in tables["without"] if (row["part"], row["kind"]) == ("pets", "model")]
+    assert {row["left_out"] for row in rows} == {"ResNet50", "ResNet101", "Inception V3"}
+    pets = np.array([92.5, 94.0, 93.5])
+    assert tables["rows"][0]["mean"] == pytest.approx(pets.mean())
+    assert tables["rows"][0]["standard_deviation"] == pytest.approx(pets.std())
 
 
 def test_columns_that_are_not_there_are_named(tmp_path):
