@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from leepjax.audit import TextTable, read_csv, read_pool
+from leepjax.audit import TextTable, read_csv, read_pool, recompute
 from leepjax.evaluation import noise_ceiling, static_ranking
 
 MODELS = """dataset,model,accuracy,leep,h_score
@@ -110,6 +110,15 @@ def test_what_cannot_be_read_is_named(tmp_path, change, message):
         return
     with pytest.raises(ValueError, match=message):
         read_pool(table_of(tmp_path, text))
+
+
+def test_what_a_part_has_not_is_not_left_out_of_it(tmp_path):
+    tables = recompute(read_pool(table_of(tmp_path, MODELS)))
+    rows = [row for row in tables["without"] if (row["part"], row["kind"]) == ("pets", "model")]
+    assert {row["left_out"] for row in rows} == {"ResNet50", "ResNet101", "Inception V3"}
+    pets = np.array([92.5, 94.0, 93.5])
+    assert tables["rows"][0]["mean"] == pytest.approx(pets.mean())
+    assert tables["rows"][0]["standard_deviation"] == pytest.approx(pets.std())
 
 
 def test_columns_that_are_not_there_are_named(tmp_path):

@@ -57,6 +57,8 @@ def test_the_other_layout(tmp_path):
 
 def test_a_column_that_repeats_another_is_found(tmp_path):
     assert repeated_columns(pool_of(tmp_path)) == [("pets", "leep", "nce")]
+    assert repeated_columns(pool_of(tmp_path, scores=[1, 2, 1, 2, 2, 1]))
+    assert not repeated_columns(pool_of(tmp_path, scores=[1] * 6))
 
 
 @pytest.mark.parametrize(

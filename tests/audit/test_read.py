@@ -52,6 +52,11 @@ def test_a_cell_that_keeps_its_separator_is_quoted(tmp_path):
     assert list(table.text("model")) == ["a; b", "c, d"]
 
 
+def test_a_header_may_hold_another_separator(tmp_path):
+    table = write(tmp_path, "model,accuracy (%; top 1; mean)\na,1\nb,2\n")
+    assert list(table.columns) == ["model", "accuracy (%; top 1; mean)"]
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
@@ -93,6 +98,10 @@ def test_the_nearest_name_is_said(tmp_path):
         (
             "model,parameters\na,5\nb,6\na,7\n",
             "line 4, column 'parameters': wanted one value of 'a'",
+        ),
+        (
+            "model,parameters,year\na,5,1\nb,6,1\na,5,2\n",
+            "line 4, column 'year': wanted one value of 'a'",
         ),
         ("model,licence\na,MIT\nb,GPL\n", "m.csv: wanted a column of numbers beside 'model', got"),
         ("model,leep\na,5\nb,6\n", "m.csv: wanted each column once, got 'leep' twice"),
@@ -148,6 +157,12 @@ def test_every_column_is_accounted_for(tmp_path):
     assert rows["note"]["note"] == "text: 8 cells are no numbers, as 'ok0' on line 2"
     assert rows["empty"]["note"] == "no cell has a number"
     assert rows["gap"]["note"] == "known to be no score"
+
+
+def test_numbers_that_are_not_asked_for_are_called_so(tmp_path):
+    table = write(tmp_path, "model,accuracy,leep,nce\na,1,1,1\nb,2,2,2\nc,3,3,3\n")
+    notes = {use.column: use.note for use in read_pool(table, scores=["leep"]).columns}
+    assert notes["nce"] == "numbers, but not asked for"
 
 
 def test_a_value_missing_under_one_seed_costs_that_seed_alone(tmp_path):

@@ -4,6 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy.cluster.hierarchy import leaves_list
 
 from leepjax.choosing import (
     affinity,
@@ -52,6 +53,12 @@ def test_the_diagonal_is_not_read():
     for function in (standardise_columns, pair_interaction, affinity):
         np.testing.assert_array_equal(function(other), function(scores))
     assert group_tasks(other, 2) == group_tasks(scores, 2)
+
+
+def test_leaves_are_ordered_by_what_is_next_to_each_other():
+    place = np.array([3.0, 0.0, 4.1, 1.2, 2.1, 5.3])
+    leaves = leaves_list(average_linkage(-np.abs(place[:, None] - place)))
+    assert list(leaves) in (list(np.argsort(place)), list(np.argsort(-place)))
 
 
 def test_groups_are_those_of_average_linkage():

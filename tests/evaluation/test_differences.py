@@ -18,7 +18,7 @@ from leepjax.evaluation import (
 )
 from leepjax.evaluation.correlation import STATISTICS
 from leepjax.evaluation.differences import difference_of
-from leepjax.evaluation.interval import interval, spread
+from leepjax.evaluation.interval import Spread, interval, spread
 
 
 def draw(rng, n, r=(0.6, 0.3, 0.5)):
@@ -72,6 +72,14 @@ def test_the_other_way_round_is_the_negative():
 def test_a_score_is_no_better_than_itself(seed):
     y, a, _ = draw(np.random.default_rng(seed), 30)
     np.testing.assert_allclose(difference(pearson, a, 2 * a + 1, y), (0, 0, 0, 1), atol=1e-12)
+
+
+def test_scores_that_vary_as_one_differ_for_sure_or_not_at_all():
+    for other, p in ((0.5, 1.0), (0.3, 0.0)):
+        joint = Spread(
+            np.array([0.5, other]), np.full((2, 2), 0.01), 10, np.full(2, 9), np.empty((2, 0))
+        )
+        assert difference_of(joint, 0, 1).p == p
 
 
 @pytest.mark.parametrize("clusters", [None, 10])

@@ -84,8 +84,9 @@ def test_equals_the_formula_where_rows_share_classes():
     assert variance(estimate, 11) == pytest.approx(expected, rel=1e-9)
 
 
-def test_crossed_rows_have_the_variance_of_both_ways():
-    rng = np.random.default_rng(4)
+@pytest.mark.parametrize(("seed", "adds"), [(4, False), (6, True)])
+def test_crossed_rows_have_the_variance_of_both_ways(seed, adds):
+    rng = np.random.default_rng(seed)
     target, model = (a.ravel() for a in np.indices((6, 9)))
     x, y = rng.normal(size=(2, 9))[:, model] + rng.normal(size=(2, 6))[:, target]
     x, y = x + 0.5 * rng.normal(size=54), y + x + 0.5 * rng.normal(size=54)
@@ -96,6 +97,7 @@ def test_crossed_rows_have_the_variance_of_both_ways():
     of_models = loop(x, y, [np.flatnonzero(model == i) for i in range(9)])
     of_rows = loop(x, y, [[i] for i in range(54)])
     expected = max(of_targets + of_models - of_rows, of_targets, of_models)
+    assert (expected > 1.01 * max(of_targets, of_models)) == adds
     assert variance(estimate, 5) == pytest.approx(expected, rel=1e-9)
     assert deleted.shape == (15,)
 

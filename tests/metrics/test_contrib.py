@@ -222,7 +222,10 @@ def test_ncti_of_many_classes():
     y = np.sort(rng.integers(0, 70, size=1500))  # rows of a class: more and fewer than sizes
     y[:300] = 0
     f = np.float32(rng.normal(size=(1500, 90)) + 0.8 * rng.normal(size=(70, 90))[y])
-    for value, expected in zip(ncti(f, y, num_classes=75), ncti_oracle(f, y), strict=True):
+    parts = ncti(f, y, num_classes=75)
+    for fn, part in zip((ncti_geometry, ncti_centres, ncti_compactness), parts, strict=True):
+        np.testing.assert_array_equal(fn(f, y, num_classes=75), part)  # of 64 components too
+    for value, expected in zip(parts, ncti_oracle(f, y), strict=True):
         assert_agrees(value, expected, 1e-4)
 
 

@@ -52,6 +52,11 @@ def test_weights_by_hand():
     assert_agrees(value, (4 * np.log(1 / 2) + 2 * np.log(2 / 3)) / 6, 1e-6)
 
 
+def test_lists_are_read_as_arrays():
+    expected = leep(np.array(THETA), np.array(LABELS), num_classes=2)
+    np.testing.assert_array_equal(leep(THETA, LABELS, num_classes=2), expected)
+
+
 def test_predictor_by_hand():
     fitted = ExpectedEmpiricalPredictor.fit(np.float32(THETA), np.array(LABELS), num_classes=2)
     np.testing.assert_allclose(fitted.conditional, [[3 / 4, 1 / 4], [1 / 4, 3 / 4]], rtol=1e-6)

@@ -50,6 +50,19 @@ def test_regression_by_moments(x64):
     np.testing.assert_allclose(metrics.logme_regression_from_moments(state), whole, rtol=1e-8)
 
 
+def test_one_target_needs_no_column(x64):
+    case = make_case()
+    target = case["targets"].reshape(N, -1)[:, 0]
+    start = moments.init(case["features"][:5], num_targets=1)
+    flat, column = (
+        moments.update(start, case["features"], targets=t) for t in (target, target[:, None])
+    )
+    jax.tree.map(close, flat, column)
+    two = moments.init(case["features"][:5], num_targets=2)
+    with pytest.raises(ValueError, match=r"^targets: wanted shape \[n, 2\], got \[\d+\]"):
+        moments.update(two, case["features"], targets=target)
+
+
 def test_merge_is_update_with_both(x64):
     case = make_case()
     start = moments.init(case["features"], num_classes=C)
@@ -60,6 +73,8 @@ def test_merge_is_update_with_both(x64):
     whole = moments.update(start, case["features"], case["labels"])
     jax.tree.map(close, moments.merge(*halves), whole)
     jax.tree.map(close, jax.jit(moments.merge)(*halves), whole)
+    with_first = jax.jit(lambda second: moments.merge(halves[0], second))
+    jax.tree.map(close, with_first(halves[1]), whole)
 
 
 def test_subset_is_the_samples_of_its_classes(x64):

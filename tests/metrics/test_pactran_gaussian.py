@@ -1,14 +1,16 @@
 """What is particular to PACTran-Gaussian; the rest is in test_contract_*.py."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
 
 from leepjax.metrics._pactran_gaussian import pactran_gaussian
-from leepjax.metrics._softmax_regression import fit
+from leepjax.metrics._softmax_regression import _line_search, _Problem, fit
 
 from . import oracles
-from .support import assert_agrees, make_case
+from .support import assert_agrees, make_case, softmax
 
 
 @pytest.mark.parametrize("case", ["medium", "imbalanced"])
@@ -78,3 +80,23 @@ def test_options_are_checked(option, value):
     case = make_case()
     with pytest.raises(ValueError, match=rf"{option}: wanted a finite number.*got"):
         pactran_gaussian(case["features"], case["labels"], num_classes=4, **{option: value})
+
+
+@pytest.mark.parametrize("length", [0.1, 10.0, 1e3, 1e5])
+def test_a_line_search_ends_where_the_slope_is_a_tenth(length, x64):
+    rng = np.random.default_rng(0)
+    x, right = rng.normal(size=(40, 4)), np.eye(3, dtype=bool)[np.arange(40) % 3]
+    share, penalty = np.full((40, 1), 1 / 40), 1e-3
+    p = np.full((40, 3), 1 / 3)
+    gradient = x.T @ (share * (p - right)), (share * (p - right)).sum(0)
+    w, b = (-length * part for part in gradient)
+    scores = x @ w + b
+    problem = _Problem(x, right, share, np.ones(3, bool), penalty, x.var(0))
+    state = SimpleNamespace(w=np.zeros((4, 3)), scores=np.zeros((40, 3)))
+
+    def slope(t):
+        residual = share * (softmax(t * scores) - right)
+        return np.sum(residual * scores) + penalty * t * np.sum(w * w)
+
+    t = _line_search(problem, state, w, scores, -slope(0.0))
+    assert abs(slope(t)) <= 0.1 * -slope(0.0)

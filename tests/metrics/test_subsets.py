@@ -38,3 +38,10 @@ def test_equals_one_by_one(case, x64):
 def test_subsets_are_booleans_by_task_and_class(subsets, case):
     with pytest.raises(ValueError, match=r"^subsets: wanted booleans of shape"):
         score_subsets(subsets=subsets, num_classes=6, **case)
+
+
+def test_subsets_may_be_lists(case):
+    labels = case["labels"]
+    listed = score_subsets(labels, SUBSETS.tolist(), num_classes=6)["neg_label_entropy"]
+    array = score_subsets(labels, SUBSETS, num_classes=6)["neg_label_entropy"]
+    np.testing.assert_array_equal(listed, array)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -250,7 +251,11 @@ def test_to_dict_is_json_and_plot_has_a_panel_for_each_score(ranking, tmp_path):
     assert plain["decision"] == ranking.decision
     figure = ranking.plot()
     assert len(figure.axes) == len(ranking.scores)
+    with_errors = [axis.containers[0].has_xerr for axis in figure.axes]
+    assert with_errors == [name == ranking.by for name in ranking.scores]
     figure.savefig(tmp_path / "ranking.png")
+    unknown = replace(ranking, scores=ranking.scores | {"knn": np.full(4, np.nan)})
+    assert len(unknown.plot().axes) == len(ranking.scores) - 1
 
 
 def test_half_samples_give_nulls_their_intervals():
@@ -375,6 +380,14 @@ def test_what_all_sources_have_decides():
     assert "Not scored: only (cross_fitted_leep, leep, nce): needs probs" in str(mixed)
 
 
+def test_a_network_without_a_head_has_features_alone():
+    bare = Outputs(GOOD.features, np.zeros((N, 0), "f4"))
+    found = rank({"bare": bare}, LABELS, nulls=())
+    assert found.by == "predictive_r2"
+    assert "leep" not in found.metrics
+    assert found.failures == ()
+
+
 def test_broken_probabilities_do_not_take_the_features_along():
     lost = ("cross_fitted_leep", "leep", "nce")
     found = rank({"half": {"features": GOOD.features, "probs": NOT_ONE}, **SOURCES}, LABELS)
@@ -392,6 +405,30 @@ def test_one_source_only():
     assert found.probability_best() == [1]
     json.dumps(found.to_dict(), allow_nan=False)
     found.plot()
+
+
+def test_a_head_that_is_right_more_often_is_named(ranking):
+    def decision(right):
+        return replace(ranking, scores=ranking.scores | {"linear_probe": np.array(right)}).decision
+
+    assert ranking.choice[0] == "s1"
+    found = decision([0.9, 0.75, 0.7, 0.6])
+    assert "gets right s0 is ahead (0.900, s1 0.750)." in found
+    assert "gets right" not in decision([0.6, 0.9, 0.7, 0.75])
+
+
+def test_errors_are_shown_to_two_digits(ranking):
+    known = replace(ranking, covariance=np.diag(np.full(4, 0.0123**2)))
+    assert f"{known.scores[known.by][1]:.3f} ± 0.012" in str(known)
+
+
+@pytest.mark.parametrize(("dimensions", "said"), [(47, "."), (49, " (49 dimensions for 480 ")])
+def test_a_score_as_high_under_shuffled_labels_says_nothing(ranking, dimensions, said):
+    shuffled = ranking.shuffled | {"h_score": ranking.scores["h_score"]}
+    wide = replace(ranking, shuffled=shuffled, dimensions=np.full(4, dimensions))
+    text = "h_score says nothing here: it is as good with shuffled labels"
+    assert text + said in wide.decision
+    assert text not in ranking.decision
 
 
 def test_columns_that_do_not_vary_have_nothing():
@@ -446,6 +483,8 @@ def test_bad_options(options, message):
 def test_no_sources_and_names_twice():
     with pytest.raises(ValueError, match="sources: wanted at least one"):
         rank({}, LABELS)
+    with pytest.raises(ValueError, match=r"sources: wanted paths, or names of sources; got .*int"):
+        rank(["a.npz", 3], LABELS)
     with pytest.raises(ValueError, match=r"sources: wanted each name once, got 'a.npz' twice"):
         rank(["a.npz", "a.npz"], LABELS)
     with pytest.raises(ValueError, match=r"sources: wanted each name once, got '1' twice"):

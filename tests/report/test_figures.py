@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import matplotlib
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from leepjax.evaluation import cluster_membership, correlate, in_levels
 from leepjax.report import (
@@ -56,11 +57,27 @@ def test_scatter_has_a_panel_for_each_score_with_its_points():
     np.testing.assert_array_equal(axes[1].lines[0].get_xydata(), np.stack([-SCORE, ACCURACY], 1))
 
 
-def test_accuracy_levels_are_drawn_from_rows():
-    rows = level_rows(
-        "leep", 5, accuracy_levels(SCORE, {HEAD: ACCURACY}, cluster_membership(GROUPS))
-    )
-    (axis,) = plot_accuracy_levels(rows).axes
-    assert axis.get_title() == "5 shots"
-    drawn = axis.containers[0].lines[0].get_ydata()
-    np.testing.assert_allclose(drawn, [row["mean"] for row in rows])
+def test_the_band_is_that_of_the_least_squares_line():
+    axis = draw_scatter(None).axes[0]
+    x, line = axis.lines[1].get_xydata().T
+    coefficients, covariance = np.polyfit(SCORE, ACCURACY, 1, cov=True)
+    np.testing.assert_allclose(line, np.polyval(coefficients, x))
+    at = np.stack([x, np.ones_like(x)])
+    half = t.ppf(0.975, len(SCORE) - 2) * np.sqrt(np.sum(at * (covariance @ at), 0))
+    drawn = axis.collections[0].get_paths()[0].vertices
+    for band in (line - half, line + half):
+        corners = np.stack([x, band], 1)[:, None]
+        np.testing.assert_allclose(np.abs(drawn - corners).max(-1).min(1), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("shots", [(5,), (5, 10)])
+def test_accuracy_levels_are_drawn_from_rows(shots):
+    levels = accuracy_levels(SCORE, {HEAD: ACCURACY}, cluster_membership(GROUPS))
+    rows = level_rows("leep", 5, levels)
+    figure = plot_accuracy_levels([row | {"shots": count} for count in shots for row in rows])
+    assert [axis.get_title() for axis in figure.axes] == [f"{count} shots" for count in shots]
+    for axis in figure.axes:
+        drawn = axis.containers[0].lines[0].get_ydata()
+        np.testing.assert_allclose(drawn, [row["mean"] for row in rows])
+        ticks = [label.get_text() for label in axis.get_xticklabels()]
+        assert ticks == [f"{row['lowest']:.2f}\nto {row['highest']:.2f}" for row in rows]

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from leepjax.evaluation import Correlation, Estimate
-from leepjax.report import format_estimate, format_mean, print_correlations, read_estimate, verdict
+from leepjax.evaluation import Correlation, Estimate, Level
+from leepjax.report import (
+    finding,
+    format_estimate,
+    format_mean,
+    print_correlations,
+    read_estimate,
+    side_by_side,
+    verdict,
+)
 
 NAN = float("nan")
 
@@ -72,3 +80,33 @@ def test_estimates_are_read_from_their_columns():
     row = {"gain": "1", "gain_low": "0", "gain_high": "nan", "value": "2", "low": "1", "high": "3"}
     np.testing.assert_array_equal(read_estimate(row, "gain"), [1, 0, np.nan])
     assert read_estimate(row) == (2, 1, 3)
+
+
+def test_settings_side_by_side_have_a_line_for_each_score():
+    settings = {
+        "5 shots": [row("leep", 0.9, 0.75, 0.95), row("knn", 0.7, 0.6, 0.8)],
+        "10 shots": [row("leep", 0.8, 0.7, 0.9), row("knn", NAN)],
+    }
+    (sheet,) = side_by_side(settings).sheets
+    assert list(sheet.headings) == ["score", "5 shots", "10 shots"]
+    assert [list(line) for line in sheet.rows] == [
+        ["leep", ".90 [.75, .95]", ".80 [.70, .90]"],
+        ["knn *", ".70 [.60, .80]", "undefined"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "end"),
+    [
+        ((0.1, 0.2), (0.3, 0.4), "where it is lowest"),
+        ((0.1, 0.35), (0.3, 0.4), "; the intervals overlap"),
+        ((NAN, NAN), (0.3, 0.4), "; too few tasks for intervals"),
+    ],
+)
+def test_finding_says_whether_the_levels_are_told_apart(low, high, end):
+    def level(mean, interval):
+        return Level((0.0, 1.0), 5, np.full(7, mean), *(np.full(7, end) for end in interval))
+
+    text = finding([level(0.15, low), level(0.35, high)], "leep")
+    assert text.startswith("After 3 of 6 epochs fine-tuning is ahead by +0.35 where leep is high")
+    assert text.endswith(end)

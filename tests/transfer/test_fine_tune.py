@@ -254,6 +254,14 @@ def test_lp_ft_starts_at_the_retrained_head():
     np.testing.assert_allclose(result.test_accuracy[:, 1], heads.accuracy, atol=0.01)
 
 
+def test_lp_ft_of_several_recipes_starts_all_at_the_same_heads():
+    tasks = draw(ways=3, shots=20)
+    recipe = Recipe(epochs=1, batch_size=8, head="optimum", validation=0.4)
+    recipes = sweep(recipe, (0.0, 0.1))
+    swept, alone = (fine_tune(KEY, MLP_SOURCE, DIGITS, tasks, r) for r in (recipes, recipes[0]))
+    np.testing.assert_allclose(swept.test_accuracy[:, 0], alone.test_accuracy[:, 0], atol=0.01)
+
+
 def test_the_best_epoch_on_validation_images_counts_and_patience_stops():
     tasks = draw(shots=20)
     recipe = Recipe(epochs=8, batch_size=8, validation=0.4, patience=2, learning_rate=0.1)
@@ -340,6 +348,17 @@ def test_an_interrupted_run_goes_on_and_gives_the_same(tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.accuracy, whole.accuracy)
 
 
+def test_of_a_wave_only_what_is_missing_is_kept_again(tmp_path):
+    tasks, path = draw(), tmp_path / "some.journal"
+    options = {"strategy": "vmap", "chunk": 5, "journal": path}
+    whole = fine_tune(KEY, MLP_SOURCE, DIGITS, tasks, QUICK, **options)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]))
+    resumed = fine_tune(KEY, MLP_SOURCE, DIGITS, tasks, QUICK, **options)
+    np.testing.assert_array_equal(resumed.accuracy, whole.accuracy)
+    assert len(path.read_text().splitlines()) == len(lines)
+
+
 def test_a_journal_of_another_configuration_is_refused(tmp_path):
     path = tmp_path / "some.journal"
     fine_tune(KEY, MLP_SOURCE, DIGITS, draw(), QUICK, journal=path)
@@ -414,6 +433,7 @@ BAD = [
     (fine_tune, no_test_images(), r"tasks: wanted test images of every class, task \d has none of"),
     (fine_tune, {"recipe": "sgd"}, "recipe: wanted a Recipe or several"),
     (fine_tune, {"recipe": ()}, "recipe: wanted a Recipe or several"),
+    (fine_tune, {"recipe": (QUICK, "sgd")}, "recipe: wanted a Recipe or several"),
     (fine_tune, {"recipe": sweep(QUICK, (0.1, 1.0))}, r"recipe.validation: wanted a share > 0"),
     (fine_tune, {"recipe": (QUICK, Recipe(epochs=9))}, "recipe: wanted recipes that differ"),
     (fine_tune, {"recipe": Recipe(validation=0.02)}, "recipe.validation: .* rounds to none of any"),

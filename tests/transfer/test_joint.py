@@ -76,6 +76,20 @@ def test_outputs_do_not_depend_on_the_images_beside_them(source, bank):
         np.testing.assert_allclose(expected[300:307], expected[:7], atol=1e-5)
 
 
+def test_one_parameter_that_is_no_number_is_a_training_that_diverged(source, bank, monkeypatch):
+    def update(*_):
+        def broken(state, *_):
+            head = state.params["head"]
+            head = head | {"bias": head["bias"].at[1].set(np.nan)}
+            return state._replace(params=state.params | {"head": head})
+
+        return broken
+
+    monkeypatch.setattr("leepjax.transfer.joint._update", update)
+    with pytest.raises(ValueError, match=r"recipe\.learning_rate: training tasks 0 diverged"):
+        train_jointly(source, bank, (0,), TRAINING, seed=0)
+
+
 def test_bad_input(source, bank):
     def train(bank, tasks, rate=1e-2):
         training = dataclasses.replace(TRAINING, learning_rate=rate)

@@ -17,7 +17,7 @@ def features(seed, per_class):
     labels = np.repeat(np.arange(CLASSES, dtype=np.int32), per_class)
     centres = np.random.default_rng(0).normal(size=(CLASSES, D))
     x = centres[labels] + rng.normal(size=(len(labels), D))
-    x[:, 0] = 5.0  # a feature that does not vary
+    x[:, 0] = -5.3  # a feature that does not vary
     x[:, 1] = 100 + 0.01 * x[:, 1]  # an offset, and another scale
     names = tuple("abcdefgh")
     images = np.zeros((len(labels), 1, 1, 1), np.uint8)

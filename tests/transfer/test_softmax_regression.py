@@ -1,5 +1,7 @@
 """The head solver against scikit-learn and against float64 algebra."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,8 @@ from scipy.optimize import minimize
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
-from leepjax.transfer import certify, softmax_regression
+from leepjax.transfer import Heads, certify, softmax_regression
+from leepjax.transfer._softmax_regression import _line_search
 
 L2 = 1e-3
 
@@ -74,6 +77,42 @@ def test_objective_is_within_1e_5_of_scikit_learn(spread, c):
         assert abs(value - info.objective[i]) < 1e-6
         assert value - minimum(x[i], labels[i]) < 1e-5
     assert (np.asarray(info.gap) <= 5.1e-6).all()
+
+
+def test_a_line_search_ends_where_the_slope_is_small():
+    x, labels = problems(spread=0.0)
+    target = np.eye(4, dtype=np.float32)[labels].transpose(0, 2, 1)
+    share = np.full((6, 1, 80), 1 / 80, np.float32)
+    ones = np.concatenate([x, np.ones((6, 80, 1), np.float32)], 2)
+    grad = np.einsum("tcn,tnd->tcd", (0.25 - target) * share, ones)
+    direction = -grad * np.float32([0.25, 0.5, 1, 2, 4, 2])[:, None, None]
+    along = np.einsum("tcd,tnd->tcn", direction, ones)
+    live = np.arange(6) < 5
+    state = SimpleNamespace(params=0 * grad, logits=0 * along, grad=grad)
+    length, p = _line_search(state, direction, along, live, target, share, np.float32(L2))
+    np.testing.assert_allclose(p, softmax(length * along, 1), atol=1e-6)
+
+    def slope(a):
+        loss = share * (softmax(a * along, 1) - target) * along
+        return loss.sum((1, 2)) + (a * L2 * direction**2).sum((1, 2))
+
+    assert (np.abs(slope(length))[live] <= 0.3 * np.abs(slope(0.0))[live]).all()
+    assert length[5] == 0
+
+
+def test_the_gap_is_that_of_its_definition():
+    x, labels = problems(spread=0.5)
+    rng, l2 = np.random.default_rng(0), 10.0  # so large that the bias has most of it
+    heads = Heads(*(0.1 * rng.normal(size=(6, *shape)).astype("f4") for shape in ((12, 4), (4,))))
+    gap = certify(heads, x, labels, np.ones(labels.shape, bool), l2, np.zeros(6, int)).gap
+    for i in range(6):
+        p = softmax(x[i] @ heads.kernel[i] + heads.bias[i], 1)
+        residual = (p - np.eye(4)[labels[i]]) / 80
+        of_bias, of_kernel = residual.sum(0), x[i].T @ residual + l2 * heads.kernel[i]
+        hessian = np.diag(p.mean(0)) - p.T @ p / 80
+        newton = of_bias @ np.linalg.pinv(hessian, rcond=1e-6) @ of_bias
+        expected = np.sum(of_kernel**2) / (2 * l2) + newton / 2
+        assert gap[i] == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_task_is_the_same_whatever_the_others_are():
