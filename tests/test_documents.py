@@ -1,7 +1,7 @@
 """What the documents say is so: commands parse, links lead on, code prints what is printed."""
 
 import contextlib
-import importlib
+import importlib.util
 import io
 import re
 import shlex
@@ -20,7 +20,7 @@ COMMANDS = [ROOT / "leepjax/__main__.py", *sorted((ROOT / "leepjax/commands").gl
 # An experiment is a file or a folder; a folder says in its __init__ what it is.
 EXPERIMENTS = sorted({*(ROOT / "experiments").glob("[!_]*.py")} - {ROOT / "experiments/command.py"})
 EXPERIMENTS += sorted((ROOT / "experiments").glob("*/__init__.py"))
-TIMED = [ROOT / f"benchmarks/{name}.py" for name in BENCHMARKS]
+TIMED = [Path(str(importlib.util.find_spec(f"benchmarks.{name}").origin)) for name in BENCHMARKS]
 SHELL = r"(?:python -m (?:experiments\.|benchmarks )|leepjax (?:rank|score|audit) )"
 COMMAND = re.compile(rf"{SHELL}(?:\\\n|[^`\n#])+")
 INLINE = re.compile(rf"`({SHELL}[^`]+)`")

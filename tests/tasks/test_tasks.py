@@ -82,12 +82,12 @@ def test_within_groups_a_task_has_one_group_and_groups_take_turns():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"ways": 1}, "ways: wanted 2"),
+        ({"ways": 1}, "ways: wanted at least 2, got 1"),
         ({"ways": (5, 3)}, "ways: wanted 2"),
         ({"ways": 13}, "ways: wanted at most the number of classes in both banks"),
         ({"ways": 5, "within_groups": True}, "in one group"),
         ({"shots": 21}, r"shots: wanted at most 20"),
-        ({"shots": 0}, "shots: wanted 1"),
+        ({"shots": 0}, "shots: wanted at least 1, got 0"),
         ({"shots": 2.5}, "shots: wanted an int, or a pair"),
         ({"ways": (2, 3, 4)}, "ways: wanted an int, or a pair"),
         ({"num_tasks": "3"}, "num_tasks: wanted an int"),
