@@ -6,8 +6,8 @@ from jax.typing import ArrayLike
 
 from leepjax.metrics._checks import check_number
 from leepjax.metrics._evaluate import evaluate
-from leepjax.metrics._leep import joint_of
-from leepjax.metrics._sums import sum_over_samples
+from leepjax.metrics._leep import joint_of, weighted_logarithms
+from leepjax.metrics._ride import sum_of_rows
 from leepjax.metrics.platform import row_of_class
 
 
@@ -75,13 +75,12 @@ def _cross_fitted_leep(probs, labels, weights, *, num_classes, smoothing=None):
     added = 1 / present if smoothing is None else smoothing
     mass = joint.sum(0)
 
-    def add_up(probs, labels, weights, known):
+    def terms(probs, labels, weights, known):
         joint, mass, added, present = known
         own = row_of_class(joint, labels) - probs
         own = jnp.maximum(own, 0) + added  # rounding alone can take it below 0
         every = jnp.maximum(mass[None] - probs, 0) + added * present
-        likelihood = jnp.sum(own / every * probs, 1)
-        return jnp.sum(weights * jnp.log(jnp.where(weights > 0, likelihood, 1)))
+        return own / every * probs
 
-    known = joint, mass, added, present
-    return sum_over_samples(add_up, (probs, labels, weights), known) / weights.sum()
+    rows, known = (probs, labels, weights), (joint, mass, added, present)
+    return sum_of_rows(terms, weighted_logarithms, rows, known) / weights.sum()

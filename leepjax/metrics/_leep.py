@@ -196,12 +196,14 @@ def log_likelihood(probs, labels, weights, conditional):
     def terms(probs, labels, weights, conditional):
         return row_of_class(conditional, labels) * probs
 
-    def logarithms(likelihood, probs, labels, weights):
-        # A row of theta has an entry >= 1/s, and P(y_i | z) there is >= 1/(s * sum of weights):
-        # the argument of the logarithm is far from underflow wherever the weight is positive.
-        return jnp.sum(weights * jnp.log(jnp.where(weights > 0, likelihood, 1)))
+    # A row of theta has an entry >= 1/s, and P(y_i | z) there is >= 1/(s * sum of weights):
+    # the argument of the logarithm is far from underflow wherever the weight is positive.
+    return sum_of_rows(terms, weighted_logarithms, (probs, labels, weights), conditional)
 
-    return sum_of_rows(terms, logarithms, (probs, labels, weights), conditional)
+
+def weighted_logarithms(likelihood, probs, labels, weights):
+    """The sum of w log p over the samples that count."""
+    return jnp.sum(weights * jnp.log(jnp.where(weights > 0, likelihood, 1)))
 
 
 def _conditional(probs, labels, weights, *, num_classes, smoothing):

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._sums import sum_over_samples
-from leepjax.metrics.platform import sum_by_class
+from leepjax.metrics.platform import row_of_class, sum_by_class
 
 ITERATIONS = 10
 PRIOR = 1.0  # alpha, the pseudo-samples of the prior
@@ -154,7 +154,7 @@ def _step(probs, labels, weights, log_weight):
     largest = math.log(jnp.finfo(probs.dtype).max) - 1
 
     def sums(probs, labels, weights, log_weight):
-        exponent = log_weight[labels]
+        exponent = row_of_class(log_weight, labels)
         # psi(A) is -1 / A near zero: far below what exp can hold, but for all z of a row alike.
         top = jax.lax.stop_gradient((jnp.log(probs) + exponent).max(1))
         top = jnp.where(weights > 0, top, 0)

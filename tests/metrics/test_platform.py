@@ -70,6 +70,7 @@ def test_the_left_out_head_of_a_tpu():
 
 def test_gradients_are_the_same_in_both_forms():
     names = ("leep", "leep_gain", "cross_fitted_leep", "h_score", "regularized_h_score", "gbc")
+    names += ("pactran_gamma",)
     features, probs, _, labels, where = arrays()
 
     def total(features, logits):
@@ -143,7 +144,8 @@ def test_half_precision_is_summed_in_single(dtype):
 
 
 @pytest.mark.parametrize(
-    "names", [("leep", "leep_gain", "cross_fitted_leep", "nce"), ("h_score", "lfc")]
+    "names",
+    [("leep", "leep_gain", "cross_fitted_leep", "nce", "pactran_gamma"), ("h_score", "lfc")],
 )
 def test_no_program_for_an_accelerator_gathers_or_scatters_rows(names):
     features, probs, _, labels, _ = arrays()
