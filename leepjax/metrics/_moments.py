@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from leepjax.metrics._by_class import map_class_grams
 from leepjax.metrics._sums import sum_over_samples
-from leepjax.metrics.platform import eigh, sum_by_class, target, use_one_hot
+from leepjax.metrics.platform import eigh, sum_by_class, target
 
 RTOL = 1e-6  # eigenvalues of the covariance below this part of the largest count as zero
 PRODUCT_ROWS = 512  # of a block that a CPU multiplies: adding up the products then costs little
@@ -174,22 +174,19 @@ def measure_about(
 
 
 def _by_class(g, labels, weights, num_classes):
-    """Sums by class: of samples, weights, g, and of |g|^2, |g|^2 g, |g|^4, as in ``Moments``."""
+    """Sums by class: of samples, weights, g, and of |g|^2, |g|^2 g, |g|^4, as in ``Moments``.
+
+    Those with norms apart from the others: the compiler leaves out what a score does not need.
+    """
     norms = jnp.sum(g * g, 1)
-    of_rows = (weights > 0).astype(weights.dtype), weights, weights * norms, weights * norms**2
-    if not use_one_hot(2 * num_classes):
-        support, counts, first, second = (sum_by_class(x, labels, num_classes) for x in of_rows)
-        sums = sum_by_class(weights[:, None] * g, labels, num_classes)
-        norm_sums = sum_by_class(of_rows[2][:, None] * g, labels, num_classes)
-    else:  # fewer products, each of which reads g; the wider operand is made of the labels
-        table = sum_by_class(jnp.stack(of_rows, 1), labels, num_classes)
-        support, counts, first, second = table.T
-        column = jnp.arange(2 * num_classes)
-        weight = jnp.where(column < num_classes, weights[:, None], of_rows[2][:, None])
-        own = labels[:, None] == (column % num_classes)[None]
-        both = jnp.matmul(jnp.where(own, weight, 0).T, g, precision="highest")
-        sums, norm_sums = both[:num_classes], both[num_classes:]
-    return support, counts, sums, first, norm_sums, second
+
+    def by(x):
+        return sum_by_class(x, labels, num_classes)
+
+    support, counts = by(jnp.stack([(weights > 0).astype(weights.dtype), weights], 1)).T
+    first, second = by(jnp.stack([weights * norms, weights * norms**2], 1)).T
+    norm_sums = by((weights * norms)[:, None] * g)
+    return support, counts, by(weights[:, None] * g), first, norm_sums, second
 
 
 def _upper(a, b):
