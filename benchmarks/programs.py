@@ -16,6 +16,9 @@ from leepjax.fit import init
 from leepjax.meta import ALGORITHMS, Episodes, EpisodeShape, MetaRecipe, make_learner
 from leepjax.meta.train import init_state, meta_update
 from leepjax.metrics import METRICS, score, score_subsets, streaming, uncertainty
+from leepjax.metrics._evaluate import _run
+from leepjax.metrics._kernel import as_kernel
+from leepjax.metrics._registry import _defaults
 from leepjax.models import Conv4, Preprocess, Source, SourceRecipe, make_source
 from leepjax.models.extraction import _forward
 from leepjax.models.networks import make_network
@@ -54,7 +57,8 @@ class Sizes(NamedTuple):
 
 def programs(sizes: Sizes, mesh: Mesh) -> dict[str, Callable[[], Program]]:
     """All programs by name; each is built when it is asked for, for the devices of ``mesh``."""
-    found: dict[str, Callable[[], Program]] = {n: partial(_metric, n, sizes) for n in METRICS}
+    metric = partial(_metric if mesh.size == 1 else _spread_metric, sizes=sizes, mesh=mesh)
+    found: dict[str, Callable[[], Program]] = {name: partial(metric, name) for name in METRICS}
     found["score"] = partial(_score, sizes)
     found["score_subsets"] = partial(_score_subsets, sizes)
     found |= {f"stream {x}": partial(_stream, x, sizes) for x in ("features", "probs")}
@@ -78,7 +82,7 @@ def _arrays(sizes: Sizes) -> Mapping[str, jax.ShapeDtypeStruct]:
     return {**integers, **{name: _shape(shape) for name, shape in floats.items()}}
 
 
-def _metric(name: str, sizes: Sizes) -> Program:
+def _metric(name: str, sizes: Sizes, mesh: Mesh) -> Program:
     metric, arrays = METRICS[name], _arrays(sizes)
     options = {"num_classes": sizes.c} if "labels" in metric.inputs else {}
     if "source_labels" in metric.inputs:
@@ -89,6 +93,23 @@ def _metric(name: str, sizes: Sizes) -> Program:
         return metric.fn(*key, *inputs, **options)
 
     return Program(fn, tuple(arrays[x] for x in metric.inputs), rows=True)
+
+
+def _spread_metric(name: str, sizes: Sizes, mesh: Mesh) -> Program:
+    """As of arrays that lie on many devices, which tell a metric so; shapes cannot."""
+    metric, options = METRICS[name], _defaults(METRICS[name])
+    counts = {"num_classes": sizes.c} if "labels" in metric.inputs else {}
+    if "source_labels" in metric.inputs:
+        counts["num_source_classes"] = sizes.s
+    kernels = ((name, as_kernel(metric.kernel), tuple(sorted(options.items()))),)
+    layout = NamedSharding(mesh, P(mesh.axis_names[0]))
+
+    def fn(*inputs):
+        arrays = dict(zip(metric.inputs, inputs, strict=True))
+        given = {"key": jax.random.key(0)} if metric.key else {}
+        return _run.__wrapped__(kernels, arrays, given, tuple(sorted(counts.items())), layout)
+
+    return Program(fn, tuple(_arrays(sizes)[x] for x in metric.inputs), rows=True)
 
 
 def _score(sizes: Sizes) -> Program:

@@ -157,7 +157,7 @@ def test_no_program_for_an_accelerator_gathers_or_scatters_rows(names):
             exported = jax.export.export(program, platforms=("cuda",))(labels, **given)
         return exported.mlir_module().count(f'"stablehlo.{operation}"(')
 
-    assert count("cpu", "scatter") > 2
+    assert count("cpu", "scatter") >= 2
     assert count("gpu", "scatter") == 0
     # Of features 15 rows are taken, and a few of them, to say where they are.
     assert count("gpu", "gather") == (0 if "leep" in names else count("cpu", "gather"))
