@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 from jax.experimental import topologies
@@ -127,7 +128,7 @@ def lower_for_cuda(program: Program) -> dict[str, Any]:
 
 
 def _bytes(x: jax.ShapeDtypeStruct) -> int:
-    size = 4 if jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended) else x.dtype.itemsize
+    size = 8 if jnp.issubdtype(x.dtype, jax.dtypes.extended) else x.dtype.itemsize
     return int(np.prod(x.shape)) * size
 
 
@@ -137,7 +138,7 @@ def _cpu() -> float:
 
 
 def _collectives(text: str) -> tuple[str, int]:
-    """What devices send each other: the kinds with their numbers, and bytes of the results."""
+    """What devices send each other: the kinds with their numbers, and bytes of what it names."""
     counts: dict[str, int] = {}
     sent = 0
     for match in COLLECTIVE.finditer(text):
@@ -149,6 +150,10 @@ def _collectives(text: str) -> tuple[str, int]:
 
 def run(config: Config, console: Console) -> Path:
     """Compile the programs, print the table, write CSV, Markdown and a figure; return where."""
+    if config.n < 1:
+        raise ValueError(f"--n: wanted at least 1, got {config.n}")
+    if config.platform == "cuda" and config.chips > 1:
+        raise ValueError(f"--chips: wanted 1 with --platform cuda, got {config.chips}")
     devices = devices_of(config)
     if not 1 <= config.chips <= len(devices):
         raise ValueError(f"--chips: wanted 1 to {len(devices)}, got {config.chips}")
@@ -173,7 +178,7 @@ def run(config: Config, console: Console) -> Path:
         title += "s = 1,000, d = 512, c = 100"
         table = [HEADINGS, *map(_cells, rows)]
         write_markdown(study.path / "compile.md", title, table, [NOTE], names=1)
-        if config.platform != "cuda":
+        if config.platform != "cuda" and not all(row["failed"] for row in rows):
             _draw(rows, study.path, title)
     console.print(title)
     print_table(table, console, names=1)
@@ -202,7 +207,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
         return [row["program"], row["failed"], *[""] * (len(HEADINGS) - 2)]
 
     def text(value: float, form: str = ".1f") -> str:
-        return format(value, form) if np.isfinite(value) else ""
+        number, _, unit = form.partition(" ")
+        return f"{value:{number}} {unit}".strip() if np.isfinite(value) else ""
 
     nothing = float("nan")
     least, given = row.get("least_bytes", nothing), row.get("argument_bytes", nothing)
@@ -213,7 +219,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         text(row.get("bytes", nothing) / least, ".2f"),
         text(row.get("temporary_bytes", nothing) / given, ".1%"),
         text(row.get("flops", nothing) / 1e9),
-        text(row.get("estimate", nothing) * 1e3, ".2f") + (" ms" if "estimate" in row else ""),
+        text(row.get("estimate", nothing) * 1e3, ".2f ms"),
         text(row.get("sent_bytes", 0) / 1e3) if row.get("collectives") else "",
     ]
 

@@ -1,5 +1,6 @@
 """Programs of leepjax as functions of shapes: compiling them needs neither data nor a device."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from leepjax.data import Pixels
 from leepjax.fit import init
 from leepjax.meta import ALGORITHMS, Episodes, EpisodeShape, MetaRecipe, make_learner
 from leepjax.meta.train import init_state, meta_update
-from leepjax.metrics import METRICS, score, score_subsets, streaming, uncertainty
+from leepjax.metrics import METRICS, platform, score, score_subsets, streaming, uncertainty
 from leepjax.metrics._evaluate import _run
 from leepjax.metrics._kernel import as_kernel
 from leepjax.metrics._registry import _defaults
@@ -107,7 +108,7 @@ def _spread_metric(name: str, sizes: Sizes, mesh: Mesh) -> Program:
     def fn(*inputs):
         arrays = dict(zip(metric.inputs, inputs, strict=True))
         given = {"key": jax.random.key(0)} if metric.key else {}
-        return _run.__wrapped__(kernels, arrays, given, tuple(sorted(counts.items())), layout)
+        return inspect.unwrap(_run)(kernels, arrays, given, tuple(sorted(counts.items())), layout)
 
     return Program(fn, tuple(_arrays(sizes)[x] for x in metric.inputs), rows=True)
 
@@ -133,11 +134,11 @@ def _score_subsets(sizes: Sizes) -> Program:
 def _stream(what: str, sizes: Sizes) -> Program:
     arrays = _arrays(sizes)
     rows = {"features": arrays["features"]} if what == "features" else {"probs": arrays["probs"]}
-    begin = {"num_classes": sizes.c}
+    begin: dict[str, Any] = {"num_classes": sizes.c}
     if what == "probs":
         begin["num_source_classes"] = sizes.s
-    some = {"features": np.zeros((64, sizes.d), np.float32)} if what == "features" else {}
-    state = jax.eval_shape(lambda: streaming.init(**begin, **some))
+    some = np.zeros((64, sizes.d), np.float32) if what == "features" else None
+    state = jax.eval_shape(lambda: streaming.init(**begin, features=some))
 
     def fn(rows, labels, state):
         return streaming.update(state, labels, **rows)
@@ -174,12 +175,15 @@ def _source_step() -> Program:
 
 
 def _bank(n: int) -> Pixels:
-    return Pixels(_shape((n, 32 * 32 * 3), jnp.uint8), (32, 32, 3))
+    rows: Any = _shape((n, 32 * 32 * 3), jnp.uint8)
+    return Pixels(rows, (32, 32, 3))
 
 
 def _fine_tune(vmap: bool, mesh: Mesh) -> Program:
     source, recipe = _resnet20(), Recipe(epochs=1, batch_size=BATCH).static
-    program = make_program(source.graphdef, source.preprocess, recipe, False, mesh, vmap)
+    program = make_program(
+        source.graphdef, source.preprocess, recipe, False, mesh, vmap, platform.target()
+    )
     lanes, steps = (LANES, STEPS) if vmap else (1, 1)
     d = source.params["head"]["kernel"].shape[0]
     jobs = JobArrays(

@@ -63,7 +63,7 @@ def start(
     preset = tyro.cli(_Preset, args=arguments, return_unknown_args=True, add_help=False)[0].preset
     known = preset in presets
     default = config_class(preset=preset, **presets[preset]) if known else config_class()
-    spec = sys.modules[run.__module__].__spec__  # of an experiment in one file, __main__'s
+    spec = sys.modules[run.__module__].__spec__  # None of a script; of a file by -m, its name
     prog = f"python -m {spec.name.removesuffix('.study')}" if spec else None
     config = tyro.cli(config_class, args=arguments, default=default, prog=prog)
     try:

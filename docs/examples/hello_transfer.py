@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import numpy as np
 from rich.console import Console
 
 from experiments.command import StudyConfig, named, run_study, start
@@ -46,7 +47,7 @@ def run(config: Config, console: Console) -> Path:
 
 def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Console) -> None:
     digits = load("digits")
-    known, unknown = of_classes(digits, range(4)), of_classes(digits, range(4, 10))
+    known, unknown = (of_classes(digits, part) for part in np.split(np.arange(10), [4]))
     # `named` puts the flag before what the function says of its argument.
     key, sizes = jax.random.key(config.seed), {"num_tasks": config.num_tasks, "ways": 3}
     tasks = named("--shots", sample_tasks, key, unknown, shots=config.shots, **sizes)

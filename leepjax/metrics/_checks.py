@@ -169,6 +169,8 @@ def rules_of(
         rules.append(Rule("weights", "finite numbers >= 0", counted & ~((w >= 0) & (w < jnp.inf))))
         if not may_be_empty:
             rules.append(Rule("weights", "a positive sum", ~jnp.any(counted & (w > 0))))
+        total = jnp.sum(jnp.where(counted, w, 0))
+        rules.append(Rule("weights", "a finite sum", ~jnp.isfinite(total)))
     return rules
 
 
@@ -200,6 +202,8 @@ def refuse_overflow(value: Any, arrays: Mapping[str, jax.Array], name: str = "")
     if not scalar or np.isfinite(value):
         return
     counted, sizes = np.asarray(included(arrays)), {}
+    if not {"features", "logits", "targets", "weights"} & arrays.keys():
+        raise ValueError(f"{name or 'score'}: {value} in {value.dtype}; take a less extreme option")
     for argument in ("features", "logits", "targets", "weights"):
         if argument in arrays:
             x = np.abs(np.asarray(arrays[argument])[counted].astype(np.float64))

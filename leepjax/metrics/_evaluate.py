@@ -104,7 +104,10 @@ def evaluate_all(
     values, broken = _run(static, arrays, dict(given), tuple(sorted(sizes.items())), layout)
     if not isinstance(broken, Tracer):
         if np.asarray(broken).any():
-            raise_broken(rules_of(arrays, sizes, _may_be_empty(static)), arrays)
+            there = jax.lax.stop_gradient(arrays)  # values also where a gradient is taken
+            raise_broken(rules_of(there, sizes, _may_be_empty(static)), there)
+            # Another order of sums found a row on the other side of a tolerance.
+            raise ValueError(f"{', '.join(there)}: values at the very limit of what is allowed")
         for name, (kernel, _) in kernels.items():
             kernel.refuse_undefined(values[name], name)
             refuse_overflow(values[name], arrays, name)
@@ -116,11 +119,12 @@ def _run(kernels, arrays, given, sizes, layout):
     with spread(layout), offer(arrays, improper) as ride:
         shared = Shared(dict(sizes) | given | _clean(arrays))
         values = {name: shared.call(kernel, dict(options)) for name, kernel, options in kernels}
-    taken = {"probs"} if ride is not None and ride.broken is not None else set()
-    others = {name: x for name, x in arrays.items() if name not in taken}
-    rules = rules_of(others, dict(sizes), _may_be_empty(kernels))
-    broken = [rule.broken.any() for rule in rules] + [ride.broken > 0 for _ in taken]
-    broken = jnp.stack(broken)
+    broken = []
+    if ride is not None and ride.broken is not None:
+        arrays = {name: x for name, x in arrays.items() if name != "probs"}
+        broken = [ride.broken > 0]
+    rules = rules_of(arrays, dict(sizes), _may_be_empty(kernels))
+    broken = jnp.stack([*broken, *(rule.broken.any() for rule in rules)])
     return jax.tree.map(lambda v: jnp.where(broken.any(), jnp.nan, v), values), broken
 
 

@@ -79,15 +79,14 @@ def _left_singular(g, included, spectrum, n):
     size = jnp.sqrt(jnp.sum(jnp.square(x), 0))
     scaled = x / jnp.where(size > 0, size, 1)[None]
     gram = _product(scaled.T, scaled)
-    if target() == "tpu":
-        # There the other form compiles for minutes. Jacobi's method, by which `eigh` goes, has the
-        # eigenvalues of S G S, with S diagonal and G near the identity, right to their own size,
-        # small ones too (Demmel, Veselic, SIAM Journal on Matrix Analysis, 1992).
-        squares, right = (a[..., ::-1] for a in eigh(size[:, None] * gram * size[None]))
-        squares = jnp.maximum(squares, 0)
-        root = jnp.sqrt(squares)
-        left = _product(x, right) / jnp.where(root > 0, root, jnp.inf)[None]
-        return left, squares / n, kept.sum()
+    if target() == "tpu":  # where what follows compiles for minutes: by eigensolvers alone
+        shares, p = eigh(gram)
+        shares = jnp.sqrt(jnp.maximum(shares, 0))
+        q = _product(scaled, p / jnp.where(shares > 0, shares, jnp.inf)[None])  # orthonormal
+        rest = shares[:, None] * p.T * size[None]  # x = q rest
+        rotation = eigh(_product(rest, rest.T))[1][:, ::-1]
+        squares = jnp.sum(jnp.square(_product(rotation.T, rest)), 1)
+        return _product(q, rotation), squares / n, kept.sum()
     gram = gram + jnp.diag(jnp.where(kept & (size > 0), 0.0, 1.0).astype(g.dtype))
     root = jnp.linalg.cholesky(gram)  # scaled = Q root', Q orthonormal
     p, singular, _ = jnp.linalg.svd(root.T * size[None])

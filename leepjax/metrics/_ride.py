@@ -1,8 +1,8 @@
 """The check of probabilities that rides along with a kernel's own pass over them.
 
-An accelerator reads an array of probabilities in as long as LEEP takes for one of its two passes,
-so a pass that only checks them would make it three. XLA does not merge it with the product that a
-pass is; one reduction of several operands it does. A CPU does not: it checks in a pass of its own.
+A TPU reads an array of probabilities in as long as LEEP takes for one of its two passes, so a pass
+that only checks them would make it three. Its compiler does not merge it with the product that a
+pass is; one reduction of several operands it does. Others check in a pass of their own.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +35,7 @@ def offer(arrays: Mapping[str, jax.Array], rule: Callable[..., jax.Array]) -> It
 
     ``rule(total [n], least [n], dtype)`` says which rows are broken.
     """
-    there = "probs" in arrays and target() != "cpu"
+    there = "probs" in arrays and target() == "tpu"
     ride = Ride(arrays["probs"], arrays.get("where"), rule) if there else None
     token = _offered.set(ride)
     try:
@@ -71,14 +71,13 @@ def sum_of_rows(fn, value, rows, *shared):
 @jax.custom_jvp
 def _reduced(terms, raw):
     """Row sums of both, and the least of ``raw``'s rows: one reduction of three operands."""
-    raw = raw.astype(jnp.promote_types(raw.dtype, jnp.float32))
-    zero, infinity = jnp.zeros((), terms.dtype), jnp.array(jnp.inf, raw.dtype)
+    raw = raw.astype(terms.dtype)  # of at least single precision; a reduction has one dtype
+    zero, infinity = jnp.zeros((), raw.dtype), jnp.array(jnp.inf, raw.dtype)
+    return jax.lax.reduce((terms, raw, raw), (zero, zero, infinity), _both, (1,))
 
-    def both(a, b):
-        return a[0] + b[0], a[1] + b[1], jnp.minimum(a[2], b[2])
 
-    first = zero, jnp.zeros((), raw.dtype), infinity
-    return jax.lax.reduce((terms, raw, raw), first, both, (1,))
+def _both(a, b):
+    return a[0] + b[0], a[1] + b[1], jnp.minimum(a[2], b[2])
 
 
 @_reduced.defjvp

@@ -42,9 +42,9 @@ def use_fast_convolutions(network: nnx.Module) -> None:
             module.conv_general_dilated = convolve
 
 
-def keep_barriers() -> dict[str, str] | None:
-    """``compiler_options`` for a ``jax.jit`` of training steps; None on other backends."""
-    return {"xla_disable_hlo_passes": "cse_barrier_expander"} if _on_cpu() else None
+def keep_barriers(platform: str) -> dict[str, str] | None:
+    """``compiler_options`` for a ``jax.jit`` of training steps for a CPU; None for others."""
+    return {"xla_disable_hlo_passes": "cse_barrier_expander"} if platform == "cpu" else None
 
 
 def convolve(

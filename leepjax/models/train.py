@@ -23,6 +23,7 @@ from leepjax._seed import check_seed
 from leepjax._store import cache_dir, digest, optional, whole, writing
 from leepjax.data import Bank, Dataset, Pixels, check_bank
 from leepjax.fit import DONATES, Info, State, init, step
+from leepjax.metrics.platform import target
 from leepjax.models.convolve import keep_barriers
 from leepjax.models.extraction import accuracy
 from leepjax.models.networks import make_network
@@ -153,7 +154,9 @@ def make_step(
         value = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, labels).mean()
         return value, (rest, jnp.mean(outputs.logits.argmax(axis=1) == labels))
 
-    @partial(jax.jit, donate_argnums=(0,) if DONATES else (), compiler_options=keep_barriers())
+    @partial(
+        jax.jit, donate_argnums=(0,) if DONATES else (), compiler_options=keep_barriers(target())
+    )
     def update(state: State, index: jax.Array, images: Pixels, labels: jax.Array):
         return step(loss, optimiser, state, (preprocess(images[index]), labels[index]))
 

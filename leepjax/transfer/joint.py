@@ -16,6 +16,7 @@ import optax
 
 from leepjax.data import Bank, Pixels
 from leepjax.fit import DONATES, State, init, step
+from leepjax.metrics.platform import target
 from leepjax.models import Outputs, Preprocess, Source, SourceRecipe, apply
 from leepjax.models.convolve import keep_barriers
 from leepjax.models.initialisation import reinitialise
@@ -54,7 +55,7 @@ def train_jointly(
     optimiser = adamw(recipe)
     state = init(reinitialise(key, source.params), reinitialise(key, source.rest), optimiser)
     index = np.concatenate([_order(bank, task, recipe, seed) for task in tasks], axis=1)
-    update = _update(source.graphdef, source.preprocess, recipe)
+    update = _update(source.graphdef, source.preprocess, recipe, target())
     arrays = jax.device_put((Pixels.of(bank.images), bank.labels, bank.groups, bank.class_groups))
     for rows in index:
         state = update(state, rows, *arrays)
@@ -120,10 +121,14 @@ def _forward(graphdef: Any, preprocess: Preprocess, params: Any, rest: Any, imag
 # A Python loop over one jitted step: XLA's CPU backend runs a convolution inside a loop body more
 # than ten times slower (https://github.com/jax-ml/jax/issues/12868).
 @cache
-def _update(graphdef: Any, preprocess: Preprocess, recipe: SourceRecipe) -> Callable[..., State]:
+def _update(
+    graphdef: Any, preprocess: Preprocess, recipe: SourceRecipe, platform: str
+) -> Callable[..., State]:
     optimiser = adamw(recipe)
 
-    @partial(jax.jit, donate_argnums=(0,) if DONATES else (), compiler_options=keep_barriers())
+    @partial(
+        jax.jit, donate_argnums=(0,) if DONATES else (), compiler_options=keep_barriers(platform)
+    )
     def update(state, rows, images, labels, groups, class_task):
         def loss(params, rest, batch):
             x, y, task = batch

@@ -61,6 +61,7 @@ def make_program(
     scratch: bool,
     mesh: Mesh,
     vmap: bool,
+    platform: str,
 ) -> Program:
     """The program of a network and the static part of a recipe.
 
@@ -71,6 +72,7 @@ def make_program(
       scratch: start from fresh parameters instead of the source's.
       mesh: its axis ``data`` divides the jobs.
       vmap: whether a device holds several jobs, and takes several steps a dispatch.
+      platform: that it is for.
     """
 
     def init(params: Any, rest: Any, job: JobArrays) -> State:
@@ -137,7 +139,7 @@ def make_program(
         return jax.jit(over_devices, **options)
 
     stepwise = laid_out(
-        train, 2, donate_argnums=(3,) if DONATES else (), compiler_options=keep_barriers()
+        train, 2, donate_argnums=(3,) if DONATES else (), compiler_options=keep_barriers(platform)
     )
     return Program(laid_out(init, 2), stepwise, laid_out(predict, 1))
 

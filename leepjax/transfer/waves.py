@@ -9,6 +9,7 @@ from jax.sharding import Mesh, NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 from leepjax.data import Dataset, Pixels
+from leepjax.metrics.platform import target
 from leepjax.models import Source
 from leepjax.transfer._softmax_regression import Heads
 from leepjax.transfer.jobs import Job, Rows, epoch_batches
@@ -69,6 +70,7 @@ class Waves:
             scratch,
             layout.mesh,
             vmap=layout.vmap,
+            platform=target(),
         )
         self.fits: set[str] = set()  # programs that were asked whether there is memory for them
 

@@ -71,7 +71,7 @@ def ours(weights, dataset, tasks, recipe, steps, dtype):
     source = load_resnet(weights, 20)
     preprocess = in_double if dtype == np.float64 else source.preprocess
     mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
-    options = {"scratch": False, "mesh": mesh, "vmap": False}
+    options = {"scratch": False, "mesh": mesh, "vmap": False, "platform": "cpu"}
     program = make_program(source.graphdef, preprocess, recipe.static, **options)
     params, rest = jax.tree.map(lambda a: a.astype(dtype), (source.params, source.rest))
     rows, labels = batches_of(dataset, tasks, recipe)
