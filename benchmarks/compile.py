@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from jax import export
 from jax.experimental import topologies
 from jax.sharding import Mesh
 from rich.console import Console
@@ -122,7 +123,7 @@ def lower_for_cuda(program: Program) -> dict[str, Any]:
     start = time.perf_counter()
     with platform.programs_for("gpu"):
         fn: Any = program.fn if hasattr(program.fn, "trace") else jax.jit(program.fn)
-        exported = jax.export.export(fn, platforms=("cuda",))(*program.arguments)
+        exported = export.export(fn, platforms=("cuda",))(*program.arguments)
     size = len(exported.mlir_module_serialized)
     return {"seconds": time.perf_counter() - start, "program_bytes": size}
 

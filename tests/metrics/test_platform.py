@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from leepjax.metrics import leep, platform, score, score_subsets, streaming
 
@@ -143,14 +144,13 @@ def test_the_check_of_probabilities_is_no_pass_of_its_own():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.bfloat16])
-def test_double_precision(dtype):
+def test_double_precision(dtype, x64):
     _, probs, _, labels, _ = arrays()
-    with jax.enable_x64(True):
-        expected = leep(probs.astype(dtype), labels, num_classes=C)
-        with platform.programs_for("tpu"):
-            found = leep(probs.astype(dtype), labels, num_classes=C)
-        assert found.dtype == jnp.float64
-        assert float(found) == pytest.approx(float(expected), abs=1e-12)
+    expected = leep(probs.astype(dtype), labels, num_classes=C)
+    with platform.programs_for("tpu"):
+        found = leep(probs.astype(dtype), labels, num_classes=C)
+    assert found.dtype == jnp.float64
+    assert float(found) == pytest.approx(float(expected), abs=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
@@ -176,7 +176,7 @@ def test_no_program_for_a_tpu_gathers_or_scatters_rows(names):
 
     def count(kind, operation):
         with platform.programs_for(kind):
-            exported = jax.export.export(program, platforms=("tpu",))(labels, **given)
+            exported = export.export(program, platforms=("tpu",))(labels, **given)
         return exported.mlir_module().count(f'"stablehlo.{operation}"(')
 
     assert count("cpu", "scatter") >= 2
