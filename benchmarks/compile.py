@@ -93,12 +93,10 @@ def devices_of(config: Config) -> list[Any]:
 def account(program: Program, mesh: Mesh, target: str) -> dict[str, Any]:
     """What the compiler says of a program on one of the devices, by name."""
     arguments = placed(program, mesh)
-    least = sum(x.nbytes if hasattr(x, "nbytes") else _bytes(x) for x in jax.tree.leaves(arguments))
-    least /= mesh.size if program.rows else 1
+    least = sum(map(_bytes, jax.tree.leaves(arguments))) / (mesh.size if program.rows else 1)
     start, used = time.perf_counter(), _cpu()
     with platform.programs_for(target):
-        fn: Any = program.fn if hasattr(program.fn, "trace") else jax.jit(program.fn)
-        lowered = fn.trace(*arguments).lower(lowering_platforms=(target,))
+        lowered = program.jitted.trace(*arguments).lower(lowering_platforms=(target,))
     compiled = lowered.compile()
     seconds, used = time.perf_counter() - start, _cpu() - used
     cost, memory = compiled.cost_analysis() or {}, compiled.memory_analysis()
@@ -122,8 +120,7 @@ def lower_for_cuda(program: Program) -> dict[str, Any]:
     """Lower a program for CUDA: seconds, and the bytes of what would be sent to a machine."""
     start = time.perf_counter()
     with platform.programs_for("gpu"):
-        fn: Any = program.fn if hasattr(program.fn, "trace") else jax.jit(program.fn)
-        exported = export.export(fn, platforms=("cuda",))(*program.arguments)
+        exported = export.export(program.jitted, platforms=("cuda",))(*program.arguments)
     size = len(exported.mlir_module_serialized)
     return {"seconds": time.perf_counter() - start, "program_bytes": size}
 
@@ -139,7 +136,7 @@ def _cpu() -> float:
 
 
 def _collectives(text: str) -> tuple[str, int]:
-    """What devices send each other: the kinds with their numbers, and bytes of what it names."""
+    """What devices send each other: kinds with their numbers, and bytes of the arrays named."""
     counts: dict[str, int] = {}
     sent = 0
     for match in COLLECTIVE.finditer(text):
@@ -159,9 +156,7 @@ def run(config: Config, console: Console) -> Path:
     if not 1 <= config.chips <= len(devices):
         raise ValueError(f"--chips: wanted 1 to {len(devices)}, got {config.chips}")
     mesh = Mesh(np.array(devices[: config.chips]), ("data",))
-    target = {"cuda": "gpu"}.get(config.platform, config.platform)
-    with platform.programs_for(target):
-        there = programs(Sizes(config.n, 1000, 512, 100), mesh)
+    there = programs(Sizes(config.n, 1000, 512, 100), mesh)
     unknown = sorted(set(config.names) - set(there))
     if unknown:
         raise ValueError(f"names: wanted programs among {', '.join(there)}; got {unknown}")

@@ -30,10 +30,9 @@ def peak_growth(call: Callable[[], Any]) -> int:
     """Bytes resident at the peak of a warm call above those before it."""
     jax.block_until_ready(call())
     time.sleep(0.5)  # XLA lets go of its last temporary after the result is there
-    _RESET.write_text("5")  # the peak starts from here
-    before = _status("VmRSS")
-    jax.block_until_ready(call())
-    return _status("VmHWM") - before
+    with peak_within() as growth:
+        jax.block_until_ready(call())
+    return growth()
 
 
 @contextmanager
@@ -41,7 +40,7 @@ def peak_within() -> Iterator[Callable[[], int]]:
     """Bytes resident at the peak of a block above those before it; 0 where they are not known."""
     known = _RESET.exists()
     if known:
-        _RESET.write_text("5")
+        _RESET.write_text("5")  # the peak starts from here
     before = _status("VmRSS") if known else 0
     yield lambda: _status("VmHWM") - before if known else 0
 

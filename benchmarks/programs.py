@@ -12,6 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from benchmarks.score_calls import MOMENTS
 from leepjax.data import Pixels
 from leepjax.fit import init
 from leepjax.meta import ALGORITHMS, Episodes, EpisodeShape, MetaRecipe, make_learner
@@ -29,7 +30,6 @@ from leepjax.transfer._softmax_regression import Heads, softmax_regression
 from leepjax.transfer.recipe import Rates
 from leepjax.transfer.training import Batch, JobArrays, make_program
 
-MOMENTS = ("h_score", "regularized_h_score", "logme", "lfc")
 LANES, STEPS, BATCH, TASKS = 32, 10, 32, 8
 
 
@@ -45,6 +45,11 @@ class Program(NamedTuple):
     fn: Callable[..., Any]
     arguments: tuple[Any, ...]
     rows: bool = False
+
+    @property
+    def jitted(self) -> Any:
+        """The function with ``trace``; of one that is jitted its own options stay."""
+        return self.fn if hasattr(self.fn, "trace") else jax.jit(self.fn)
 
 
 class Sizes(NamedTuple):

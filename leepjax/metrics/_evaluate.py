@@ -23,7 +23,6 @@ from leepjax.metrics._checks import (
     check_cells,
     check_count,
     check_shapes,
-    improper,
     included,
     raise_broken,
     refuse_overflow,
@@ -116,7 +115,7 @@ def evaluate_all(
 
 @partial(jax.jit, static_argnames=("kernels", "sizes", "layout"))
 def _run(kernels, arrays, given, sizes, layout):
-    with spread(layout), offer(arrays, improper) as ride:
+    with spread(layout), offer(arrays) as ride:
         shared = Shared(dict(sizes) | given | _clean(arrays))
         values = {name: shared.call(kernel, dict(options)) for name, kernel, options in kernels}
     broken = []

@@ -5,13 +5,14 @@ that only checks them would make it three. Its compiler does not merge it with t
 pass is; one reduction of several operands it does. Others check in a pass of their own.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import jax
 import jax.numpy as jnp
 
+from leepjax.metrics._checks import improper
 from leepjax.metrics._sums import sum_over_samples
 from leepjax.metrics.platform import target
 
@@ -25,18 +26,15 @@ class Ride:
       broken: how many samples broke a rule; None as long as no kernel took them along.
     """
 
-    def __init__(self, probs: jax.Array, where: jax.Array | None, rule: Callable[..., jax.Array]):
-        self.rows, self.rule, self.broken = (probs, where), rule, None
+    def __init__(self, probs: jax.Array, where: jax.Array | None):
+        self.rows, self.broken = (probs, where), None
 
 
 @contextmanager
-def offer(arrays: Mapping[str, jax.Array], rule: Callable[..., jax.Array]) -> Iterator[Ride | None]:
-    """While tracing inside, kernels may take the check along.
-
-    ``rule(total [n], least [n], dtype)`` says which rows are broken.
-    """
+def offer(arrays: Mapping[str, jax.Array]) -> Iterator[Ride | None]:
+    """While tracing inside, kernels may take the check along."""
     there = "probs" in arrays and target() == "tpu"
-    ride = Ride(arrays["probs"], arrays.get("where"), rule) if there else None
+    ride = Ride(arrays["probs"], arrays.get("where")) if there else None
     token = _offered.set(ride)
     try:
         yield ride
@@ -60,7 +58,7 @@ def sum_of_rows(fn, value, rows, *shared):
 
     def together(raw, where, *args):
         sums, total, least = _reduced(fn(*args), raw)
-        broken = ride.rule(total, least, raw.dtype)
+        broken = improper(total, least, raw.dtype)
         broken = broken if where is None else broken & where
         return value(sums, *args[: len(rows)]), broken.astype(jnp.float32).sum()
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from leepjax.metrics import METRICS
+from leepjax.metrics import METRICS, cross_fitted_leep, leep, neg_label_entropy
 
 from .support import (
     REPRESENTATIVES,
@@ -189,3 +189,21 @@ def test_bad_value_gives_nan_in_a_trace(metric, bad, x64):
     np.testing.assert_array_equal(np.isnan(values), [False, True, False])
     if metric.name in REPRESENTATIVES:
         assert np.isnan(evaluate(metric, case, use, jax.jit, **options))
+
+
+def test_weights_whose_sum_leaves_the_range():
+    weights = np.full(6, 3e38, np.float32)
+    with pytest.raises(ValueError, match="weights: wanted a finite sum"):
+        neg_label_entropy(np.arange(6) % 2, num_classes=2, weights=weights)
+
+
+def test_bad_values_are_named_where_a_gradient_is_taken():
+    bad = np.full((4, 2), 0.7, np.float32)
+    with pytest.raises(ValueError, match="probs: wanted probabilities"):
+        jax.grad(lambda probs: leep(probs, np.arange(4) % 2, num_classes=2))(bad)
+
+
+def test_an_option_that_leaves_the_range_blames_no_array():
+    probs = np.full((4, 2), 0.5, np.float32)
+    with pytest.raises(ValueError, match="nan in float32; take a less extreme option"):
+        cross_fitted_leep(probs, np.arange(4) % 2, num_classes=2, smoothing=1e39)
