@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         keep_programs()
         RUN[type(config)](config, console)
-    except (OSError, ValueError) as error:  # OSError: as of a full disk
+    except (ImportError, OSError, ValueError) as error:  # an extra; as of a full disk
         sys.exit(f"error: {printable(str(error))}")
 
 

@@ -11,7 +11,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+
+from leepjax._extras import require
+
+require("networks")
+
+import optax  # noqa: E402
 
 __all__ = ["Info", "Loss", "State", "fit", "init", "step"]
 

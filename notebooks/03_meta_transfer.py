@@ -33,7 +33,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGE = "leepjax"  # what pip installs: a release, "git+https://ADDRESS", or a checkout's folder
+PACKAGE = "leepjax[all]"  # or "leepjax[all] @ git+https://ADDRESS", or "FOLDER[all]"
 SMALL = os.environ.get("LEEPJAX_NOTEBOOK_SMALL") == "1"
 LEAST = {"jax": (0, 7, 2), "flax": (0, 11, 2)}
 
@@ -56,7 +56,7 @@ for name, least in LEAST.items():
             stop(f"{name} {wanted} or newer is wanted, this is {have}", remedy)
         kept.append(f"{name}=={have}")
 if importlib.util.find_spec("leepjax") is None:
-    wanted = ".." if Path("../leepjax/metrics").is_dir() else PACKAGE  # a checkout around us
+    wanted = "..[all]" if Path("../leepjax/metrics").is_dir() else PACKAGE  # a checkout around us
     command = [sys.executable, "-m", "pip", "install", "--quiet", wanted, *kept]
     if subprocess.run(command).returncode:
         stop(f"pip could not install {wanted!r}", "Name what it can install in PACKAGE above")

@@ -139,7 +139,7 @@ def pip(monkeypatch):
 def test_jax_stays_as_it_is_when_leepjax_is_installed(set_up, pip, capsys):
     set_up()
     command = [sys.executable, "-m", "pip", "install", "--quiet"]
-    assert pip == [[*command, "leepjax", "jax==0.7.2", "flax==0.12.0.1"]]
+    assert pip == [[*command, "leepjax[all]", "jax==0.7.2", "flax==0.12.0.1"]]
     assert "Python" in capsys.readouterr().out
 
 
@@ -148,13 +148,13 @@ def test_a_checkout_around_the_notebook_is_what_is_installed(set_up, pip, tmp_pa
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path / "notebooks")
     exec(code_of(SCRIPTS[0])[0], {})
-    assert pip[0][5] == ".."
+    assert pip[0][5] == "..[all]"
 
 
 def test_a_package_that_cannot_be_installed_says_what_to_do(set_up, pip, monkeypatch):
     failed = subprocess.CompletedProcess([], 1)
     monkeypatch.setattr(subprocess, "run", lambda command: failed)
-    with pytest.raises(SystemExit, match=r"pip could not install 'leepjax'.*PACKAGE"):
+    with pytest.raises(SystemExit, match=r"pip could not install 'leepjax.all.'.*PACKAGE"):
         set_up()
 
 

@@ -16,7 +16,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
+
+from leepjax._extras import require
+
+require("networks")
+
+import optax  # noqa: E402
 
 
 def maximise(

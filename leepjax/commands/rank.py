@@ -17,7 +17,6 @@ from leepjax.commands._output import check_output, write_output
 from leepjax.data import load
 from leepjax.ranking import Ranking, rank
 from leepjax.ranking.files import FACTS
-from leepjax.ranking.networks import pretrained_sources, some_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +86,8 @@ def rank_many(config: Rank, console: Console) -> None:
 
 def _networks(config: Rank, commits: dict[str, str]) -> tuple[Any, Any]:
     """Pre-trained networks as sources, and the images that they are ranked on."""
+    from leepjax.ranking.networks import pretrained_sources, some_of  # needs flax, files do not
+
     if config.sources or config.labels:
         raise ValueError("hub: wanted no files and no labels beside it, as it runs on --data")
     if not config.data:

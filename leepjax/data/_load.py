@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from leepjax._extras import require
 from leepjax.data.bank import EMBEDDED, Bank, Dataset
 
 DIGITS_TEST_SHARE = 0.3
@@ -84,6 +85,7 @@ def _place(name: str, data_dir: str | Path | None) -> tuple[str, str, Path]:
 
 def _digits() -> Dataset:
     """Scikit-learn's digits: 1,797 images ``[8, 8, 1]``, their 0..16 stretched to 0..255."""
+    require("data")
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

@@ -1,5 +1,9 @@
 """Prepared TFDS sets as banks."""
 
+from leepjax._extras import require
+
+require("data")
+
 import difflib
 import re
 from pathlib import Path

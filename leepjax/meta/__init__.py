@@ -1,5 +1,9 @@
 """Learning to adapt: meta-learners, episodes to train them on, and what they reach on tasks."""
 
+from leepjax._extras import require
+
+require("networks")
+
 from leepjax.meta._episodes import EpisodeBank, Episodes, EpisodeShape, episode_bank, episodes
 from leepjax.meta.adapt import AdaptationResult, adapt_tasks
 from leepjax.meta.algorithms import ALGORITHMS, Algorithm, make_learner

@@ -1,5 +1,9 @@
 """Source models: Flax NNX networks, their training and import, and what they say about images."""
 
+from leepjax._extras import require
+
+require("networks")
+
 from leepjax.models._cut import cut
 from leepjax.models.batch_norm import BatchNormMode
 from leepjax.models.cifar_resnet import CIFAR10_CLASS_NAMES, load_resnet

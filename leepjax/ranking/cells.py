@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leepjax._extras import require
 from leepjax._text import Sheet, decimal, grid, html_table, in_html, printable, probability, starred
 from leepjax.evaluation.study import NULLS
 from leepjax.ranking.scored import OF_SOME
@@ -104,6 +105,7 @@ def _joined(sheets: list[Sheet]) -> Sheet:
 
 def draw(ranking: Ranking) -> Figure:
     """A panel for each score: its values, what decides with 95 % intervals, and shuffled labels."""
+    require("figures")
     from matplotlib.figure import Figure
 
     r, places = ranking, np.arange(len(ranking.names))[::-1]

@@ -1,10 +1,11 @@
 """What a ranking is given: sources in any of their forms, labels, facts. Checked and read."""
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import numpy as np
@@ -13,11 +14,13 @@ from leepjax._names import normal, without_partner
 from leepjax.data.bank import Bank
 from leepjax.evaluation.study import NULLS
 from leepjax.metrics import METRICS, metrics_of
-from leepjax.models import Outputs, Source, extract
 from leepjax.ranking.files import ARRAYS, FACTS, read_labels, read_source
 
+if TYPE_CHECKING:
+    from leepjax.models import Outputs, Source
+
 _Path = str | os.PathLike[str]
-_Source = Outputs | Source | Mapping[str, Any] | _Path | Callable[[], Any]
+_Source: TypeAlias = "Outputs | Source | Mapping[str, Any] | _Path | Callable[[], Any]"
 Sources = Mapping[str, _Source] | Sequence[_Path]
 Facts = Mapping[str, Mapping[str, float]]
 
@@ -132,12 +135,14 @@ def read(source: Any, labels: Any) -> dict[str, Any]:
     """The arrays of one source, by name, and the numbers and labels that come with them."""
     if isinstance(source, str | os.PathLike):
         return read_source(source)
-    if isinstance(source, Source):
+    if _is("Source", source):
+        from leepjax.models import extract
+
         if not isinstance(labels, Bank):
             raise ValueError(f"wanted labels to be the Bank it runs over, got {type(labels)}")
         parameters = sum(np.size(x) for x in jax.tree.leaves(source.params))
         return {**by_array(extract(source, labels)), "parameters": parameters}
-    if isinstance(source, Outputs):
+    if _is("Outputs", source):
         return by_array(source)
     if isinstance(source, Mapping):
         unknown = [name for name in source if name not in (*ARRAYS, *FACTS, "labels")]
@@ -151,7 +156,13 @@ def read(source: Any, labels: Any) -> dict[str, Any]:
     raise ValueError(f"wanted Outputs, a Source, arrays by name or a path, got {type(source)}")
 
 
-def by_array(outputs: Outputs) -> dict[str, Any]:
+def _is(kind: str, source: Any) -> bool:
+    # Where there is an object of it, leepjax.models is imported; files alone do not need flax.
+    models = sys.modules.get("leepjax.models")
+    return models is not None and isinstance(source, getattr(models, kind))
+
+
+def by_array(outputs: "Outputs") -> dict[str, Any]:
     """Features and logits by name; a network without a head has no logits."""
     arrays = {name: x for name, x in outputs._asdict().items() if x is not None}
     if getattr(outputs.logits, "shape", (1,))[-1] == 0:

@@ -3,14 +3,17 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from scipy.stats import t as student
 
+from leepjax._extras import require
 from leepjax.evaluation import NULLS, Correlation
 from leepjax.report.tables import format_estimate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 POINTS, LINE = "#0072B2", "#D55E00"  # Okabe and Ito: safe for colour-blind readers
 
@@ -21,7 +24,7 @@ def scatter(
     scores: Mapping[str, np.ndarray],
     accuracy: np.ndarray,
     table: Sequence[Correlation],
-) -> Figure:
+) -> "Figure":
     """Draw one panel a score: tasks as points, least-squares line, its 95 % band, r in the title.
 
     The band is the usual one for independent tasks; r's interval clusters.
@@ -34,6 +37,10 @@ def scatter(
       accuracy: ``[t]``.
       table: the correlations of these scores.
     """
+    require("figures")
+    import matplotlib
+    from matplotlib.figure import Figure
+
     columns = min(3, len(table))
     rows = -(-len(table) // columns)
     with matplotlib.rc_context(

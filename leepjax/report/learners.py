@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
+from leepjax._extras import require
 from leepjax.evaluation import NULLS, Correlation, Level, in_levels, mean
 from leepjax.report.tables import Section, Sheet, estimate_columns, format_estimate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 HEAD = "retrained head"  # the baseline, and its name in tables
 LEVELS = 5
@@ -93,8 +95,12 @@ def level_rows(score: str, shots: int, levels: Mapping[str, Sequence[Level]]) ->
     ]
 
 
-def plot_accuracy_levels(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def plot_accuracy_levels(rows: Sequence[Mapping[str, Any]]) -> "Figure":
     """The figure of rows as of :func:`level_rows`: a panel for each shot count."""
+    require("figures")
+    import matplotlib
+    from matplotlib.figure import Figure
+
     panels = sorted({int(row["shots"]) for row in rows})
     score = rows[0]["score"]
     with matplotlib.rc_context(STYLE):

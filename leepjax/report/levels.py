@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from leepjax._extras import require
 from leepjax.evaluation import Estimate, Level
 from leepjax.report.tables import format_estimate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def print_levels(setting: str, score: str, levels: Sequence[Level], console: Console) -> None:
@@ -51,7 +53,7 @@ def finding(levels: Sequence[Level], score: str) -> str:
     return text if apart else f"{text}; the intervals overlap"
 
 
-def draw_levels(path: Path | None, title: str, score: str, levels: Sequence[Level]) -> Figure:
+def draw_levels(path: Path | None, title: str, score: str, levels: Sequence[Level]) -> "Figure":
     """Draw one line for each level, with the 95 % bands of the lowest and the highest.
 
     Args:
@@ -60,6 +62,11 @@ def draw_levels(path: Path | None, title: str, score: str, levels: Sequence[Leve
       score: name of the score that the levels are of.
       levels: lowest first; their means are accuracy differences after 0, 1, ... epochs.
     """
+    require("figures")
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     colours = matplotlib.colormaps["viridis"](np.linspace(0.9, 0.05, len(levels)))
     with matplotlib.rc_context(
         {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}

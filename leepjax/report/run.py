@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def open_run(
         yield Run(path, path, True, time.perf_counter())
         return
     partial = path.with_name(f".{path.name}.partial")
-    names = ("leepjax", "jax", "flax", "optax", "numpy")
+    names = [x for x in ("leepjax", "jax", "flax", "optax", "numpy") if find_spec(x)]
     record = {
         "identity": identity,
         "config": _plain(config),

@@ -1,5 +1,9 @@
 """Transfer learners: what the scores are meant to predict."""
 
+from leepjax._extras import require
+
+require("networks")
+
 from leepjax.transfer._fine_tune import NetworkResult as NetworkResult
 from leepjax.transfer._fine_tune import check_recipes as check_recipes
 from leepjax.transfer._fine_tune import fine_tune as fine_tune
