@@ -16,6 +16,7 @@ from functools import partial, wraps
 from typing import Literal
 
 import numpy as np
+from scipy.stats import kendalltau
 
 Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
@@ -64,6 +65,15 @@ def kendall(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Kendall's tau-b, which corrects for ties in both variables."""
     counts = np.asarray(counts, float)
     return _concordance(x, y, counts, counts)
+
+
+def kendall_of_rows(x: np.ndarray, y: np.ndarray) -> float:
+    """:func:`kendall` of all rows, once: no pairs are held, so that thousands of rows are few."""
+    constant = any(np.ptp(v) <= _RELATIVE * np.abs(v).max() for v in (x, y) if len(v))
+    if len(x) < 3 or constant:
+        return float("nan")
+    tau, _ = kendalltau(x, y)
+    return float(tau)
 
 
 @_in_blocks

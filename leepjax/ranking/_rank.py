@@ -1,6 +1,10 @@
 """Sources read one at a time, scored, and ranked."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,6 +12,11 @@ import numpy as np
 
 from leepjax._progress import progress
 from leepjax._seed import check_seed
+from leepjax._store import Journal
+from leepjax.cluster import Failed, run_pieces
+from leepjax.data.bank import Bank
+from leepjax.ranking._score_one import Judged, Row, row_key, score_one, scores_of, unscored_of
+from leepjax.ranking.best import covariances
 from leepjax.ranking.files import FACTS
 from leepjax.ranking.inputs import (
     Facts,
@@ -16,14 +25,11 @@ from leepjax.ranking.inputs import (
     check_facts,
     check_labels,
     check_metrics,
-    check_same,
-    facts_among,
     find_labels,
     join_facts,
-    read,
 )
 from leepjax.ranking.result import Failure, Ranking
-from leepjax.ranking.scored import HELD_OUT, Scored, Target, Unscored, reason_of, score_source
+from leepjax.ranking.scored import HELD_OUT, Scored, Target, Unscored, reason_of
 from leepjax.ranking.shuffles import p_value
 
 DEFAULT = ("leep", "nce", "h_score", "regularized_h_score", "logme")
@@ -41,6 +47,8 @@ def rank(
     max_samples: int = 5000,
     num_halves: int = 0,
     seed: int = 0,
+    cluster: str | None = None,
+    journal: str | os.PathLike[str] | None = None,
 ) -> Ranking:
     """Rank source models for one target, by what they say of labelled samples they have not seen.
 
@@ -74,13 +82,19 @@ def rank(
       num_halves: random halves for intervals of a metric ``by`` that has no weights; 0: it has no
         intervals. Each costs as much as the score of half the samples.
       seed: of these draws and of random metrics.
+      cluster: divide the sources over a Ray cluster: ``"local:N"``, ``"auto"`` or ``HOST:PORT``,
+        as of :func:`leepjax.cluster.connect`. The scores are those of one process.
+      journal: a file that keeps the scores of each source, under the content of its arrays, the
+        labels and the arguments; a call that names it again scores what it does not hold. Sources
+        with a failure are tried again, and functions, whose content is not known.
 
     Returns:
       A :class:`Ranking`, which prints as a table.
 
     Raises:
       ValueError: labels (of at least two classes and three samples), an unknown metric or fact,
-        a seed, names that are not unique, or no source that could be scored; it names the argument.
+        a seed, names that are not unique, no source that could be scored, a cluster that does not
+        answer, or a journal of other things; it names the argument.
 
     Example:
       >>> rng = np.random.default_rng(0)
@@ -107,24 +121,32 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
     target, some, of_some = _targets(given, max_samples, num_halves, seed)
     deciding = (by,) if by else HELD_OUT
 
+    bank = labels if isinstance(labels, Bank) else None
+    judged = Judged(bank, given, tuple(shown), tuple(deciding), target, some, of_some)
+    rows = dict(
+        progress(
+            _rows(judged, sources, cluster, journal),
+            total=len(sources),
+            desc="rank",
+            unit="source",
+        )
+    )
     found: dict[str, dict[str, Scored]] = {}
     known: dict[str, dict[str, float]] = {}
-    dimensions: dict[str, int] = {}
     whole: list[Failure] = []
     unscored: list[tuple[str, Unscored]] = []
-    for name in progress(sources, desc="rank", unit="source"):
+    for name in sources:  # in the order in which they were given
+        row = rows[name]
         try:
-            arrays = read(sources[name], labels)
-            check_same(arrays.pop("labels", given), given)
-            known[name] = join_facts(facts_among(arrays), facts.get(name, {}))
-            scored, failed = score_source(arrays, shown, deciding, target, some, of_some)
-            unscored += [(name, failure) for failure in failed]
-            if scored:
-                found[name] = scored
-                dimensions[name] = _columns(arrays.get("features", ()))
-        except Exception as error:  # whatever a reader, a network, JAX or the system raises
-            whole.append(Failure(name, (), reason_of(error).removeprefix(f"{sources[name]}: ")))
-        arrays = None  # let go of it before the next one is read
+            if isinstance(row, Failed):
+                raise row.error
+            own = join_facts(row["facts"], facts.get(name, {}))
+        except Exception as error:
+            whole.append(Failure(name, (), _said(sources[name], error)))
+            continue
+        unscored += [(name, failure) for failure in unscored_of(row)]
+        if row["scores"]:
+            found[name], known[name] = scores_of(row), own
     required = {by} if by else set()
     if metrics is not DEFAULT and metrics != "all":
         required |= {metrics} if isinstance(metrics, str) else {*metrics}
@@ -137,13 +159,16 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
     names = [decides, *(name for name in shown if count[name] and name != decides)]
     columns = {name: [found[s].get(name, _NOTHING) for s in found] for name in names}
     held = {fact for of_source in known.values() for fact in of_source}
+    spread = covariances(
+        np.array([s.value for s in columns[decides]]), [s.deviations for s in columns[decides]]
+    )
     return Ranking(
         names=tuple(found),
         scores={name: np.array([s.value for s in column]) for name, column in columns.items()},
         shuffled={
             name: np.array([s.shuffled[0] for s in column]) for name, column in columns.items()
         },
-        covariance=_covariance(columns[decides]),
+        covariance=spread.covariance,
         p_value=_p_values(columns[decides], decides in HELD_OUT),
         facts={
             fact: np.array([known[name].get(fact, np.nan) for name in found])
@@ -153,12 +178,54 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
         metrics=tuple(name for name in names if name == decides or name not in nulls),
         nulls=tuple(name for name in names if name != decides and name in nulls),
         confidence=confidence,
-        dimensions=np.array([dimensions[name] for name in found]),
+        dimensions=np.array([rows[name]["dimensions"] for name in found]),
         num_samples=len(given),
         num_classes=target.num_classes,
         max_samples=len(some),
         failures=tuple(failures),
+        leading=spread.leading,
+        variance=spread.variance,
     )
+
+
+def _rows(
+    judged: Judged,
+    sources: Mapping[str, Any],
+    cluster: str | None,
+    journal: str | os.PathLike[str] | None,
+) -> Iterator[tuple[str, Row | Failed]]:
+    """The row of each source by its name: from the journal, else scored, and then written there."""
+    record, keys = None, dict.fromkeys(sources)
+    if journal is not None:
+        identity = {"rows": "leepjax.rank", "leepjax": version("leepjax")}
+        record = Journal(Path(journal), identity)
+        keys = {name: row_key(judged, source) for name, source in sources.items()}
+    done = {} if record is None else {row["key"]: row["row"] for row in record.rows}
+    yield from ((name, done[key]) for name, key in keys.items() if key in done)
+    missing = [name for name, key in keys.items() if key not in done]
+    pieces = [_absolute(sources[name]) if cluster else sources[name] for name in missing]
+    for i, row in run_pieces(partial(score_one, judged), pieces, cluster=cluster):
+        key = keys[missing[i]]
+        whole = not isinstance(row, Failed) and all(lacking for _, _, lacking in row["unscored"])
+        if record is not None and key is not None and whole:
+            record.append([{"key": key, "row": row}])
+        yield missing[i], row
+
+
+def _absolute(source: Any) -> Any:
+    """What a worker in another folder can open."""
+    return os.path.abspath(source) if isinstance(source, str | os.PathLike) else source
+
+
+def _said(source: Any, error: Exception) -> str:
+    """Why a source has no row; of a file, whether a worker does not see what is here."""
+    reason = reason_of(error)
+    if not isinstance(source, str | os.PathLike):
+        return reason.removeprefix(f"{source}: ")
+    reason = reason.removeprefix(f"{source}: ").removeprefix(f"{_absolute(source)}: ")
+    if "No such file" in reason and os.path.exists(source):
+        reason += "; it is on this machine: a worker has to see it too, as on a shared file system"
+    return reason
 
 
 def _targets(
@@ -183,14 +250,6 @@ def _targets(
     return target(codes), some, target(codes[some])
 
 
-def _columns(features: Any) -> int:
-    try:
-        shape = np.shape(features)
-    except ValueError:  # rows of several lengths; the scores said so
-        return 0
-    return shape[1] if len(shape) == 2 else 0
-
-
 _NOTHING = Scored(np.nan, np.full(1, np.nan))
 
 
@@ -199,16 +258,6 @@ def _p_values(column: Sequence[Scored], tested: bool) -> np.ndarray:
     return np.array(
         [p_value(s.value, s.shuffled) if k else np.nan for s, k in zip(column, known, strict=True)]
     )
-
-
-def _covariance(column: Sequence[Scored]) -> np.ndarray:
-    """``[m, m]``: sums of products of the deviations; NaN where a source has none."""
-    covariance = np.full((len(column), len(column)), np.nan)
-    u = {i: scored.deviations for i, scored in enumerate(column) if scored.deviations is not None}
-    if u:
-        deviations = np.stack([*u.values()]).astype(float)  # twins differ by less than float32 says
-        covariance[np.ix_([*u], [*u])] = deviations @ deviations.T
-    return covariance
 
 
 def _failures(

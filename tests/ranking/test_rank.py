@@ -13,7 +13,7 @@ import leepjax
 from leepjax import metrics
 from leepjax.models import Outputs, SourceRecipe
 from leepjax.ranking import Ranking, rank
-from leepjax.ranking.best import paired, probability_best, smallest_set
+from leepjax.ranking.best import less, probability_best, smallest_set
 
 N, C = 480, 3
 
@@ -99,7 +99,7 @@ def test_probability_best_by_numpys_own_normal(ranking):
 
 def test_two_sources_have_the_normal_probability():
     scores, covariance = np.array([0.3, 0.1]), np.array([[0.05, 0.02], [0.02, 0.04]])
-    found = paired(scores, covariance, 0, 1)
+    found = less(scores, np.diag(covariance), covariance[:, 1], 1)[0]
     expected = norm.cdf(0.2 / np.sqrt(0.05))
     assert found.standard_error == pytest.approx(np.sqrt(0.05))
     assert probability_best(scores, covariance)[0] == pytest.approx(expected, abs=0.012)

@@ -1,0 +1,276 @@
+"""Independent pieces of work, in this process or on a Ray cluster, where what dies is run again.
+
+A piece is described small: a path, names, numbers of tasks. What all pieces share is in the
+function itself, which a cluster gets once. Results come back as pieces end, and the caller writes
+them to its journal: a worker, a node, this process or the whole cluster that dies costs the pieces
+under way. Ray is imported only where a cluster is asked for.
+"""
+
+import contextlib
+import functools
+import importlib
+import os
+import pickle
+import platform
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from leepjax._progress import say
+from leepjax._store import digest, keep_programs
+
+__all__ = ["Failed", "WorkerDied", "connect", "run_pieces"]
+
+AGAIN = 3  # times that a piece is run again after its worker died
+AHEAD = 4  # pieces handed out for each CPU; more than one, so that no worker waits
+ANSWER = 10  # seconds in which an address has to answer
+# Of this process's environment: what decides digits, and where caches and data are.
+_PASSED_ON = ("JAX_", "XLA_", "LEEPJAX_", "TFDS_")
+_OF_THIS_MACHINE = ("JAX_PLATFORMS", "JAX_COORDINATOR_ADDRESS")
+
+
+class WorkerDied(RuntimeError):
+    """A piece whose workers died, each time that it was run."""
+
+
+class Failed(NamedTuple):
+    """In the place of a piece's result: what went wrong with it."""
+
+    error: Exception
+
+
+@contextlib.contextmanager
+def connect(cluster: str | None) -> Iterator[None]:
+    """Be connected to a Ray cluster inside a ``with``; without ``cluster`` nothing happens.
+
+    Calls that name a cluster connect by themselves; around several of them this does it once. Where
+    Ray is connected already, as in a notebook that called ``ray.init``, that connection is used.
+
+    Args:
+      cluster: ``"auto"``, the cluster that this machine belongs to; ``"local:N"``, N workers on
+        this machine for as long as they are needed; or an address, ``HOST:PORT``, of the head node.
+
+    Raises:
+      ValueError: Ray is not installed, ``cluster`` is none of these, or nothing answers there.
+    """
+    if cluster is None:
+        yield
+        return
+    kind, _, number = cluster.partition(":")
+    if kind == "local" and not (number.isdecimal() and int(number) >= 1):
+        raise ValueError(f"cluster: wanted local:N with N >= 1, got {cluster!r}")
+    ray = _ray()
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if kind == "local":
+        options |= {"num_cpus": int(number), "include_dashboard": False, "address": "local"}
+    else:
+        if cluster != "auto":
+            _check_answers(cluster)
+        options |= {"address": cluster}
+    try:
+        ray.init(**options)
+    except Exception as error:  # ConnectionError, RuntimeError, gRPC's
+        raise ValueError(f"cluster: cannot connect to {cluster}: {_line(error)}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def run_pieces(
+    function: Callable[[Any], Any],
+    pieces: Sequence[Any],
+    *,
+    cluster: str | None = None,
+    resources: Mapping[str, float] | None = None,
+) -> Iterator[tuple[int, Any]]:
+    """``(i, function(pieces[i]))`` of every piece, each once, as they end.
+
+    Without a cluster they run here, in order. On a cluster a piece whose worker dies is run again,
+    up to three times. An error of the function itself is not: it comes as :class:`Failed` in the
+    place of the result, and the other pieces go on.
+
+    Args:
+      function: what is done with a piece; picklable, with all that pieces share, as a ``partial``
+        or an object with ``__call__``. Each worker holds one copy.
+      pieces: what a worker is told of a piece.
+      cluster: as of :func:`connect`.
+      resources: what a piece needs, by Ray's names: ``num_cpus``, ``num_gpus``, ``memory`` (bytes);
+        by default one GPU where the cluster has GPUs, else one CPU.
+
+    Raises:
+      ValueError: as of :func:`connect`; or a worker has another version of leepjax or JAX, or none.
+
+    Example:
+      >>> from leepjax.cluster import run_pieces
+      >>> list(run_pieces(len, ["leep", "nce"]))
+      [(0, 4), (1, 3)]
+    """
+    if cluster is None:
+        for i, piece in enumerate(pieces):
+            try:
+                result = function(piece)
+            except Exception as error:
+                result = Failed(error)
+            yield i, result
+        return
+    with connect(cluster):
+        yield from _on_ray(function, pieces, resources)
+
+
+def _on_ray(
+    function: Callable[[Any], Any], pieces: Sequence[Any], resources: Mapping[str, float] | None
+) -> Iterator[tuple[int, Any]]:
+    ray = _ray()
+    there = ray.cluster_resources()
+    needs: dict[str, float] = {"num_cpus": 1} | (
+        {"num_gpus": 1} if there.get("GPU", 0) >= 1 else {}
+    )
+    needs |= dict(resources or {})
+    for name, of_ray in (("num_cpus", "CPU"), ("num_gpus", "GPU"), ("memory", "memory")):
+        if needs.get(name, 0) > there.get(of_ray, 0):
+            say(f"cluster: a piece needs {name}={needs[name]:g}, and no node has it yet; it waits")
+    remote = ray.remote(_work).options(max_retries=0, runtime_env=_environment(), **needs)
+    held = [ray.put(function)]  # in a list, or each call would wait for a copy of its own
+    most = max(16, AHEAD * int(there.get("CPU", 1)))
+    to_do = deque((i, 0) for i in range(len(pieces)))
+    running: dict[Any, tuple[int, int]] = {}
+    try:
+        while to_do or running:
+            while to_do and len(running) < most:
+                i, deaths = to_do.popleft()
+                running[remote.remote(_versions(), held, pieces[i])] = i, deaths
+            for ready in ray.wait([*running], num_returns=1)[0]:
+                i, deaths = running.pop(ready)
+                try:
+                    yield i, _result(ray.get(ready))
+                except ray.exceptions.RayTaskError as error:  # before our code: no leepjax there
+                    raise ValueError(_cannot_start(error)) from None
+                except ray.exceptions.RuntimeEnvSetupError as error:
+                    raise ValueError(f"cluster: a worker cannot start: {_line(error)}") from None
+                except ray.exceptions.RayError as error:
+                    if deaths < AGAIN:
+                        to_do.appendleft((i, deaths + 1))
+                    else:
+                        yield i, Failed(_death(error, deaths + 1))
+    finally:
+        for ready in running:
+            with contextlib.suppress(Exception):
+                ray.cancel(ready, force=True)
+
+
+class _Refused(NamedTuple):
+    """What a worker says that cannot do any piece."""
+
+    why: str
+
+
+_HELD: dict[str, Any] = {}  # the function that this worker has, by its object's name
+
+
+def _work(versions: dict[str, str], held: list[Any], piece: Any) -> Any:
+    """One piece, on a worker."""
+    differ = [
+        f"{name} {own}, here {versions[name]}"
+        for name, own in _versions().items()
+        if own != versions[name]
+    ]
+    if differ:
+        return _Refused(f"node {socket.gethostname()} has {'; '.join(differ)}")
+    name = held[0].hex()
+    if name not in _HELD:
+        _HELD.clear()
+        keep_programs()
+        _HELD[name] = _ray().get(held[0])
+    try:
+        return _HELD[name](piece)
+    except Exception as error:
+        return Failed(_portable(error))
+
+
+def _result(value: Any) -> Any:
+    if isinstance(value, _Refused):
+        raise ValueError(f"cluster: wanted the same versions on every node, {value.why}")
+    return value
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """What has to be the same here and on a worker; of leepjax the source, which may be a checkout.
+
+    Not of interest where one only reads: an error message says the version first.
+    """
+    root = Path(__file__).parent
+    code = [path.read_bytes().hex() for path in sorted(root.rglob("*.py"))]
+    return {
+        "leepjax": f"{importlib.import_module('leepjax').__version__} ({digest(code)})",
+        "jax": importlib.import_module("jax").__version__,
+        "Python": platform.python_version(),
+    }
+
+
+def _environment() -> dict[str, Any]:
+    """The workers': quiet, with this process's settings and its shared folders."""
+    variables = {
+        name: os.path.abspath(value) if name.endswith(("_CACHE", "_DIR")) and value else value
+        for name, value in os.environ.items()
+        if name.startswith(_PASSED_ON) and name not in _OF_THIS_MACHINE
+    }
+    jax = sys.modules.get("jax")
+    if jax is not None and jax.config.jax_enable_x64:
+        variables["JAX_ENABLE_X64"] = "true"
+    return {"env_vars": {**variables, "TQDM_DISABLE": "1"}}
+
+
+def _ray() -> Any:
+    try:
+        return importlib.import_module("ray")
+    except ImportError:
+        raise ValueError("cluster: it needs Ray: pip install 'leepjax[ray]'") from None
+
+
+def _check_answers(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"cluster: wanted auto, local:N or HOST:PORT, got {address!r}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"cluster: nothing answers at {address} ({error})") from None
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that can be sent."""
+    try:
+        pickle.loads(pickle.dumps(error))
+        return error
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {_line(error)}")
+
+
+def _cannot_start(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if "Error" in line]
+    return (
+        "cluster: a worker cannot run leepjax; install the same leepjax on every node "
+        f"({lines[-1].strip() if lines else _line(error)})"
+    )
+
+
+def _death(error: Exception, times: int) -> Exception:
+    kind = type(error).__name__
+    if kind == "OutOfMemoryError":
+        return MemoryError(
+            f"its node ran out of memory {times} times; run fewer pieces at once there, as by "
+            "resources={'memory': BYTES}"
+        )
+    return WorkerDied(f"its worker died {times} times ({kind})")
+
+
+def _line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))

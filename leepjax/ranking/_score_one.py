@@ -1,0 +1,107 @@
+"""One source read and scored: a pure function, whose row is small and plain, for a journal."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from leepjax._store import digest, pack, unpack
+from leepjax.data.bank import Bank
+from leepjax.models import Outputs, Source
+from leepjax.ranking.inputs import check_same, facts_among, read
+from leepjax.ranking.scored import Scored, Target, Unscored, score_source
+
+Row = dict[str, Any]
+
+
+class Judged(NamedTuple):
+    """What every source of a ranking is judged by, the same for all.
+
+    Attributes:
+      bank: what sources that are networks run over; None where labels were given alone.
+      labels: ``[n]`` as given.
+      metrics: names of the scores.
+      deciding: those of them that may decide.
+      target: the labels of all samples.
+      some: indices of the samples that the costly scores see.
+      of_some: the labels of these.
+    """
+
+    bank: Bank | None
+    labels: np.ndarray
+    metrics: tuple[str, ...]
+    deciding: tuple[str, ...]
+    target: Target
+    some: np.ndarray
+    of_some: Target
+
+
+def score_one(judged: Judged, source: Any) -> Row:
+    """The row of one source: its scores, the facts that come with it, and what it lacks.
+
+    Raises:
+      Exception: it cannot be read, whatever the reader or the network raises.
+    """
+    arrays = read(source, judged.bank)
+    check_same(arrays.pop("labels", judged.labels), judged.labels)
+    facts = facts_among(arrays)
+    metrics, deciding, target, some, of_some = judged[2:]
+    scored, unscored = score_source(arrays, metrics, deciding, target, some, of_some)
+    return {
+        "scores": {name: _plain(score) for name, score in scored.items()},
+        "unscored": [[[*metrics], why, lacking] for metrics, why, lacking in unscored],
+        "facts": facts,
+        "dimensions": _columns(arrays.get("features", ())),
+    }
+
+
+def scores_of(row: Row) -> dict[str, Scored]:
+    """The scores of a row, by metric."""
+    return {
+        name: Scored(value, np.array(shuffled), None if packed is None else unpack(packed))
+        for name, (value, shuffled, packed) in row["scores"].items()
+    }
+
+
+def unscored_of(row: Row) -> list[Unscored]:
+    """Why a row has no other scores."""
+    return [Unscored(tuple(names), why, lacking) for names, why, lacking in row["unscored"]]
+
+
+def row_key(judged: Judged, source: Any) -> str | None:
+    """Content key of a source's row; None where that cannot be had, as of a function."""
+    try:
+        content = _content(source, judged.bank)
+    except Exception:  # what cannot be read says so when it is scored
+        return None
+    target = judged.target.labels, judged.target.num_halves, judged.some
+    of_labels = judged.labels, jax.random.key_data(judged.target.key), *target
+    return content and digest(content, *of_labels, judged.metrics, judged.deciding)
+
+
+def _content(source: Any, bank: Bank | None) -> str | None:
+    if isinstance(source, str | os.PathLike):
+        return digest(os.path.splitext(source)[1], np.memmap(source, np.uint8, "r"))
+    if isinstance(source, Source):
+        return None if bank is None else digest(source.digest, bank.digest)
+    if isinstance(source, Outputs):
+        source = source._asdict()
+    if isinstance(source, Mapping):
+        held = {str(name): x for name, x in source.items() if x is not None}
+        return digest(*(part for name, x in held.items() for part in (name, np.asarray(x))))
+    return None
+
+
+def _plain(score: Scored) -> list[Any]:
+    deviations = None if score.deviations is None else pack(np.asarray(score.deviations))
+    return [float(score.value), np.asarray(score.shuffled, float).tolist(), deviations]
+
+
+def _columns(features: Any) -> int:
+    try:
+        shape = np.shape(features)
+    except ValueError:  # rows of several lengths; the scores said so
+        return 0
+    return shape[1] if len(shape) == 2 else 0
