@@ -109,7 +109,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
     facts = check_facts(facts or {}, sources)
     given = read_target(find_labels(labels, sources), find_groups(groups), target, seed)
     whole_target, some, of_some = _targets(given, max_samples, num_halves, seed)
-    shown, unfitting = _fitting(shown, given.kind, by, metrics is DEFAULT)
+    shown, unfitting = _fitting(shown, given.kind, by)
     deciding = (by,) if by else tuple(name for name in HELD_OUT if name in shown)
 
     found: dict[str, dict[str, Scored]] = {}
@@ -195,10 +195,14 @@ def _targets(
 
 
 def _fitting(
-    names: Sequence[str], kind: str, by: str | None, default: bool
+    names: Sequence[str], kind: str, by: str | None
 ) -> tuple[list[str], list[Failure]]:
-    """The scores that labels of this kind have, and why not the others."""
-    names = [*names, "logme_regression"] if default and kind != "class" else [*names]
+    """The scores that labels of this kind have, and why not the others.
+
+    LogME of several labels and of numbers has a name of its own.
+    """
+    if kind != "class":
+        names = ["logme_regression" if name == "logme" else name for name in names]
     reasons: dict[str, list[str]] = {}
     for name in names:
         if reason := unfit(name, kind):

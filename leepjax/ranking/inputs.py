@@ -46,7 +46,7 @@ def by_name(sources: Any) -> dict[str, Any]:
 
 def check_metrics(**arguments: str | Sequence[str]) -> list[str]:
     """Names of scores, by argument, in their order, each once; ``"all"``: all but nulls."""
-    every, known = metrics_of("features", "logits", "labels", "targets", "key"), [*METRICS]
+    every, known = metrics_of("features", "logits", "labels", "key"), [*METRICS]
     asked: list[str] = []
     for argument, group in arguments.items():
         names = [group] if isinstance(group, str) else [*group]
