@@ -37,7 +37,13 @@ class Rank:
     data_dir: Path | None = None
     """Where --data is prepared; default TFDS_DATA_DIR or ~/tensorflow_datasets."""
     labels: Path | None = None
-    """.npy of n integers >= 0; default the array labels of the first file that has one."""
+    """.npy of n integers >= 0 (classes), [n, t] of 0 and 1 (several labels), floats (numbers) or, of
+    tokens and pixels, [n, ...] integers; default the array labels of the first file that has one."""
+    groups: Path | None = None
+    """.npy that says which samples belong together (a sentence, an image, a patient), and are left
+    out together."""
+    target: Literal["auto", "class", "multilabel", "regression"] = "auto"
+    """What labels are, where dtype and shape do not say it: whole numbers that are no classes."""
     by: str | None = None
     """The score that decides; default what all sources have of predictive_r2 (a linear head, on
     samples left out) and cross_fitted_leep."""
@@ -56,7 +62,7 @@ class Rank:
 def rank_many(config: Rank, console: Console) -> None:
     """Rank, print, and write what is asked for."""
     if config.output:
-        files = filter(None, (*config.sources, config.labels, config.models))
+        files = filter(None, (*config.sources, config.labels, config.groups, config.models))
         check_output(config.output, (".csv", ".json"), [*files, *map(Path, config.hub)])
     options: dict[str, Any] = {"metrics": config.metrics} if config.metrics else {}
     commits: dict[str, str] = {}
@@ -67,6 +73,8 @@ def rank_many(config: Rank, console: Console) -> None:
     ranking = rank(
         sources,
         labels,
+        groups=config.groups,
+        target=config.target,
         by=config.by,
         confidence=config.confidence,
         facts=facts,

@@ -22,7 +22,12 @@ class Score:
     """.npy of one array [n, columns]; or .npz, .safetensors or .parquet that names its arrays
     features, logits and probs."""
     labels: Positional[Path | None] = None
-    """.npy of n integers >= 0; default the array labels of the first file."""
+    """.npy of n integers >= 0 (classes), [n, t] of 0 and 1 (several labels), floats (numbers) or, of
+    tokens and pixels, [n, ...] integers; default the array labels of the first file."""
+    groups: Path | None = None
+    """.npy that says which samples belong together, and are left out together."""
+    target: Literal["auto", "class", "multilabel", "regression"] = "auto"
+    """What labels are, where dtype and shape do not say it: whole numbers that are no classes."""
     kind: Literal["probs", "logits", "features"] = "probs"
     """What the array of an .npy is: probabilities of the source classes, logits, or features."""
     metrics: tuple[str, ...] = ()
@@ -42,6 +47,8 @@ def score_one(config: Score, console: Console) -> None:
         ranking = rank(
             {config.predictions.name: arrays},
             config.labels,
+            groups=config.groups,
+            target=config.target,
             metrics=config.metrics or tuple(name for name in OF_ONE if name in had),
             nulls=("neg_label_entropy", "knn", "linear_probe"),
         )

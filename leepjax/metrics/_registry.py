@@ -19,6 +19,7 @@ from leepjax.metrics._evaluate import evaluate_all
 from leepjax.metrics._gbc import _gbc, gbc
 from leepjax.metrics._h_score import _h_score, h_score
 from leepjax.metrics._kernel import Kernel, as_kernel, derived
+from leepjax.metrics._kinds import NOT_SEVERAL, SINGLE_OUT, as_samples, kind_of, over_columns
 from leepjax.metrics._knn import _knn, knn
 from leepjax.metrics._lda_score import _lda_score, lda_score
 from leepjax.metrics._leep import _leep, _leep_gain, leep, leep_gain
@@ -123,7 +124,7 @@ METRICS: dict[str, Metric] = {
 def score(
     labels: ArrayLike,
     *,
-    num_classes: int,
+    num_classes: int | None = None,
     features: ArrayLike | None = None,
     probs: ArrayLike | None = None,
     logits: ArrayLike | None = None,
@@ -135,13 +136,23 @@ def score(
 ) -> dict[str, jax.Array]:
     """Scores by name: all registered metrics whose inputs are given, or those asked for.
 
-    What they share (moments, an eigendecomposition, probabilities) is computed once. Tokens
-    and pixels are samples: reshape ``[batch, length, d]`` to ``[batch * length, d]`` and leave
-    padding out by ``where``. Multi-label targets are columns for ``logme_regression``.
+    What they share (moments, an eigendecomposition, probabilities) is computed once. What labels
+    are is read off their dtype and shape:
+
+    - classes, ``[n]`` integers: all scores but ``logme_regression``;
+    - several labels at once, ``[n, t]`` 0 and 1 or booleans: the mean over labels of the score of
+      each as two classes, and ``logme_regression``, which stands for ``logme``, of the columns;
+    - numbers, ``[n]`` or ``[n, t]`` floats: ``logme_regression``, ``energy``;
+    - a class for every token or pixel, ``[n, tokens]`` or ``[n, h, w]`` integers, -1 without one,
+      where features, probs and logits are ``[n, tokens, d]`` or ``[n, h, w, d]``: each is a sample.
+      Scores that leave one sample out (``knn``, ``linear_probe``, ``predictive_r2``,
+      ``cross_fitted_leep``) do not apply, as its neighbours stay: :func:`leepjax.rank` leaves out
+      whole sentences and images, and has the first and third of them for several labels and
+      numbers too.
 
     Args:
-      labels: ``[n]`` integer target labels in ``0..num_classes-1``.
-      num_classes: number of target classes, a Python int.
+      labels: ``[n]`` integer target labels in ``0..num_classes-1``; or as above.
+      num_classes: number of target classes, a Python int; not for several labels and numbers.
       features: ``[n, d]`` features of the source model.
       probs: ``[n, s]`` source-class probabilities; from ``logits`` where not given.
       logits: ``[n, s]`` source-class logits.
@@ -176,16 +187,33 @@ def score(
         "where": where,
     }
     arrays = {name: x for name, x in arrays.items() if x is not None}
-    outputs = probs if probs is not None else logits
+    kind = kind_of(arrays)
+    if kind == "tokens":
+        arrays = as_samples(arrays)
+        where, source_labels = arrays["where"], arrays.get("source_labels")
+    elif kind == "regression":
+        arrays["targets"] = arrays.pop("labels")
+    elif kind == "multilabel":
+        arrays["targets"] = labels
+    if num_classes is None and kind in ("class", "tokens"):
+        raise ValueError("num_classes: wanted a Python int >= 1, got None")
+    outputs = arrays.get("probs", arrays.get("logits"))
     if outputs is not None:
         num_source_classes = max(1, np.shape(outputs)[-1] if np.ndim(outputs) else 1)
     elif source_labels is not None and num_source_classes is None:
         num_source_classes = _count(source_labels, where)
     given = (*arrays, *(() if key is None else ("key",)))
-    chosen = [METRICS[name] for name in metrics_of(*given, metrics=metrics)]
+    names = metrics_of(*given, metrics=metrics)
+    refused = {"tokens": SINGLE_OUT, "multilabel": NOT_SEVERAL}.get(kind, {})
+    for name in () if metrics == "all" else names:
+        if name in refused:
+            raise ValueError(f"metrics: {name!r} does not apply: {refused[name]}")
+    chosen = [METRICS[name] for name in names if name not in refused]
     kernels = {m.name: (as_kernel(m.kernel), _defaults(m)) for m in chosen}
     counts = {"num_classes": num_classes, "num_source_classes": num_source_classes}
-    scores = evaluate_all(kernels, arrays, counts, {} if key is None else {"key": check_key(key)})
+    random = {} if key is None else {"key": check_key(key)}
+    evaluate = over_columns if kind == "multilabel" else evaluate_all
+    scores = evaluate(kernels, arrays, counts, random)
     return {name: scores[name] for name in kernels}  # jit sorts dictionaries
 
 

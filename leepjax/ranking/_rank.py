@@ -23,25 +23,29 @@ from leepjax.ranking.inputs import (
     Sources,
     by_name,
     check_facts,
-    check_labels,
     check_metrics,
+    find_groups,
     find_labels,
     join_facts,
 )
 from leepjax.ranking.result import Failure, Ranking
 from leepjax.ranking.scored import HELD_OUT, Scored, Target, Unscored, reason_of
 from leepjax.ranking.shuffles import p_value
+from leepjax.ranking.targets import Labels, baseline, read_target, unfit
 
 DEFAULT = ("leep", "nce", "h_score", "regularized_h_score", "logme")
+NULLS = ("knn", "linear_probe")
 
 
 def rank(
     sources: Sources,
     labels: Any = None,
     *,
+    groups: Any = None,
+    target: str = "auto",
     by: str | None = None,
     metrics: str | Sequence[str] = DEFAULT,
-    nulls: Sequence[str] = ("knn", "linear_probe"),
+    nulls: Sequence[str] = NULLS,
     confidence: float = 0.9,
     facts: Facts | None = None,
     max_samples: int = 5000,
@@ -117,12 +121,13 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
         raise ValueError(f"confidence: wanted a number in (0, 1), got {confidence!r}")
     check_seed("seed", seed)
     facts = check_facts(facts or {}, sources)
-    given = check_labels(find_labels(labels, sources))
-    target, some, of_some = _targets(given, max_samples, num_halves, seed)
-    deciding = (by,) if by else HELD_OUT
+    given = read_target(find_labels(labels, sources), find_groups(groups), target, seed)
+    whole_target, some, of_some = _targets(given, max_samples, num_halves, seed)
+    shown, unfitting = _fitting(shown, given.kind, by)
+    deciding = (by,) if by else tuple(name for name in HELD_OUT if name in shown)
 
     bank = labels if isinstance(labels, Bank) else None
-    judged = Judged(bank, given, tuple(shown), tuple(deciding), target, some, of_some)
+    judged = Judged(bank, given, tuple(shown), tuple(deciding), whole_target, some, of_some)
     rows = dict(
         progress(
             _rows(judged, sources, cluster, journal),
@@ -150,7 +155,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
     required = {by} if by else set()
     if metrics is not DEFAULT and metrics != "all":
         required |= {metrics} if isinstance(metrics, str) else {*metrics}
-    failures = [*whole, *_failures(unscored, found, required)]
+    failures = [*whole, *_failures(unscored, found, required), *unfitting]
     count = {name: sum(name in scored for scored in found.values()) for name in shown}
     decides = max(deciding, key=lambda name: count[name])  # the first of equals
     if not count[decides]:
@@ -179,12 +184,16 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
         nulls=tuple(name for name in names if name != decides and name in nulls),
         confidence=confidence,
         dimensions=np.array([rows[name]["dimensions"] for name in found]),
-        num_samples=len(given),
-        num_classes=target.num_classes,
+        num_samples=len(given.values),
+        num_classes=whole_target.num_classes,
         max_samples=len(some),
         failures=tuple(failures),
         leading=spread.leading,
         variance=spread.variance,
+        kind=given.kind,
+        num_groups=None if given.groups is None else int(given.groups.max() + 1),
+        baseline=baseline(given),
+        constant=given.constant,
     )
 
 
@@ -229,25 +238,43 @@ def _said(source: Any, error: Exception) -> str:
 
 
 def _targets(
-    given: np.ndarray, max_samples: int, num_halves: int, seed: int
+    given: Labels, max_samples: int, num_halves: int, seed: int
 ) -> tuple[Target, np.ndarray, Target]:
     """The labels of all samples; indices of those that the costly scores see; their labels."""
-    classes, codes = np.unique(given, return_inverse=True)
-    if len(classes) < 2 or len(given) < 3:
-        raise ValueError(
-            "labels: wanted at least two classes and three samples, got "
-            f"{len(classes)} of {len(given)}: there is nothing to tell apart"
-        )
     rng, key = np.random.default_rng(seed), jax.random.key(seed)
-    n = min(max_samples, len(codes))
-    some = np.sort(rng.choice(len(codes), n, replace=False))
+    n = min(max_samples, len(given.values))
+    some = np.sort(rng.choice(len(given.values), n, replace=False))
 
-    def target(labels: np.ndarray) -> Target:
-        present, labels = np.unique(labels, return_inverse=True)  # a rare class may not be drawn
-        labels = labels.astype(np.int32)
-        return Target(labels, len(present), key, num_halves)
+    def target(rows: np.ndarray | slice) -> Target:
+        labels, groups = given.values[rows], given.groups
+        if groups is not None:
+            groups = np.unique(groups[rows], return_inverse=True)[1]
+        if given.kind == "class":  # a rare class may not be drawn
+            present, labels = np.unique(labels, return_inverse=True)
+            labels, number = labels.astype(np.int32), len(present)
+        else:
+            labels = labels[:, np.ptp(labels, 0) > 0]
+            number = labels.shape[1]
+        return Target(labels, number, key, num_halves, given.kind, groups)
 
-    return target(codes), some, target(codes[some])
+    return target(slice(None)), some, target(some)
+
+
+def _fitting(names: Sequence[str], kind: str, by: str | None) -> tuple[list[str], list[Failure]]:
+    """The scores that labels of this kind have, and why not the others.
+
+    LogME of several labels and of numbers has a name of its own.
+    """
+    if kind != "class":
+        names = ["logme_regression" if name == "logme" else name for name in names]
+    reasons: dict[str, list[str]] = {}
+    for name in names:
+        if reason := unfit(name, kind):
+            reasons.setdefault(reason, []).append(name)
+            if name == by:
+                raise ValueError(f"by: {by!r} does not apply: {reason}")
+    failures = [Failure("all sources", tuple(unfits), why) for why, unfits in reasons.items()]
+    return [name for name in dict.fromkeys(names) if not unfit(name, kind)], failures
 
 
 _NOTHING = Scored(np.nan, np.full(1, np.nan))

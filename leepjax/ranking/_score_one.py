@@ -9,9 +9,10 @@ import numpy as np
 
 from leepjax._store import digest, pack, unpack
 from leepjax.data.bank import Bank
-from leepjax.models import Outputs, Source
-from leepjax.ranking.inputs import check_same, facts_among, read
+from leepjax.ranking.files import ARRAYS
+from leepjax.ranking.inputs import check_same, facts_among, is_of, read
 from leepjax.ranking.scored import Scored, Target, Unscored, score_source
+from leepjax.ranking.targets import Labels
 
 Row = dict[str, Any]
 
@@ -21,7 +22,7 @@ class Judged(NamedTuple):
 
     Attributes:
       bank: what sources that are networks run over; None where labels were given alone.
-      labels: ``[n]`` as given.
+      labels: in one form; sources have rows as they were given.
       metrics: names of the scores.
       deciding: those of them that may decide.
       target: the labels of all samples.
@@ -30,7 +31,7 @@ class Judged(NamedTuple):
     """
 
     bank: Bank | None
-    labels: np.ndarray
+    labels: Labels
     metrics: tuple[str, ...]
     deciding: tuple[str, ...]
     target: Target
@@ -45,8 +46,10 @@ def score_one(judged: Judged, source: Any) -> Row:
       Exception: it cannot be read, whatever the reader or the network raises.
     """
     arrays = read(source, judged.bank)
-    check_same(arrays.pop("labels", judged.labels), judged.labels)
+    given = judged.labels.given
+    check_same(arrays.pop("labels", given), given)
     facts = facts_among(arrays)
+    arrays = {name: judged.labels.rows(name, x) for name, x in arrays.items() if name in ARRAYS}
     metrics, deciding, target, some, of_some = judged[2:]
     scored, unscored = score_source(arrays, metrics, deciding, target, some, of_some)
     return {
@@ -76,17 +79,19 @@ def row_key(judged: Judged, source: Any) -> str | None:
         content = _content(source, judged.bank)
     except Exception:  # what cannot be read says so when it is scored
         return None
-    target = judged.target.labels, judged.target.num_halves, judged.some
-    of_labels = judged.labels, jax.random.key_data(judged.target.key), *target
+    labels, target = judged.labels, judged.target
+    samples = labels.given, labels.kind, judged.some, *(labels.where or ())
+    groups = [] if labels.groups is None else [labels.groups]
+    of_labels = *samples, *groups, jax.random.key_data(target.key), target.num_halves
     return content and digest(content, *of_labels, judged.metrics, judged.deciding)
 
 
 def _content(source: Any, bank: Bank | None) -> str | None:
     if isinstance(source, str | os.PathLike):
         return digest(os.path.splitext(source)[1], np.memmap(source, np.uint8, "r"))
-    if isinstance(source, Source):
+    if is_of("Source", source):
         return None if bank is None else digest(source.digest, bank.digest)
-    if isinstance(source, Outputs):
+    if is_of("Outputs", source):
         source = source._asdict()
     if isinstance(source, Mapping):
         held = {str(name): x for name, x in source.items() if x is not None}

@@ -11,7 +11,7 @@ import numpy as np
 from leepjax._extras import require
 from leepjax._text import Sheet, decimal, grid, html_table, in_html, printable, probability, starred
 from leepjax.evaluation.study import NULLS
-from leepjax.ranking.scored import OF_SOME
+from leepjax.ranking.scored import HELD_OUT, OF_SOME
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,6 +57,18 @@ def notes(ranking: Ranking) -> list[str]:
         of_some = [name for name in r.scores if name in OF_SOME]
         seen = f"{r.max_samples:,} of the {r.num_samples:,} samples"
         lines.append(f"On {seen} (max_samples): {', '.join(of_some)}.")
+    if r.num_groups is not None:
+        lines.append(
+            "Groups are left out whole, and standard errors and shuffled labels are of groups, by "
+            f"{', '.join(name for name in r.scores if name in (*OF_SOME, *HELD_OUT))}."
+        )
+    if (r.kind == "multilabel" or r.num_groups is not None) and r.kind != "regression":
+        each = "of each label" if r.kind == "multilabel" else "among the labels"
+        right = probability(r.baseline)
+        lines.append(f"The most frequent value {each} is right for {right}, without a source.")
+    if r.constant:
+        columns = ", ".join(map(str, r.constant))
+        lines.append(f"Left out: columns of the labels that do not vary: {columns}.")
     if np.isnan(r.standard_error).all():
         lines.append(f"No interval of {r.by}; half-samples (num_halves=100) give one.")
     for failure in r.failures:
@@ -88,8 +100,14 @@ def headlines(ranking: Ranking) -> list[str]:
     """What was looked at, and what follows."""
     r = ranking
     sources = f"{len(r.names)} source{'s' if len(r.names) > 1 else ''}"
-    title = f"{sources} on {r.num_samples:,} samples of {r.num_classes} classes"
-    return [title, r.decision]
+    within = "" if r.num_groups is None else f" in {r.num_groups:,} groups,"
+    one = r.num_classes == 1
+    of = {
+        "class": f"{r.num_classes} classes",
+        "multilabel": "one label" if one else f"{r.num_classes} labels each",
+        "regression": "one number" if one else f"{r.num_classes} numbers each",
+    }
+    return [f"{sources} on {r.num_samples:,} samples{within} of {of[r.kind]}", r.decision]
 
 
 def _joined(sheets: list[Sheet]) -> Sheet:

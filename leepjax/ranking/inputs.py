@@ -14,7 +14,8 @@ from leepjax._names import normal, without_partner
 from leepjax.data.bank import Bank
 from leepjax.evaluation.study import NULLS
 from leepjax.metrics import METRICS, metrics_of
-from leepjax.ranking.files import ARRAYS, FACTS, read_labels, read_source
+from leepjax.ranking.files import ARRAYS, FACTS, read_array, read_labels, read_source
+from leepjax.ranking.targets import as_labels
 
 if TYPE_CHECKING:
     from leepjax.models import Outputs, Source
@@ -48,8 +49,7 @@ def by_name(sources: Any) -> dict[str, Any]:
 
 def check_metrics(**arguments: str | Sequence[str]) -> list[str]:
     """Names of scores, by argument, in their order, each once; ``"all"``: all but nulls."""
-    every = metrics_of("features", "logits", "labels", "key")
-    known = [name for name, metric in METRICS.items() if "targets" not in metric.inputs]
+    every, known = metrics_of("features", "logits", "labels", "key"), [*METRICS]
     asked: list[str] = []
     for argument, group in arguments.items():
         names = [group] if isinstance(group, str) else [*group]
@@ -107,7 +107,7 @@ def find_labels(labels: Any, sources: Mapping[str, Any]) -> Any:
             if isinstance(source, str | os.PathLike):
                 found = read_labels(source)
             if found is not None:
-                return check_labels(found)
+                return as_labels(found)
         except Exception as error:  # the source will be among the failures
             refused = refused or error
     if isinstance(refused, ValueError):
@@ -115,34 +115,23 @@ def find_labels(labels: Any, sources: Mapping[str, Any]) -> Any:
     raise ValueError("labels: wanted some, as no source comes with an array named labels; got none")
 
 
-def check_labels(labels: Any) -> np.ndarray:
-    """``[n]`` integers >= 0."""
-    try:
-        labels = np.asarray(labels)
-    except ValueError as error:
-        raise ValueError(f"labels: wanted [n] integers, got {error}") from None
-    if labels.dtype.kind not in "iu":
-        raise ValueError(f"labels: wanted integers, got dtype {labels.dtype}")
-    if labels.ndim != 1 or len(labels) == 0:
-        raise ValueError(f"labels: wanted shape [n] with n >= 1, got {list(labels.shape)}")
-    if labels.min() < 0:
-        at = int(labels.argmin())
-        raise ValueError(f"labels: wanted integers >= 0, got {labels[at]} at sample {at}")
-    return labels
+def find_groups(groups: Any) -> Any:
+    """Groups as given, or from a ``.npy`` file."""
+    return read_array(groups) if isinstance(groups, str | os.PathLike) else groups
 
 
 def read(source: Any, labels: Any) -> dict[str, Any]:
     """The arrays of one source, by name, and the numbers and labels that come with them."""
     if isinstance(source, str | os.PathLike):
         return read_source(source)
-    if _is("Source", source):
+    if is_of("Source", source):
         from leepjax.models import extract
 
         if not isinstance(labels, Bank):
             raise ValueError(f"wanted labels to be the Bank it runs over, got {type(labels)}")
         parameters = sum(np.size(x) for x in jax.tree.leaves(source.params))
         return {**by_array(extract(source, labels)), "parameters": parameters}
-    if _is("Outputs", source):
+    if is_of("Outputs", source):
         return by_array(source)
     if isinstance(source, Mapping):
         unknown = [name for name in source if name not in (*ARRAYS, *FACTS, "labels")]
@@ -156,7 +145,7 @@ def read(source: Any, labels: Any) -> dict[str, Any]:
     raise ValueError(f"wanted Outputs, a Source, arrays by name or a path, got {type(source)}")
 
 
-def _is(kind: str, source: Any) -> bool:
+def is_of(kind: str, source: Any) -> bool:
     # Where there is an object of it, leepjax.models is imported; files alone do not need flax.
     models = sys.modules.get("leepjax.models")
     return models is not None and isinstance(source, getattr(models, kind))
@@ -178,11 +167,12 @@ def check_same(labels: Any, given: np.ndarray) -> None:
         raise ValueError(f"labels: wanted integers as given, got {got}")
     if labels.shape != given.shape:
         raise ValueError(f"labels: wanted the {len(given)} given, got shape {list(labels.shape)}")
-    if (labels != given).any():
-        at = int((labels != given).argmax())
+    same = np.isclose(labels, given, 1e-5, 0) if given.dtype.kind == "f" else labels == given
+    if not same.all():
+        at = tuple(np.argwhere(~same)[0])
         raise ValueError(
-            f"labels: wanted those given, in their order; at sample {at} the source has "
-            f"{labels[at]}, not {given[at]}"
+            f"labels: wanted those given, in their order; at sample {', '.join(map(str, at))} the "
+            f"source has {labels[at]}, not {given[at]}"
         )
 
 

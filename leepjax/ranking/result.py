@@ -50,11 +50,20 @@ class Ranking:
       confidence: the probability with which the choice is to contain the best.
       dimensions: ``[m]`` columns of the features, 0 without.
       num_samples: n.
-      num_classes: number of classes among the labels.
+      num_classes: number of classes among the labels; of several labels at once, and of numbers,
+        of columns.
       max_samples: how many of the samples the linear head and nearest neighbours saw.
-      failures: what could not be scored, and why.
+      failures: what could not be scored, and why; of the source ``"all sources"`` scores that are
+        not of this kind of labels.
       leading: ``[k]`` indices of the sources that could be the best; None: all.
       variance: ``[m]`` of the scores that decide; None: the diagonal of ``covariance``.
+      kind: ``"class"``, ``"multilabel"`` or ``"regression"``.
+      num_groups: how many groups (sentences, images) samples come from, which are left out whole;
+        None: samples are on their own.
+      baseline: what a constant has: of classes the share of the largest, of several labels the mean
+        over them, of one column of numbers the root mean squared error of their mean, in their
+        units; else NaN.
+      constant: columns of the labels that do not vary, and are left out.
     """
 
     names: tuple[str, ...]
@@ -73,6 +82,10 @@ class Ranking:
     failures: tuple[Failure, ...]
     leading: np.ndarray | None = None
     variance: np.ndarray | None = None
+    kind: str = "class"
+    num_groups: int | None = None
+    baseline: float = math.nan
+    constant: tuple[int, ...] = ()
 
     @property
     def by(self) -> str:
@@ -234,6 +247,10 @@ class Ranking:
             "num_samples": self.num_samples,
             "num_classes": self.num_classes,
             "max_samples": self.max_samples,
+            "kind": self.kind,
+            "num_groups": self.num_groups,
+            "baseline": _plain(self.baseline),
+            "constant": list(self.constant),
             "nulls": list(self.nulls),
             "misleading": [name for name in self.scores if self.misleading(name)],
             "sources": sources,

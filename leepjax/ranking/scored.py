@@ -10,29 +10,49 @@ import numpy as np
 
 from leepjax._numbers import as_numbers
 from leepjax.metrics import METRICS, Metric, score, uncertainty
+from leepjax.ranking import by_group
 from leepjax.ranking.files import ARRAYS
 from leepjax.ranking.held_out import held_out
+from leepjax.ranking.left_out_leep import left_out_leep
+from leepjax.ranking.neighbours import judge, nearest
 from leepjax.ranking.shuffles import shuffle, shuffled_scores
 
 HELD_OUT = ("predictive_r2", "cross_fitted_leep")  # of samples that were not fitted on: they decide
 HEADS = ("predictive_r2", "linear_probe")  # in float64 NumPy
 OF_SOME = (*HEADS, "knn")  # whose cost, or memory, grows with the square
+_OF_TARGET = ("labels", "targets")
 
 
 class Target(NamedTuple):
     """What all sources are judged by.
 
     Attributes:
-      labels: ``[n]`` in 0..c-1, each of which is there.
-      num_classes: c.
+      labels: ``[n]`` in 0..c-1, each of which is there; ``[n, t]`` 0 and 1, or numbers.
+      num_classes: c; of the others how many columns.
       key: of random metrics and half-samples, the same for all sources.
       num_halves: half-samples for the deviations of metrics without weights; 0: none.
+      kind: what the labels are, of ``targets.KINDS``.
+      groups: ``[n]`` ascending from 0, those that are left out, and vary, together; None: samples.
     """
 
     labels: np.ndarray
     num_classes: int
     key: jax.Array
     num_halves: int
+    kind: str = "class"
+    groups: np.ndarray | None = None
+
+    @property
+    def columns(self) -> np.ndarray:
+        """``[n, t]`` what a linear head predicts."""
+        if self.kind == "class":
+            return np.eye(self.num_classes)[self.labels]
+        return self.labels.astype(float)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What metrics are told."""
+        return {"num_classes": self.num_classes} if self.kind == "class" else {}
 
 
 class Scored(NamedTuple):
@@ -41,8 +61,8 @@ class Scored(NamedTuple):
     Attributes:
       value: the score.
       shuffled: ``[s]`` as ``shuffled_scores``.
-      deviations: ``[n]`` influences of the samples, or ``[r]`` centred scores of half-samples;
-        None without either.
+      deviations: ``[n]`` influences of the samples, or one a group, or ``[r]`` centred scores of
+        half-samples; None without either.
     """
 
     value: float
@@ -87,7 +107,7 @@ def score_source(
     reasons: dict[tuple[str, bool], list[str]] = {}
     there = []
     for name in metrics:
-        missing = [x for x in METRICS[name].inputs if x != "labels" and x not in ready]
+        missing = [x for x in METRICS[name].inputs if x not in (*_OF_TARGET, *ready)]
         if not missing:
             there.append(name)
         elif missing[0] in broken:
@@ -97,13 +117,18 @@ def score_source(
             reasons.setdefault((lacks, True), []).append(name)
     few = {name: x[some] for name, x in ready.items()} if {*there} & {*OF_SOME} else {}
     # Where the probe itself decides it wants half-samples, which are the metric's own.
-    heads = [n for n in there if n in HEADS and (n in HELD_OUT or n not in deciding)]
+    plain = target.kind == "class" and target.groups is None
+    heads = [n for n in there if n in HEADS and (n in HELD_OUT or n not in deciding or not plain)]
     costly = [name for name in there if name in OF_SOME and name not in heads]
-    parts = [
-        _held_out(few, of_some, heads),
-        _scores(few, of_some, costly, deciding),
-        _scores(ready, target, [name for name in there if name not in OF_SOME], deciding),
-    ]
+    others = [name for name in there if name not in OF_SOME]
+    parts = [_held_out(few, of_some, heads)]
+    if not plain:
+        parts.append({name: _knn(few, of_some) for name in costly})
+        costly = []
+    if target.groups is not None and "cross_fitted_leep" in others:
+        others.remove("cross_fitted_leep")
+        parts.append({"cross_fitted_leep": _left_out_leep(ready, target)})
+    parts += [_scores(few, of_some, costly, deciding), _scores(ready, target, others, deciding)]
     found: dict[str, Scored] = {}
     for name, scored in (item for part in parts for item in part.items()):
         if isinstance(scored, Scored) and np.isfinite(scored.value):
@@ -118,7 +143,8 @@ def _held_out(ready, target: Target, names: Sequence[str]) -> dict[str, Scored |
     if not names:
         return {}
     try:
-        judged = held_out(np.asarray(ready["features"]), target.labels)
+        features = np.asarray(ready["features"])
+        judged = held_out(features, target.columns, target.kind, target.groups)
     except Exception as error:  # of memory, or of LAPACK
         return dict.fromkeys(names, reason_of(error))
     both = {
@@ -128,10 +154,47 @@ def _held_out(ready, target: Target, names: Sequence[str]) -> dict[str, Scored |
     return {name: both[name] for name in names}
 
 
+def _knn(ready, target: Target) -> Scored | str:
+    """Of several labels, of numbers, and among other groups."""
+    try:
+        found = nearest(np.asarray(ready["features"]), target.groups)
+    except Exception as error:  # of memory
+        return reason_of(error)
+    own = np.arange(len(target.labels)) if target.groups is None else target.groups
+    first = shuffle(target.labels, 0, target.groups)
+    value, nothing = (
+        judge(found, labels, target.kind, by_group.spread(target.columns, own))
+        for labels in (target.labels, first)
+    )
+    return Scored(value, np.array([nothing]))
+
+
+def _left_out_leep(ready, target: Target) -> Scored | str:
+    """Where groups are left out; of several labels the mean over them."""
+    groups, probs = target.groups, np.asarray(ready["probs"])
+
+    def judged(labels: np.ndarray) -> tuple[float, np.ndarray]:
+        columns = labels.T if target.kind == "multilabel" else labels[None]
+        values, deviations = zip(*(left_out_leep(probs, y, groups) for y in columns), strict=True)
+        return float(np.mean(values)), np.mean(deviations, 0)
+
+    try:
+        value, deviations = judged(target.labels)
+        error = float(np.sqrt(np.sum(deviations**2)))
+        first = judged(shuffle(target.labels, 0, groups))[0]
+        shuffled = shuffled_scores(
+            value, error, first, lambda labels: judged(labels)[0], target.labels, groups
+        )
+    except Exception as error:  # of memory
+        return reason_of(error)
+    return Scored(value, shuffled, deviations)
+
+
 def _scores(ready, target: Target, names, deciding) -> dict[str, Scored | str]:
     """Scores by name, or why there is none."""
     values, refused = _values(ready, target.labels, names, target)
-    first, _ = _values(ready, shuffle(target.labels), list(values), target)
+    nothing_said = shuffle(target.labels, 0, target.groups)
+    first, _ = _values(ready, nothing_said, list(values), target)
     found: dict[str, Scored | str] = {**refused}
     for name, value in values.items():
         nothing = first.get(name, np.nan)
@@ -143,7 +206,7 @@ def _scores(ready, target: Target, names, deciding) -> dict[str, Scored | str]:
                 return _values(ready, labels, [name], target)[0].get(name, np.nan)
 
             error = float(np.sqrt(np.sum(np.square(deviations))))
-            shuffled = shuffled_scores(value, error, nothing, under, target.labels)
+            shuffled = shuffled_scores(value, error, nothing, under, target.labels, target.groups)
         found[name] = Scored(value, shuffled, deviations)
     return found
 
@@ -157,7 +220,7 @@ def _values(
     given = {x: ready[x] for x in ARRAYS if x in ready}
     given |= {"key": target.key} if any(METRICS[name].key for name in names) else {}
     try:
-        found = score(labels, num_classes=target.num_classes, metrics=names, **given)
+        found = score(labels, **target.counts, metrics=names, **given)
         return {name: float(found[name]) for name in names}, {}
     except Exception as error:  # a metric's own, or JAX's where memory is short
         if len(names) == 1:
@@ -195,24 +258,41 @@ def _check(arrays, target: Target):
 
 def _check_array(name: str, x: Any, target: Target) -> None:
     """By the registry's own rules: with a metric that asks nothing of the array."""
-    options = {"num_classes": target.num_classes, "metrics": "neg_label_entropy"}
-    score(target.labels, **options, **{name: x})
+    labels = np.zeros(len(target.labels), np.int32)
+    score(labels, num_classes=1, metrics="neg_label_entropy", **{name: x})
 
 
 def _deviations(metric: Metric, ready, target: Target) -> np.ndarray | None:
-    """Influences of the samples, or centred scores of half-samples, of a metric that has either."""
-    inputs = [target.labels if x == "labels" else ready[x] for x in metric.inputs]
+    """Influences of the samples or groups, or centred scores of half-samples; of several labels
+    the mean over them."""
+    if target.kind == "multilabel" and "labels" in metric.inputs:
+        parts = [target._replace(labels=y, num_classes=2, kind="class") for y in target.labels.T]
+        found = [_deviations(metric, ready, part) for part in parts]
+        return None if found[0] is None else np.mean(found, 0)
+    labels = target.labels.astype(np.float32) if "targets" in metric.inputs else target.labels
+    inputs = [labels if x in _OF_TARGET else ready[x] for x in metric.inputs]
     options = {"num_classes": target.num_classes} if "labels" in metric.inputs else {}
     if "source_labels" in metric.inputs:
         options["num_source_classes"] = ready["probs"].shape[1]
     if metric.weights:
         weights = jnp.ones(len(target.labels))
-        return np.asarray(_influence(metric.fn, tuple(options.items()), inputs, weights).per_sample)
+        of_samples = _influence(metric.fn, tuple(options.items()), inputs, weights).per_sample
+        if target.groups is None:
+            return np.asarray(of_samples)
+        return np.bincount(target.groups, np.asarray(of_samples, float))
     if not target.num_halves:
         return None
     inputs = [target.key, *inputs] if metric.key else inputs
-    number = {"num_replicates": target.num_halves}
-    halves = uncertainty.subsample(target.key, metric.fn, *inputs, **number, **options)
+    if target.groups is None:
+        number = {"num_replicates": target.num_halves}
+        halves = uncertainty.subsample(target.key, metric.fn, *inputs, **number, **options)
+    else:
+        rng = np.random.default_rng(0)
+        number = target.groups.max() + 1
+        chosen = [
+            rng.permutation(number)[target.groups] < number / 2 for _ in range(target.num_halves)
+        ]
+        halves = [metric.fn(*inputs, where=where, **options) for where in chosen]
     halves = np.asarray(halves, float)
     return (halves - halves.mean()) / np.sqrt(max(len(halves) - 1, 1))
 

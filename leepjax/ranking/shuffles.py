@@ -14,28 +14,45 @@ MOST, ENOUGH = 199, 10  # shuffles; those that are ahead of the score
 CLEAR = 2.5  # standard errors above nothing: by the jackknife, which is wide there
 
 
-def shuffle(labels: np.ndarray, i: int = 0) -> np.ndarray:
-    """The labels in the i-th other order, the same for every source."""
-    return np.random.default_rng(i).permutation(labels)
+def shuffle(labels: np.ndarray, i: int = 0, groups: np.ndarray | None = None) -> np.ndarray:
+    """The labels in the i-th other order, the same for every source.
+
+    Whole groups change places, in which they keep their order: where they are of several sizes, one
+    begins where the one before ends. ``groups [n]`` ascend.
+
+    >>> print(shuffle(np.array([1, 1, 1, 2, 2, 3]), 1, np.array([0, 0, 0, 1, 1, 2])))
+    [1 1 1 3 2 2]
+    """
+    rng = np.random.default_rng(i)
+    if groups is None:
+        return labels[rng.permutation(len(labels))]
+    parts = np.split(labels, np.flatnonzero(np.diff(groups)) + 1)
+    return np.concatenate([parts[j] for j in rng.permutation(len(parts))])
 
 
 def shuffled_scores(
-    value: float, error: float, first: float, score: Callable[[np.ndarray], float], labels: Any
+    value: float,
+    error: float,
+    first: float,
+    score: Callable[[np.ndarray], float],
+    labels: Any,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """``[s]`` scores under shuffled labels.
 
     Args:
-      value: the score under ``labels [n]``.
+      value: the score under ``labels [n, ...]``.
       error: its standard error.
-      first: the score under ``shuffle(labels)``.
+      first: the score under ``shuffle(labels, 0, groups)``.
       score: of labels.
-      labels: ``[n]``.
+      labels: ``[n, ...]``.
+      groups: ``[n]``, those that stay together.
     """
     found = [first]
     if value - first > CLEAR * error:
         return np.array(found)
     while len(found) < MOST and np.sum(np.array(found) >= _least(value)) < ENOUGH:
-        found.append(score(shuffle(labels, len(found))))
+        found.append(score(shuffle(labels, len(found), groups)))
     return np.array(found)
 
 

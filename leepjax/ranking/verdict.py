@@ -13,17 +13,30 @@ from leepjax.metrics import METRICS
 if TYPE_CHECKING:
     from leepjax.ranking.result import Ranking
 
-UNMEASURED = "Accuracy after fine-tuning was not measured."
 # What the best source has, and the probability is about.
 MEANING = {
-    "predictive_r2": "the linear head that predicts new samples best",
-    "cross_fitted_leep": "the class probabilities that predict new samples best",
+    "predictive_r2": "the linear head that predicts new {} best",
+    "cross_fitted_leep": "the class probabilities that predict new {} best",
 }
 
 
 def decision(r: Ranking) -> str:
     """The verdict, whether other scores agree with it, and what it is not about."""
-    return " ".join(filter(None, (_warning(r), _verdict(r), _agreement(r), UNMEASURED)))
+    quantity = "The error" if r.kind == "regression" else "Accuracy"
+    unmeasured = f"{quantity} after fine-tuning was not measured."
+    parts = (_warning(r), _verdict(r), _in_units(r), _agreement(r), unmeasured)
+    return " ".join(filter(None, parts))
+
+
+def _in_units(r: Ranking) -> str:
+    """What the R² of one number means in its units."""
+    if r.by != "predictive_r2" or not r.choice or math.isnan(r.baseline) or r.kind != "regression":
+        return ""
+    error = r.baseline * math.sqrt(1 - r.scores[r.by][r.names.index(r.choice[0])])
+    return (
+        f"The head of {r.choice[0]} misses by {error:.3g} (root mean square), the mean of the labels "
+        f"by {r.baseline:.3g}."
+    )
 
 
 def _warning(r: Ranking) -> str:
@@ -48,7 +61,8 @@ def _verdict(r: Ranking) -> str:
         return f"One source has a score, {chosen[0]}{carries}: there is nothing to choose from."
     if math.isnan(p[r.names.index(chosen[0])]):
         return f"Highest {r.by}: {chosen[0]}. It has no interval, so how sure that is is not known."
-    has = MEANING.get(r.by, f"the highest {r.by} on other samples")
+    unit = "samples" if r.num_groups is None else "groups"
+    has = MEANING.get(r.by, f"the highest {r.by} on other {{}}").format(unit)
     says = probability(float(sum(p[r.names.index(name)] for name in chosen)))
     if len(chosen) == 1:
         return f"Fine-tune {chosen[0]}: with probability {says} it has {has}."
@@ -100,7 +114,8 @@ def _by_accuracy(r: Ranking) -> list[str]:
     if first in r.choice:
         return []
     shares = f"{np.nanmax(right):.3f}, {r.choice[0]} {right[r.names.index(r.choice[0])]:.3f}"
-    return [f"By the share of left-out samples that it gets right {first} is ahead ({shares})."]
+    what = "labels" if r.kind == "multilabel" else "samples"
+    return [f"By the share of left-out {what} that it gets right {first} is ahead ({shares})."]
 
 
 def _reason(metric: str) -> str:

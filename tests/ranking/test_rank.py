@@ -461,7 +461,7 @@ def test_bad_labels(labels, got):
     ("options", "message"),
     [
         ({"metrics": "leap"}, "metrics: wanted names among .* got 'leap'"),
-        ({"metrics": ["logme_regression"]}, "metrics: wanted names among"),
+        ({"by": "logme_regression"}, "by: 'logme_regression' does not apply: it is of numbers"),
         ({"by": "leap"}, "by: wanted names among .* got 'leap'"),
         ({"nulls": ["leap"]}, "nulls: wanted names among .* got 'leap'"),
         ({"confidence": 1}, r"confidence: wanted a number in \(0, 1\), got 1"),
