@@ -40,9 +40,10 @@ def read_folder(folder: Path) -> Samples:
             tested += [root is not roots[0]] * len(images)
         others += [_name(f, folder) for f in _files(root, deep=False)]
     if not paths:
+        got = f"nothing but {listed(others)}" if others else "no files"
         raise ValueError(
-            f"name: wanted a folder with a subfolder of images for each class, or with images and "
-            f"labels.csv, got {str(folder)!r}, which has neither"
+            f"name: wanted a subfolder of images ({' '.join(SUFFIXES)}) for each class, or images "
+            f"beside labels.csv, got {got} in {str(folder)!r}"
         )
     if empty:
         say(f"{folder.name}: left out {len(empty)} class folders without an image: {listed(empty)}")

@@ -16,7 +16,7 @@ from leepjax._progress import progress, say
 from leepjax._store import cache_dir, digest, intact, read_record, seal, whole, write_record
 from leepjax.data import samples
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "MPO")  # none runs a program
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # none runs a program
 LARGEST = 256  # pixels; images of one size are kept as they are up to here
 SIZE = 224  # of the others
 SAMPLE = 1000  # images whose size and channels are looked at beforehand
