@@ -29,7 +29,18 @@ class Rank:
     """Instead of files: pre-trained networks, run on --data. NAME or NAME@REVISION of the Hugging
     Face hub, or folders with config.json and model.safetensors."""
     data: str | None = None
-    """Labelled data set for --hub, as fashion_mnist; seconds are then those of one image."""
+    """Labelled data set for --hub, as fashion_mnist, or yours: a folder, a table (.csv, .jsonl,
+    .parquet) or hf:OWNER/NAME; seconds are then those of one image."""
+    image_column: str | None = None
+    """Column of a table's images, as paths relative to it; default image or file_name."""
+    text_column: tuple[str, ...] = ()
+    """Column of a table's texts, or two, of pairs; default text."""
+    label_column: tuple[str, ...] = ()
+    """Column of a table's labels, or several; default label."""
+    target: Literal["class", "multilabel", "regression"] = "class"
+    """What labels are: classes; several columns of 0 and 1; numbers."""
+    skip_damaged: bool = False
+    """Leave out samples of --data that cannot be read or have no label."""
     split: Literal["train", "test"] = "train"
     """Which images of --data."""
     samples: int = 5000
@@ -101,7 +112,15 @@ def _networks(config: Rank, commits: dict[str, str]) -> tuple[Any, Any]:
     if not config.data:
         raise ValueError("data: wanted a labelled data set for --hub, as fashion_mnist, got none")
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # or each try again is a line
-    dataset = load(config.data, data_dir=config.data_dir)
+    dataset = load(
+        config.data,
+        data_dir=config.data_dir,
+        image_column=config.image_column,
+        text_column=config.text_column,
+        label_column=config.label_column,
+        target=config.target,
+        skip_damaged=config.skip_damaged,
+    )
     bank = some_of(dataset.train if config.split == "train" else dataset.test, config.samples)
     return pretrained_sources(config.hub, bank, commits), bank
 

@@ -13,9 +13,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from leepjax.data.bank import EMBEDDED, Bank, Dataset
+from leepjax.data.divide import last_of_each_class
 from leepjax.data.records import Records, damaged, group_key, names_of, read
-
-TEST_SHARE = 0.3  # of each class, where a set has no test split of its own
 
 
 def official(name: str, split: str, root: Path) -> Dataset:
@@ -44,13 +43,7 @@ def official(name: str, split: str, root: Path) -> Dataset:
 
 def _divide(part: Records) -> list[Records]:
     """Of each class, in stored order, the first 70 % to train and the others to test."""
-    order = np.argsort(part.labels, kind="stable")
-    _, starts, counts = np.unique(part.labels[order], return_index=True, return_counts=True)
-    rank = np.empty(len(order), int)  # of each image among those of its class
-    rank[order] = np.arange(len(order)) - np.repeat(starts, counts)
-    size = np.empty(len(order), int)
-    size[order] = np.repeat(counts, counts)
-    tested = rank >= size - np.round(TEST_SHARE * size)
+    tested = last_of_each_class(part.labels)
     return [Records(*(array[mask] for array in part)) for mask in (~tested, tested)]
 
 

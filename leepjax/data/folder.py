@@ -1,0 +1,85 @@
+"""A folder of images, with a subfolder for each class."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from leepjax._names import listed
+from leepjax._progress import say
+from leepjax.data.samples import Samples
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+TESTS = ("test", "val", "valid", "validation")  # the first that is there is taken
+
+
+def read_folder(folder: Path) -> Samples:
+    """The images of a folder: ``CLASS/...`` or ``train/CLASS/...`` and ``test/CLASS/...``.
+
+    Raises:
+      ValueError: there is no class with an image.
+    """
+    parts = _subfolders(folder)
+    split = "train" in parts
+    tests = [name for name in TESTS if split and name in parts and _subfolders(parts[name])]
+    roots = [parts["train"], *(parts[name] for name in tests[:1])] if split else [folder]
+    labels: list[str] = []
+    paths: list[Path] = []
+    tested: list[bool] = []
+    empty: list[str] = []
+    others: list[str] = [] if not split else [p for p in parts if parts[p] not in roots]
+    for root in roots:
+        for name, path in _subfolders(root).items():
+            files = list(_files(path))
+            images = [file for file in files if file.suffix.lower() in SUFFIXES]
+            others += [_name(f, folder) for f in files if f.suffix.lower() not in SUFFIXES]
+            empty += [] if images else [_name(path, folder)]
+            paths += images
+            labels += [name] * len(images)
+            tested += [root is not roots[0]] * len(images)
+        others += [_name(f, folder) for f in _files(root, deep=False)]
+    if not paths:
+        got = f"nothing but {listed(others)}" if others else "no files"
+        raise ValueError(
+            f"name: wanted a subfolder of images ({' '.join(SUFFIXES)}) for each class, or images "
+            f"beside labels.csv, got {got} in {str(folder)!r}"
+        )
+    if empty:
+        say(f"{folder.name}: left out {len(empty)} class folders without an image: {listed(empty)}")
+    if others:
+        say(f"{folder.name}: left out {len(others)} other entries: {listed(others)}")
+    where = [_name(path, folder) for path in paths]
+    return Samples(
+        name=folder.resolve().name,
+        where=where,
+        labels={"folder": labels},
+        keys=[file_key(path, name) for path, name in zip(paths, where, strict=True)],
+        images=paths,
+        tested=np.array(tested) if any(tested) else None,
+    )
+
+
+def file_key(path: Path, name: str) -> tuple[str, int, int]:
+    """What changes when a file does."""
+    stat = path.stat()
+    return name, stat.st_size, stat.st_mtime_ns
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _subfolders(folder: Path) -> dict[str, Path]:
+    """By name, in order; hidden ones are not there."""
+    entries = sorted(folder.iterdir(), key=lambda path: path.name)
+    return {e.name: e for e in entries if e.is_dir() and not e.name.startswith((".", "__"))}
+
+
+def _files(folder: Path, deep: bool = True) -> Iterator[Path]:
+    """Files in order, also of folders within; hidden ones are not there."""
+    for at, within, names in os.walk(folder):
+        within[:] = sorted(n for n in within if deep and not n.startswith((".", "__")))
+        for name in sorted(names):
+            if not name.startswith(".") and name.lower() not in ("thumbs.db", "desktop.ini"):
+                yield Path(at, name)
