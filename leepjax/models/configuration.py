@@ -7,36 +7,20 @@ transformers spells the architecture out and has the preprocessing in ``preproce
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from flax import nnx
 
 from leepjax.models import naming
 from leepjax.models.convnext import ConvNeXt
+from leepjax.models.description import Description, label_names, shapes
+from leepjax.models.languages import FAMILIES, describe_language_model
 from leepjax.models.preprocess import ResizeCrop
 from leepjax.models.processors import read_processor, whole_side
 from leepjax.models.resnet_imagenet import EXPANSION, ImageNetResNet
 from leepjax.models.vit import ViT
 
 Config = Mapping[str, Any]
-
-
-class Description(NamedTuple):
-    """What is needed to fill a network with a checkpoint's tensors and to run it.
-
-    Attributes:
-      what: the architecture in words.
-      network: its shapes alone, as ``nnx.eval_shape`` makes it.
-      naming: names of its tensors.
-      preprocess: from uint8 images to its input.
-      class_names: one per logit; numbers where the configuration has no names.
-    """
-
-    what: str
-    network: nnx.Module
-    naming: naming.Naming
-    preprocess: ResizeCrop
-    class_names: tuple[str, ...]
 
 
 def describe(
@@ -46,7 +30,8 @@ def describe(
 
     Args:
       config: ``config.json``, timm's or transformers'.
-      processor: ``preprocessor_config.json``, which transformers' checkpoints need.
+      processor: ``preprocessor_config.json``, which transformers' image networks need; of a
+        language model what :func:`~leepjax.models.tokens.read_tokenizer` returns.
       has_head: whether the tensors have one; without, there are no classes and no logits.
 
     Raises:
@@ -68,17 +53,6 @@ def describe(
         "config.json: wanted model_type (transformers) or architecture (timm), got "
         f"{', '.join(config) or 'nothing'}"
     )
-
-
-def _shapes(network: Any, classes: int, channels: int, options: dict[str, Any]) -> nnx.Module:
-    def build() -> nnx.Module:
-        built = network(max(classes, 1), channels=channels, **options, rngs=nnx.Rngs(0))
-        if not classes:  # a head without logits, which nnx initialises only to zeros
-            empty = {"kernel_init": nnx.initializers.zeros, "rngs": nnx.Rngs(0)}
-            built.head = nnx.Linear(built.head.in_features, 0, **empty)
-        return built
-
-    return nnx.eval_shape(build)
 
 
 # ------------------------------------------------------------------------------------------- timm
@@ -142,7 +116,7 @@ def _timm(config: Config, has_head: bool) -> Description:
         return defaults | asked
 
     def build(network: Any, **options: Any) -> nnx.Module:
-        return _shapes(network, asked["num_classes"], asked["in_chans"], options)
+        return shapes(network, asked["num_classes"], {"channels": asked["in_chans"]} | options)
 
     if architecture in _DEPTHS:
         a = arguments(layers=_DEPTHS[architecture], channels=(64, 128, 256, 512))
@@ -230,10 +204,11 @@ _DEFAULTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 def _transformers(config: Config, processor: Config | None, has_head: bool) -> Description:
     kind = config["model_type"]
+    if kind in FAMILIES:
+        return describe_language_model(config, processor, has_head)
     if kind not in _DEFAULTS:
-        raise ValueError(
-            f"config.json: model_type: wanted one of {', '.join(_DEFAULTS)}, got {kind!r}"
-        )
+        known = ", ".join((*_DEFAULTS, *FAMILIES))
+        raise ValueError(f"config.json: model_type: wanted one of {known}, got {kind!r}")
     if processor is None:
         raise ValueError(
             "preprocessor_config.json: wanted one beside config.json, as it says how images are "
@@ -247,12 +222,7 @@ def _transformers(config: Config, processor: Config | None, has_head: bool) -> D
                 f"config.json: {key}: wanted {value!r} for {kind}, the only one built here, got "
                 f"{c[key]!r}"
             )
-    named = config.get("id2label") or {}
-    if not all(str(k).isdecimal() for k in named):
-        raise ValueError(f"config.json: id2label: wanted numbers as keys, got {', '.join(named)}")
-    labels = {int(k): str(v) for k, v in named.items()}
-    classes = (len(labels) or config.get("num_labels", 2)) if has_head else 0
-    names = tuple(labels.get(i, str(i)) for i in range(classes))
+    names = label_names(config, has_head)
     network: Any
     options: dict[str, Any]
     if kind == "resnet":
@@ -278,7 +248,7 @@ def _transformers(config: Config, processor: Config | None, has_head: bool) -> D
         }
     return Description(
         f"transformers {kind}",
-        _shapes(network, classes, c["num_channels"], options),
+        shapes(network, len(names), {"channels": c["num_channels"]} | options),
         names_of,
         read_processor(processor, c["num_channels"]),
         names,
