@@ -17,7 +17,8 @@ from leepjax.commands._output import check_output, write_output
 from leepjax.data import load
 from leepjax.ranking import Ranking, rank
 from leepjax.ranking.files import FACTS
-from leepjax.ranking.networks import pretrained_sources, some_of
+from leepjax.ranking.layers import best_layers, draw_layers, head_accuracies, head_lines
+from leepjax.ranking.networks import Layers, pretrained_sources, some_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,15 @@ class Rank:
     hub: tuple[str, ...] = ()
     """Instead of files: pre-trained networks, run on --data. NAME or NAME@REVISION of the Hugging
     Face hub, or folders with config.json and model.safetensors."""
+    layers: Layers = "last"
+    """Of language models in --hub: the last layer, every layer, or the best of each model."""
+    pooling: str | None = None
+    """From the states of tokens to features: mean, cls, first or last; default what the model's
+    classifier is fed, what its files say, or the mean."""
+    heads: bool = False
+    """Also the accuracy of a head retrained on each layer, on half of the samples."""
+    figure: Path | None = None
+    """Also draw score against layer into this file, .png, .svg or .pdf; needs --layers all."""
     data: str | None = None
     """Labelled data set for --hub, as fashion_mnist; seconds are then those of one image."""
     split: Literal["train", "test"] = "train"
@@ -60,10 +70,16 @@ def rank_many(config: Rank, console: Console) -> None:
         files = filter(None, (*config.sources, config.labels, config.models))
         check_output(config.output, (".csv", ".json"), [*files, *map(Path, config.hub)])
     options: dict[str, Any] = {"metrics": config.metrics} if config.metrics else {}
+    if config.figure:
+        check_output(config.figure, (".png", ".svg", ".pdf"), [*map(Path, config.hub)])
     commits: dict[str, str] = {}
     sources, labels = _networks(config, commits) if config.hub else (config.sources, config.labels)
     if config.data and not config.hub:
         raise ValueError("data: wanted --hub too, the networks to run on it, got none")
+    if not config.hub and (config.layers != "last" or config.pooling or config.heads):
+        raise ValueError("layers, pooling, heads: wanted --hub too, the networks, got none")
+    if config.figure and config.layers == "last":
+        raise ValueError("figure: wanted --layers all or best, as it is of layers, got last")
     facts, unused = _read_facts(config.models) if config.models else (None, "")
     ranking = rank(
         sources,
@@ -74,11 +90,18 @@ def rank_many(config: Rank, console: Console) -> None:
         num_halves=config.halves,
         **options,
     )
+    heads = head_accuracies(sources, labels.labels) if config.heads else None
+    every = ranking
+    ranking = best_layers(ranking) if config.layers == "best" else ranking
     try:  # before it is shown: a terminal that has gone takes nothing along
         if config.output:
             write_output(config.output, _as_text(ranking, config.output.suffix, commits))
+        if config.figure:
+            draw_layers(every, heads).savefig(config.figure)
     finally:  # nor does a full disk
         console.print(ranking)
+        for line in head_lines(every, heads or {}):
+            console.print(Text(printable(line)))
         if unused:
             console.print(Text(printable(unused)))
         for name, commit in commits.items():
@@ -94,7 +117,8 @@ def _networks(config: Rank, commits: dict[str, str]) -> tuple[Any, Any]:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # or each try again is a line
     dataset = load(config.data, data_dir=config.data_dir)
     bank = some_of(dataset.train if config.split == "train" else dataset.test, config.samples)
-    return pretrained_sources(config.hub, bank, commits), bank
+    options = {"every_layer": config.layers != "last", "pooling": config.pooling}
+    return pretrained_sources(config.hub, bank, commits, **options), bank
 
 
 def _read_facts(path: Path) -> tuple[dict[str, dict[str, float]], str]:

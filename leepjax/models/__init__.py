@@ -11,7 +11,13 @@ from leepjax.models.extraction import (
     forward_seconds,
     has_layers,
 )
-from leepjax.models.hub import Checkpoint, find_checkpoint, load_pretrained, read_checkpoint
+from leepjax.models.hub import (
+    Checkpoint,
+    count_layers,
+    find_checkpoint,
+    load_pretrained,
+    read_checkpoint,
+)
 from leepjax.models.mlp import MLP
 from leepjax.models.networks import NETWORKS, make_network
 from leepjax.models.preprocess import Preprocess, ResizeCrop
@@ -36,6 +42,7 @@ __all__ = [
     "Tokens",
     "accuracy",
     "apply",
+    "count_layers",
     "cut",
     "extract",
     "extract_layers",

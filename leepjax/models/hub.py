@@ -1,8 +1,8 @@
 """Pre-trained networks by name: from the Hugging Face hub, its cache on this machine, or a folder.
 
 A checkpoint is ``config.json`` and ``model.safetensors``; of transformers ``preprocessor_config
-.json`` too, or of a language model ``tokenizer.json``. A pickle (``.bin``, ``.pt``) can run any code
-when it is opened: it is refused.
+.json`` too, or of a language model ``tokenizer.json``. A pickle (``.bin``, ``.pt``) can run any
+code when it is opened: it is refused.
 """
 
 import json
@@ -139,6 +139,20 @@ def read_checkpoint(checkpoint: Checkpoint, *, pooling: str | None = None) -> So
     except TypeError as error:
         said = _line(error)
         raise ValueError(f"{_CONFIG}: malformed, the network cannot be run ({said})") from None
+
+
+def count_layers(name: str | os.PathLike[str]) -> int | None:
+    """How many layers of a language model have states, the embeddings among them.
+
+    By its configuration alone; None of another network, or of a checkpoint that cannot be read.
+    """
+    try:
+        folder = find_checkpoint(name).folder
+        config = _read_json(folder / _CONFIG) or {}
+        network: Any = describe(config, _beside(folder, config)).network
+    except ValueError:  # what is wrong is said when it is loaded
+        return None
+    return network.depth + 1 if hasattr(network, "layers") else None
 
 
 def _beside(folder: Path, config: Any, pooling: str | None = None) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from leepjax._names import normal, without_partner
-from leepjax.data.bank import Bank
+from leepjax.data import Bank, TextBank
 from leepjax.evaluation.study import NULLS
 from leepjax.metrics import METRICS, metrics_of
 from leepjax.models import Outputs, Source, extract
@@ -88,7 +88,7 @@ def join_facts(own: Mapping[str, float], given: Mapping[str, float]) -> dict[str
 
 def find_labels(labels: Any, sources: Mapping[str, Any]) -> Any:
     """Labels as given, from a file, or those that come with a source."""
-    if isinstance(labels, Bank):
+    if isinstance(labels, Bank | TextBank):
         return labels.labels
     if isinstance(labels, str | os.PathLike):
         found = read_labels(labels)
@@ -133,7 +133,7 @@ def read(source: Any, labels: Any) -> dict[str, Any]:
     if isinstance(source, str | os.PathLike):
         return read_source(source)
     if isinstance(source, Source):
-        if not isinstance(labels, Bank):
+        if not isinstance(labels, Bank | TextBank):
             raise ValueError(f"wanted labels to be the Bank it runs over, got {type(labels)}")
         parameters = sum(np.size(x) for x in jax.tree.leaves(source.params))
         return {**by_array(extract(source, labels)), "parameters": parameters}
