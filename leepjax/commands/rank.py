@@ -17,6 +17,7 @@ from leepjax.commands._output import check_output, write_output
 from leepjax.data import load
 from leepjax.ranking import Ranking, rank
 from leepjax.ranking.files import FACTS
+from leepjax.ranking.inputs import find_labels
 from leepjax.ranking.layers import best_layers, draw_layers, head_accuracies, head_lines
 from leepjax.ranking.networks import Layers, pretrained_sources, some_of
 
@@ -90,7 +91,7 @@ def rank_many(config: Rank, console: Console) -> None:
         num_halves=config.halves,
         **options,
     )
-    heads = head_accuracies(sources, labels.labels) if config.heads else None
+    heads = head_accuracies(sources, find_labels(labels, {})) if config.heads else None
     every = ranking
     ranking = best_layers(ranking) if config.layers == "best" else ranking
     try:  # before it is shown: a terminal that has gone takes nothing along

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -107,13 +107,11 @@ def draw_layers(ranking: Ranking, heads: Mapping[str, float] | None = None) -> "
     return figure
 
 
-def head_accuracies(
-    sources: Mapping[str, Callable[[], Mapping[str, Any]]], labels: np.ndarray, seed: int = 0
-) -> dict[str, float]:
+def head_accuracies(sources: Any, labels: np.ndarray, seed: int = 0) -> dict[str, float]:
     """Accuracy in [0, 1] of a head retrained on half of the samples, on the other half.
 
     Args:
-      sources: by name, functions that give ``features [n, d]``, as :func:`leepjax.rank` takes them;
+      sources: a mapping from names to functions that give ``features [n, d]``, as :func:`leepjax.rank` takes them;
         one that fails is left out, as the ranking says why.
       labels: ``[n]`` integers >= 0; classes of a single sample are left out.
       seed: of the halves, which are the same for all sources and have half of each class.

@@ -59,14 +59,14 @@ def pretrained_sources(
     @lru_cache(maxsize=1)  # the layers of one network come one after the other
     def run(short: str, name: str) -> tuple[dict[str, Any], list[np.ndarray]]:
         network = _opened(short, name, commits, pooling)
-        batch = {"batch_size": TEXTS if isinstance(bank, TextBank) else BATCH}
+        size = TEXTS if isinstance(bank, TextBank) else BATCH
         facts = {
             "parameters": sum(np.size(x) for x in jax.tree.leaves(network.params)),
-            "seconds": forward_seconds(network, bank, **batch),
+            "seconds": forward_seconds(network, bank, batch_size=size),
         }
         if every_layer and isinstance(bank, TextBank):
-            return facts, extract_layers(network, bank, **batch)
-        return {**by_array(extract(network, bank, **batch)), **facts}, []
+            return facts, extract_layers(network, bank, batch_size=size)
+        return {**by_array(extract(network, bank, batch_size=size)), **facts}, []
 
     def say(short: str, name: str, layer: int | None) -> dict[str, Any]:
         arrays, layers = run(short, name)
