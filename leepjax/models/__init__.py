@@ -15,8 +15,10 @@ from leepjax.models.hub import (
     Checkpoint,
     count_layers,
     find_checkpoint,
+    load_encoder,
     load_pretrained,
     read_checkpoint,
+    read_encoder_of,
 )
 from leepjax.models.mlp import MLP
 from leepjax.models.networks import NETWORKS, make_network
@@ -24,6 +26,7 @@ from leepjax.models.preprocess import Preprocess, ResizeCrop
 from leepjax.models.resnet import ResNet
 from leepjax.models.source import Outputs, Source, apply, make_source
 from leepjax.models.tokens import Tokens, tokenize
+from leepjax.models.torch_encoder import TorchEncoder
 from leepjax.models.train import SourceRecipe, train_checkpoints, train_source
 
 __all__ = [
@@ -40,6 +43,7 @@ __all__ = [
     "Source",
     "SourceRecipe",
     "Tokens",
+    "TorchEncoder",
     "accuracy",
     "apply",
     "count_layers",
@@ -49,11 +53,13 @@ __all__ = [
     "find_checkpoint",
     "forward_seconds",
     "has_layers",
+    "load_encoder",
     "load_pretrained",
     "load_resnet",
     "make_network",
     "make_source",
     "read_checkpoint",
+    "read_encoder_of",
     "tokenize",
     "train_checkpoints",
     "train_source",

@@ -4,7 +4,6 @@ Two libraries write ``config.json``: timm names an architecture and holds the pr
 transformers spells the architecture out and has the preprocessing in ``preprocessor_config.json``.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +12,9 @@ from flax import nnx
 
 from leepjax.models import naming
 from leepjax.models.convnext import ConvNeXt
-from leepjax.models.description import Description, label_names, shapes
+from leepjax.models.description import Description, NotBuilt, label_names, shapes
 from leepjax.models.languages import FAMILIES, describe_language_model
-from leepjax.models.preprocess import ResizeCrop
-from leepjax.models.processors import read_processor, whole_side
+from leepjax.models.processors import read_processor, timm_preprocess, whole_side
 from leepjax.models.resnet_imagenet import EXPANSION, ImageNetResNet
 from leepjax.models.vit import ViT
 
@@ -102,14 +100,14 @@ def _timm(config: Config, has_head: bool) -> Description:
         )
     pool = about.get("global_pool")
     if pool not in (None, "", "token" if architecture.startswith(("vit", "deit")) else "avg"):
-        raise ValueError(f"config.json: global_pool: {pool!r} is not built here for {name}")
+        raise NotBuilt(f"config.json: global_pool: {pool!r} is not built here for {name}")
     vit = re.fullmatch(r"(?:vit|deit)_(\w+)_patch(\d+)_(\d+)", architecture)
     convnext = re.fullmatch(r"convnext_(\w+)", architecture)
 
     def arguments(**defaults: Any) -> dict[str, Any]:
         unknown = asked.keys() - defaults.keys() - of_all.keys()
         if unknown:
-            raise ValueError(
+            raise NotBuilt(
                 f"config.json: model_args: wanted any of {', '.join(defaults)} for {name}, got "
                 f"{', '.join(sorted(unknown))}, which is not built here"
             )
@@ -140,27 +138,8 @@ def _timm(config: Config, has_head: bool) -> Description:
         options = {"depths": a["depths"], "widths": a["dims"], "patch": a["patch_size"]}
         network, names_of = build(ConvNeXt, **options), naming.CONVNEXT
     else:
-        raise ValueError(f"config.json: architecture: wanted {', '.join(_KNOWN)}; got {name!r}")
-    return Description(f"timm {name}", network, names_of, _timm_preprocess(about), tuple(names))
-
-
-def _timm_preprocess(about: Config) -> ResizeCrop:
-    channels, size, width = about.get("input_size", (3, 224, 224))
-    mode = about.get("crop_mode", "center")
-    if size != width or mode not in ("center", "squash"):
-        raise ValueError(
-            "config.json: input_size, crop_mode: wanted a square, by center or squash, got "
-            f"{size}×{width} by {mode}"
-        )
-    resize = math.floor(size / about.get("crop_pct", 0.875))
-    return ResizeCrop(
-        size,
-        channels,
-        tuple(about.get("mean", (0.485, 0.456, 0.406))),
-        tuple(about.get("std", (0.229, 0.224, 0.225))),
-        resize=(resize, resize) if mode == "squash" else resize,
-        interpolation=about.get("interpolation", "bicubic"),
-    )
+        raise NotBuilt(f"config.json: architecture: wanted {', '.join(_KNOWN)}; got {name!r}")
+    return Description(f"timm {name}", network, names_of, timm_preprocess(about), tuple(names))
 
 
 # ----------------------------------------------------------------------------------- transformers
@@ -208,7 +187,7 @@ def _transformers(config: Config, processor: Config | None, has_head: bool) -> D
         return describe_language_model(config, processor, has_head)
     if kind not in _DEFAULTS:
         known = ", ".join((*_DEFAULTS, *FAMILIES))
-        raise ValueError(f"config.json: model_type: wanted one of {known}, got {kind!r}")
+        raise NotBuilt(f"config.json: model_type: wanted one of {known}, got {kind!r}")
     if processor is None:
         raise ValueError(
             "preprocessor_config.json: wanted one beside config.json, as it says how images are "
@@ -218,7 +197,7 @@ def _transformers(config: Config, processor: Config | None, has_head: bool) -> D
     c = {"num_channels": 3} | free | fixed | dict(config)
     for key, value in fixed.items():
         if c[key] != value:
-            raise ValueError(
+            raise NotBuilt(
                 f"config.json: {key}: wanted {value!r} for {kind}, the only one built here, got "
                 f"{c[key]!r}"
             )

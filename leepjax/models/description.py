@@ -7,6 +7,10 @@ from flax import nnx
 from leepjax.models.naming import Naming
 
 
+class NotBuilt(ValueError):
+    """An architecture, or an option of one, that is not built here: PyTorch may run it."""
+
+
 class Description(NamedTuple):
     """What is needed to fill a network with a checkpoint's tensors and to run it.
 

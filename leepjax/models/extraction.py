@@ -20,10 +20,11 @@ from leepjax._store import cache_dir, digest, intact, optional, seal, whole, wri
 from leepjax.data import Bank, TextBank, check_bank
 from leepjax.models.source import Outputs, Source, apply
 from leepjax.models.tokens import Tokens, tokenize
+from leepjax.models.torch_encoder import TorchEncoder
 
 
 def extract(
-    source: Source,
+    source: Source | TorchEncoder,
     bank: Bank | TextBank,
     *,
     batch_size: int = 512,
@@ -59,7 +60,7 @@ def extract(
 
 
 def extract_layers(
-    source: Source,
+    source: Source | TorchEncoder,
     bank: Bank | TextBank,
     *,
     batch_size: int = 512,
@@ -91,7 +92,7 @@ def extract_layers(
         folder.mkdir(parents=True, exist_ok=True)
         files: list[np.memmap] = []
         for rows, layers in _passes(
-            source, bank, batch_size, devices or jax.devices()[:1], _forward_layers
+            source, bank, batch_size, devices or jax.devices()[:1], layers=True
         ):
             for i in range(len(files), len(layers)):
                 shape = len(bank.images), layers[i].shape[1]
@@ -105,8 +106,10 @@ def extract_layers(
     return [np.load(folder / f"layer{i}.npy", mmap_mode="r") for i in range(count)]
 
 
-def has_layers(source: Source) -> bool:
+def has_layers(source: Source | TorchEncoder) -> bool:
     """Whether the states of every layer of a network can be read."""
+    if isinstance(source, TorchEncoder):
+        return source.run_layers is not None
     return hasattr(nnx.merge(source.graphdef, source.params, source.rest), "layers")
 
 
@@ -115,7 +118,9 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap:
         return np.lib.format.open_memmap(path, "w+", np.float32, shape)
 
 
-def forward_seconds(source: Source, bank: Bank | TextBank, *, batch_size: int = 512) -> float:
+def forward_seconds(
+    source: Source | TorchEncoder, bank: Bank | TextBank, *, batch_size: int = 512
+) -> float:
     """Seconds that an image or a text takes on the first device, among a batch's.
 
     Compiling is left out. Texts of each length are timed, and count as often as they are there.
@@ -126,7 +131,7 @@ def forward_seconds(source: Source, bank: Bank | TextBank, *, batch_size: int = 
       batch_size: as of :func:`extract`.
     """
     bank = _checked(source, bank, batch_size, None)
-    run = _runner(source, jax.devices()[:1], _forward)
+    run = _runner(source, jax.devices()[:1])
     lengths = source.preprocess.lengths(bank.images)
     seconds = 0.0
     for length in np.unique(lengths):
@@ -175,7 +180,7 @@ def _forward_layers(
     return network.layers(preprocess(images))
 
 
-def _checked(source: Source, bank: Any, batch_size: int, devices: Sequence[Any] | None) -> Bank:
+def _checked(source: Any, bank: Any, batch_size: int, devices: Sequence[Any] | None) -> Bank:
     """The bank, of texts their tokens."""
     if isinstance(bank, TextBank):
         bank = tokenize(source, bank)
@@ -187,9 +192,9 @@ def _checked(source: Source, bank: Any, batch_size: int, devices: Sequence[Any] 
     return bank
 
 
-def _compute(source: Source, bank: Bank, batch_size: int, devices: Sequence[Any]) -> Outputs:
+def _compute(source: Any, bank: Bank, batch_size: int, devices: Sequence[Any]) -> Outputs:
     where, collected = [], []
-    for rows, outputs in _passes(source, bank, batch_size, devices, _forward):
+    for rows, outputs in _passes(source, bank, batch_size, devices):
         where.append(rows)
         collected.append(outputs)
     order = np.argsort(np.concatenate(where))
@@ -197,10 +202,10 @@ def _compute(source: Source, bank: Bank, batch_size: int, devices: Sequence[Any]
 
 
 def _passes(
-    source: Source, bank: Bank, batch_size: int, devices: Sequence[Any], forward: Any
+    source: Any, bank: Bank, batch_size: int, devices: Sequence[Any], *, layers: bool = False
 ) -> Iterator[tuple[np.ndarray, Any]]:
     """Rows of a bank, and what a forward pass says of them, batch by batch, length by length."""
-    run = _runner(source, devices, forward)
+    run = _runner(source, devices, layers=layers)
     lengths = source.preprocess.lengths(bank.images)
     unit = "text" if isinstance(source.preprocess, Tokens) else "image"
     with progress(total=len(lengths), desc="extract", unit=unit) as bar:
@@ -215,7 +220,7 @@ def _passes(
                 bar.update(count)
 
 
-def _size(source: Source, batch_size: int, length: int, count: int, devices: int) -> int:
+def _size(source: Any, batch_size: int, length: int, count: int, devices: int) -> int:
     """How many of ``count`` of a length at once."""
     most = min(source.preprocess.at_once(batch_size, length), count)
     return -(-most // devices) * devices
@@ -226,8 +231,13 @@ def _filled(images: np.ndarray, size: int) -> np.ndarray:
     return np.pad(images, ((0, size - len(images)), *((0, 0),) * 3))
 
 
-def _runner(source: Source, devices: Sequence[Any], forward: Any) -> Callable[[np.ndarray], Any]:
+def _runner(
+    source: Source | TorchEncoder, devices: Sequence[Any], *, layers: bool = False
+) -> Callable[[np.ndarray], Any]:
     """A forward pass of uint8 images, as many as the devices share evenly."""
+    if isinstance(source, TorchEncoder):
+        return source.run_layers if layers and source.run_layers else source.run
+    forward = _forward_layers if layers else _forward
     mesh = jax.make_mesh(
         (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=list(devices)
     )

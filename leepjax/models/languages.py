@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from leepjax.models import naming
 from leepjax.models.bert import ACTIVATIONS, POOLINGS, Bert
-from leepjax.models.description import Description, label_names, shapes
+from leepjax.models.description import Description, NotBuilt, label_names, shapes
 from leepjax.models.tokens import Tokens
 
 Config = Mapping[str, Any]
@@ -93,12 +93,12 @@ def describe_language_model(config: Config, beside: Config | None, has_head: boo
     c = _SIZES | family.defaults | _ONLY | said
     for key, value in _ONLY.items():
         if c[key] not in (value, None):
-            raise ValueError(
+            raise NotBuilt(
                 f"config.json: {key}: wanted {value!r} for {kind}, the only one built here, got "
                 f"{c[key]!r}"
             )
     if c["hidden_act"] not in ACTIVATIONS:
-        raise ValueError(
+        raise NotBuilt(
             f"config.json: hidden_act: wanted one of {', '.join(ACTIVATIONS)}, got "
             f"{c['hidden_act']!r}"
         )

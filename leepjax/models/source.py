@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from flax import nnx
 
 from leepjax._store import digest
@@ -48,6 +49,11 @@ class Source:
     rest: dict[str, Any]
     preprocess: Preprocess | Tokens
     class_names: tuple[str, ...]
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers were learnt."""
+        return sum(np.size(x) for x in jax.tree.leaves(self.params))
 
     @cached_property
     def digest(self) -> str:

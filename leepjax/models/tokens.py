@@ -42,10 +42,12 @@ class Tokens:
     tokenizer: str = dataclasses.field(repr=False)
     context: int
     vocabulary: int
-    padding: int = 0
+    padding: int | None = 0
 
     @classmethod
-    def of(cls, beside: Mapping[str, Any], context: int, vocabulary: int, padding: int) -> "Tokens":
+    def of(
+        cls, beside: Mapping[str, Any], context: int, vocabulary: int, padding: int | None
+    ) -> "Tokens":
         """Of what stands beside a configuration, as :func:`read_tokenizer` found it."""
         context = min(context, beside.get("context") or context)
         return cls(beside.get("tokenizer", ""), context, vocabulary, padding)
@@ -149,7 +151,7 @@ def _encode(tokens: Tokens, bank: TextBank, most: int) -> tuple[list[np.ndarray]
         for start in range(0, len(inputs), _PART):
             for encoding in tokenizer.encode_batch(list(inputs[start : start + _PART])):
                 cut += bool(encoding.overflowing)
-                ids = np.array(encoding.ids or [tokens.padding], np.uint32)
+                ids = np.array(encoding.ids or [tokens.padding or 0], np.uint32)
                 kinds = np.array(encoding.type_ids or [0], np.uint32) + 1
                 columns = (ids & 255, ids >> 8 & 255, ids >> 16, kinds)
                 rows.append(np.stack(columns, axis=1).astype(np.uint8))
@@ -173,7 +175,7 @@ def _tokenizer(tokens: Tokens) -> Any:
             f"{size}: it is of another model"
         )
     special = [at for at, x in tokenizer.get_added_tokens_decoder().items() if x.special]
-    if special and tokens.padding not in special:
+    if special and tokens.padding not in (None, *special):
         raise ValueError(
             f"{TOKENIZER}: wanted pad_token_id {tokens.padding} of config.json among its special "
             f"tokens, got {', '.join(map(str, special))}: it is of another model"

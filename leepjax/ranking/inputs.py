@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from leepjax._names import normal, without_partner
 from leepjax.data import Bank, TextBank
 from leepjax.evaluation.study import NULLS
 from leepjax.metrics import METRICS, metrics_of
-from leepjax.models import Outputs, Source, extract
+from leepjax.models import Outputs, Source, TorchEncoder, extract
 from leepjax.ranking.files import ARRAYS, FACTS, read_labels, read_source
 
 _Path = str | os.PathLike[str]
@@ -132,11 +131,10 @@ def read(source: Any, labels: Any) -> dict[str, Any]:
     """The arrays of one source, by name, and the numbers and labels that come with them."""
     if isinstance(source, str | os.PathLike):
         return read_source(source)
-    if isinstance(source, Source):
+    if isinstance(source, Source | TorchEncoder):
         if not isinstance(labels, Bank | TextBank):
             raise ValueError(f"wanted labels to be the Bank it runs over, got {type(labels)}")
-        parameters = sum(np.size(x) for x in jax.tree.leaves(source.params))
-        return {**by_array(extract(source, labels)), "parameters": parameters}
+        return {**by_array(extract(source, labels)), "parameters": source.num_parameters}
     if isinstance(source, Outputs):
         return by_array(source)
     if isinstance(source, Mapping):

@@ -111,8 +111,8 @@ def head_accuracies(sources: Any, labels: np.ndarray, seed: int = 0) -> dict[str
     """Accuracy in [0, 1] of a head retrained on half of the samples, on the other half.
 
     Args:
-      sources: a mapping from names to functions that give ``features [n, d]``, as :func:`leepjax.rank` takes them;
-        one that fails is left out, as the ranking says why.
+      sources: a mapping from names to functions that give ``features [n, d]``, as
+        :func:`leepjax.rank` takes them; one that fails is left out, as the ranking says why.
       labels: ``[n]`` integers >= 0; classes of a single sample are left out.
       seed: of the halves, which are the same for all sources and have half of each class.
     """

@@ -7,18 +7,18 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 
 from leepjax.data import Bank, TextBank
 from leepjax.models import (
     Source,
+    TorchEncoder,
     count_layers,
     extract,
     extract_layers,
     find_checkpoint,
     forward_seconds,
-    read_checkpoint,
+    read_encoder_of,
 )
 from leepjax.ranking.inputs import by_array
 from leepjax.ranking.layers import layer_name
@@ -61,7 +61,7 @@ def pretrained_sources(
         network = _opened(short, name, commits, pooling)
         size = TEXTS if isinstance(bank, TextBank) else BATCH
         facts = {
-            "parameters": sum(np.size(x) for x in jax.tree.leaves(network.params)),
+            "parameters": network.num_parameters,
             "seconds": forward_seconds(network, bank, batch_size=size),
         }
         if every_layer and isinstance(bank, TextBank):
@@ -81,12 +81,14 @@ def pretrained_sources(
     return sources
 
 
-def _opened(short: str, name: str, commits: dict[str, str], pooling: str | None) -> Source:
+def _opened(
+    short: str, name: str, commits: dict[str, str], pooling: str | None
+) -> Source | TorchEncoder:
     try:
         checkpoint = find_checkpoint(name)
         if checkpoint.commit is not None:
             commits[short] = checkpoint.commit
-        return read_checkpoint(checkpoint, pooling=pooling)
+        return read_encoder_of(checkpoint, pooling=pooling)
     except ValueError as error:
         raise ValueError(str(error).removeprefix("name: ")) from None
 
