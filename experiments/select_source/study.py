@@ -275,7 +275,7 @@ def _file(number: int, spec: Spec) -> str:
 def _operations(source: Source) -> float:
     """Floating-point operations of a forward pass over one image, as XLA counts them."""
     forward = jax.jit(partial(apply, source.graphdef))
-    lowered = forward.lower(source.params, source.rest, source._input())
+    lowered = forward.lower(source.params, source.rest, source.preprocess.input)
     return float((lowered.cost_analysis() or {})["flops"])
 
 

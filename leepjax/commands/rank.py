@@ -17,6 +17,8 @@ from leepjax.commands._output import check_output, write_output
 from leepjax.data import load
 from leepjax.ranking import Ranking, rank
 from leepjax.ranking.files import FACTS
+from leepjax.ranking.inputs import find_labels
+from leepjax.ranking.layers import Layers, best_layers, draw_layers, head_accuracies, head_lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,15 @@ class Rank:
     hub: tuple[str, ...] = ()
     """Instead of files: pre-trained networks, run on --data. NAME or NAME@REVISION of the Hugging
     Face hub, or folders with config.json and model.safetensors."""
+    layers: Layers = "last"
+    """Of language models in --hub: the last layer, every layer, or the best of each model."""
+    pooling: str | None = None
+    """From the states of tokens to features: mean, cls, first or last; default what the model's
+    classifier is fed, what its files say, or the mean."""
+    heads: bool = False
+    """Also the accuracy of a head retrained on each layer, on half of the samples."""
+    figure: Path | None = None
+    """Also draw score against layer into this file, .png, .svg or .pdf; needs --layers all."""
     data: str | None = None
     """Labelled data set for --hub, as fashion_mnist, or yours: a folder, a table (.csv, .jsonl,
     .parquet) or hf:OWNER/NAME; seconds are then those of one image."""
@@ -37,8 +48,6 @@ class Rank:
     """Column of a table's texts, or two, of pairs; default text."""
     label_column: tuple[str, ...] = ()
     """Column of a table's labels, or several; default label."""
-    target: Literal["class", "multilabel", "regression"] = "class"
-    """What labels are: classes; several columns of 0 and 1; numbers."""
     skip_damaged: bool = False
     """Leave out samples of --data that cannot be read or have no label."""
     split: Literal["train", "test"] = "train"
@@ -48,13 +57,14 @@ class Rank:
     data_dir: Path | None = None
     """Where --data is prepared; default TFDS_DATA_DIR or ~/tensorflow_datasets."""
     labels: Path | None = None
-    """.npy of n integers >= 0 (classes), [n, t] of 0 and 1 (several labels), floats (numbers) or, of
-    tokens and pixels, [n, ...] integers; default the array labels of the first file that has one."""
+    """.npy of n integers >= 0 (classes), [n, t] of 0 and 1 (several labels), floats (numbers) or,
+    of tokens and pixels, [n, ...] integers; default the labels in the first file that has some."""
     groups: Path | None = None
     """.npy that says which samples belong together (a sentence, an image, a patient), and are left
     out together."""
     target: Literal["auto", "class", "multilabel", "regression"] = "auto"
-    """What labels are, where dtype and shape do not say it: whole numbers that are no classes."""
+    """What labels are: classes, several at once (0 and 1), numbers. Of --data classes by default; of
+    arrays what dtype and shape say."""
     by: str | None = None
     """The score that decides; default what all sources have of predictive_r2 (a linear head, on
     samples left out) and cross_fitted_leep."""
@@ -76,10 +86,16 @@ def rank_many(config: Rank, console: Console) -> None:
         files = filter(None, (*config.sources, config.labels, config.groups, config.models))
         check_output(config.output, (".csv", ".json"), [*files, *map(Path, config.hub)])
     options: dict[str, Any] = {"metrics": config.metrics} if config.metrics else {}
+    if config.figure:
+        check_output(config.figure, (".png", ".svg", ".pdf"), [*map(Path, config.hub)])
     commits: dict[str, str] = {}
     sources, labels = _networks(config, commits) if config.hub else (config.sources, config.labels)
     if config.data and not config.hub:
         raise ValueError("data: wanted --hub too, the networks to run on it, got none")
+    if not config.hub and (config.layers != "last" or config.pooling or config.heads):
+        raise ValueError("layers, pooling, heads: wanted --hub too, the networks, got none")
+    if config.figure and config.layers == "last":
+        raise ValueError("figure: wanted --layers all or best, as it is of layers, got last")
     facts, unused = _read_facts(config.models) if config.models else (None, "")
     ranking = rank(
         sources,
@@ -92,11 +108,18 @@ def rank_many(config: Rank, console: Console) -> None:
         num_halves=config.halves,
         **options,
     )
+    heads = head_accuracies(sources, find_labels(labels, {})) if config.heads else None
+    every = ranking
+    ranking = best_layers(ranking) if config.layers == "best" else ranking
     try:  # before it is shown: a terminal that has gone takes nothing along
         if config.output:
             write_output(config.output, _as_text(ranking, config.output.suffix, commits))
+        if config.figure:
+            draw_layers(every, heads).savefig(config.figure)
     finally:  # nor does a full disk
         console.print(ranking)
+        for line in head_lines(every, heads or {}):
+            console.print(Text(printable(line)))
         if unused:
             console.print(Text(printable(unused)))
         for name, commit in commits.items():
@@ -118,11 +141,12 @@ def _networks(config: Rank, commits: dict[str, str]) -> tuple[Any, Any]:
         image_column=config.image_column,
         text_column=config.text_column,
         label_column=config.label_column,
-        target=config.target,
+        target="class" if config.target == "auto" else config.target,
         skip_damaged=config.skip_damaged,
     )
     bank = some_of(dataset.train if config.split == "train" else dataset.test, config.samples)
-    return pretrained_sources(config.hub, bank, commits), bank
+    options = {"every_layer": config.layers != "last", "pooling": config.pooling}
+    return pretrained_sources(config.hub, bank, commits, **options), bank
 
 
 def _read_facts(path: Path) -> tuple[dict[str, dict[str, float]], str]:

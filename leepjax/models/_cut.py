@@ -40,7 +40,7 @@ def cut(source: Source) -> tuple[Source, ...]:
         raise ValueError(
             f"source: wanted a network of stages, conv4 or resnet, got {type(network).__name__}"
         )
-    stages = jax.eval_shape(network.stages, source._input())
+    stages = jax.eval_shape(network.stages, source.preprocess.input)
     return tuple(
         make_source(
             Cut(network, i, stage.shape[-1], len(source.class_names)),

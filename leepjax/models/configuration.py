@@ -4,39 +4,21 @@ Two libraries write ``config.json``: timm names an architecture and holds the pr
 transformers spells the architecture out and has the preprocessing in ``preprocessor_config.json``.
 """
 
-import math
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from flax import nnx
 
 from leepjax.models import naming
 from leepjax.models.convnext import ConvNeXt
-from leepjax.models.preprocess import ResizeCrop
-from leepjax.models.processors import read_processor, whole_side
+from leepjax.models.description import Description, NotBuilt, label_names, shapes
+from leepjax.models.languages import FAMILIES, describe_language_model
+from leepjax.models.processors import read_processor, timm_preprocess, whole_side
 from leepjax.models.resnet_imagenet import EXPANSION, ImageNetResNet
 from leepjax.models.vit import ViT
 
 Config = Mapping[str, Any]
-
-
-class Description(NamedTuple):
-    """What is needed to fill a network with a checkpoint's tensors and to run it.
-
-    Attributes:
-      what: the architecture in words.
-      network: its shapes alone, as ``nnx.eval_shape`` makes it.
-      naming: names of its tensors.
-      preprocess: from uint8 images to its input.
-      class_names: one per logit; numbers where the configuration has no names.
-    """
-
-    what: str
-    network: nnx.Module
-    naming: naming.Naming
-    preprocess: ResizeCrop
-    class_names: tuple[str, ...]
 
 
 def describe(
@@ -46,7 +28,8 @@ def describe(
 
     Args:
       config: ``config.json``, timm's or transformers'.
-      processor: ``preprocessor_config.json``, which transformers' checkpoints need.
+      processor: ``preprocessor_config.json``, which transformers' image networks need; of a
+        language model what :func:`~leepjax.models.tokens.read_tokenizer` returns.
       has_head: whether the tensors have one; without, there are no classes and no logits.
 
     Raises:
@@ -68,17 +51,6 @@ def describe(
         "config.json: wanted model_type (transformers) or architecture (timm), got "
         f"{', '.join(config) or 'nothing'}"
     )
-
-
-def _shapes(network: Any, classes: int, channels: int, options: dict[str, Any]) -> nnx.Module:
-    def build() -> nnx.Module:
-        built = network(max(classes, 1), channels=channels, **options, rngs=nnx.Rngs(0))
-        if not classes:  # a head without logits, which nnx initialises only to zeros
-            empty = {"kernel_init": nnx.initializers.zeros, "rngs": nnx.Rngs(0)}
-            built.head = nnx.Linear(built.head.in_features, 0, **empty)
-        return built
-
-    return nnx.eval_shape(build)
 
 
 # ------------------------------------------------------------------------------------------- timm
@@ -128,21 +100,21 @@ def _timm(config: Config, has_head: bool) -> Description:
         )
     pool = about.get("global_pool")
     if pool not in (None, "", "token" if architecture.startswith(("vit", "deit")) else "avg"):
-        raise ValueError(f"config.json: global_pool: {pool!r} is not built here for {name}")
+        raise NotBuilt(f"config.json: global_pool: {pool!r} is not built here for {name}")
     vit = re.fullmatch(r"(?:vit|deit)_(\w+)_patch(\d+)_(\d+)", architecture)
     convnext = re.fullmatch(r"convnext_(\w+)", architecture)
 
     def arguments(**defaults: Any) -> dict[str, Any]:
         unknown = asked.keys() - defaults.keys() - of_all.keys()
         if unknown:
-            raise ValueError(
+            raise NotBuilt(
                 f"config.json: model_args: wanted any of {', '.join(defaults)} for {name}, got "
                 f"{', '.join(sorted(unknown))}, which is not built here"
             )
         return defaults | asked
 
     def build(network: Any, **options: Any) -> nnx.Module:
-        return _shapes(network, asked["num_classes"], asked["in_chans"], options)
+        return shapes(network, asked["num_classes"], {"channels": asked["in_chans"]} | options)
 
     if architecture in _DEPTHS:
         a = arguments(layers=_DEPTHS[architecture], channels=(64, 128, 256, 512))
@@ -166,27 +138,8 @@ def _timm(config: Config, has_head: bool) -> Description:
         options = {"depths": a["depths"], "widths": a["dims"], "patch": a["patch_size"]}
         network, names_of = build(ConvNeXt, **options), naming.CONVNEXT
     else:
-        raise ValueError(f"config.json: architecture: wanted {', '.join(_KNOWN)}; got {name!r}")
-    return Description(f"timm {name}", network, names_of, _timm_preprocess(about), tuple(names))
-
-
-def _timm_preprocess(about: Config) -> ResizeCrop:
-    channels, size, width = about.get("input_size", (3, 224, 224))
-    mode = about.get("crop_mode", "center")
-    if size != width or mode not in ("center", "squash"):
-        raise ValueError(
-            "config.json: input_size, crop_mode: wanted a square, by center or squash, got "
-            f"{size}×{width} by {mode}"
-        )
-    resize = math.floor(size / about.get("crop_pct", 0.875))
-    return ResizeCrop(
-        size,
-        channels,
-        tuple(about.get("mean", (0.485, 0.456, 0.406))),
-        tuple(about.get("std", (0.229, 0.224, 0.225))),
-        resize=(resize, resize) if mode == "squash" else resize,
-        interpolation=about.get("interpolation", "bicubic"),
-    )
+        raise NotBuilt(f"config.json: architecture: wanted {', '.join(_KNOWN)}; got {name!r}")
+    return Description(f"timm {name}", network, names_of, timm_preprocess(about), tuple(names))
 
 
 # ----------------------------------------------------------------------------------- transformers
@@ -230,10 +183,11 @@ _DEFAULTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 def _transformers(config: Config, processor: Config | None, has_head: bool) -> Description:
     kind = config["model_type"]
+    if kind in FAMILIES:
+        return describe_language_model(config, processor, has_head)
     if kind not in _DEFAULTS:
-        raise ValueError(
-            f"config.json: model_type: wanted one of {', '.join(_DEFAULTS)}, got {kind!r}"
-        )
+        known = ", ".join((*_DEFAULTS, *FAMILIES))
+        raise NotBuilt(f"config.json: model_type: wanted one of {known}, got {kind!r}")
     if processor is None:
         raise ValueError(
             "preprocessor_config.json: wanted one beside config.json, as it says how images are "
@@ -243,16 +197,11 @@ def _transformers(config: Config, processor: Config | None, has_head: bool) -> D
     c = {"num_channels": 3} | free | fixed | dict(config)
     for key, value in fixed.items():
         if c[key] != value:
-            raise ValueError(
+            raise NotBuilt(
                 f"config.json: {key}: wanted {value!r} for {kind}, the only one built here, got "
                 f"{c[key]!r}"
             )
-    named = config.get("id2label") or {}
-    if not all(str(k).isdecimal() for k in named):
-        raise ValueError(f"config.json: id2label: wanted numbers as keys, got {', '.join(named)}")
-    labels = {int(k): str(v) for k, v in named.items()}
-    classes = (len(labels) or config.get("num_labels", 2)) if has_head else 0
-    names = tuple(labels.get(i, str(i)) for i in range(classes))
+    names = label_names(config, has_head)
     network: Any
     options: dict[str, Any]
     if kind == "resnet":
@@ -278,7 +227,7 @@ def _transformers(config: Config, processor: Config | None, has_head: bool) -> D
         }
     return Description(
         f"transformers {kind}",
-        _shapes(network, classes, c["num_channels"], options),
+        shapes(network, len(names), {"channels": c["num_channels"]} | options),
         names_of,
         read_processor(processor, c["num_channels"]),
         names,

@@ -2,42 +2,45 @@
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from leepjax._progress import progress
-from leepjax._store import cache_dir, digest, optional, whole, writing
-from leepjax.data.bank import Bank, check_bank
-from leepjax.models.preprocess import Preprocess
+from leepjax._store import cache_dir, digest, intact, optional, seal, whole, writing
+from leepjax.data import Bank, TextBank, check_bank
 from leepjax.models.source import Outputs, Source, apply
+from leepjax.models.tokens import Tokens, tokenize
+from leepjax.models.torch_encoder import TorchEncoder
 
 
 def extract(
-    source: Source,
-    bank: Bank,
+    source: Source | TorchEncoder,
+    bank: Bank | TextBank,
     *,
     batch_size: int = 512,
     devices: Sequence[Any] | None = None,
 ) -> Outputs:
-    """Features and logits of every image of a bank, cached by the content of both.
+    """Features and logits of every image or text of a bank, cached by the content of both.
 
     Neither the batch size nor the devices change the result beyond float tolerance, so neither is
-    part of the key; a damaged cache file is computed anew, with a warning.
+    part of the key; a damaged cache file is computed anew, with a warning. Texts are padded to few
+    lengths, powers of two, so that few programs are compiled, and no text is given much padding.
 
     Args:
       source: the source model.
-      bank: ``n`` images.
+      bank: ``n`` images, or texts for a language model (which :func:`tokenize` splits).
       batch_size: images a step, over all devices together; rounded up to a multiple of their
-        number.
+        number. Of texts as many of 16 tokens, and fewer of longer ones.
       devices: each batch is divided evenly over these; ``None``: the first device alone.
 
     Returns:
@@ -46,11 +49,7 @@ def extract(
     Raises:
       ValueError: an empty bank, no devices, or a batch size below 1.
     """
-    check_bank("bank", bank)
-    if batch_size < 1:
-        raise ValueError(f"batch_size: wanted at least 1, got {batch_size}")
-    if devices is not None and len(devices) == 0:
-        raise ValueError("devices: wanted at least one, got none; leave it out for the first")
+    bank = _checked(source, bank, batch_size, devices)
     path = cache_dir("outputs") / f"{digest(source.digest, bank.digest)}.safetensors"
     outputs = _load(path)
     if outputs is None:
@@ -60,20 +59,90 @@ def extract(
     return outputs
 
 
-def forward_seconds(source: Source, bank: Bank, *, batch_size: int = 512) -> float:
-    """Seconds that an image takes on the first device, among a batch's; compiling is left out.
+def extract_layers(
+    source: Source | TorchEncoder,
+    bank: Bank | TextBank,
+    *,
+    batch_size: int = 512,
+    devices: Sequence[Any] | None = None,
+) -> list[np.ndarray]:
+    """What every layer of a language model says about a bank: its pooled states.
+
+    One pass writes each layer to a file of its own in the cache, batch by batch. The arrays are
+    those files, mapped: memory holds a batch while they are written, and what is read after.
+
+    Args:
+      source: a language model.
+      bank: ``n`` texts, or their tokens.
+      batch_size: as of :func:`extract`.
+      devices: as of :func:`extract`.
+
+    Returns:
+      ``[n, d]`` float32 of each layer, the embeddings first.
+
+    Raises:
+      ValueError: as of :func:`extract`; a network without layers.
+    """
+    bank = _checked(source, bank, batch_size, devices)
+    if not has_layers(source):
+        raise ValueError("source: wanted a language model, whose layers can be read, got another")
+    folder = cache_dir("layers") / digest(source.digest, bank.digest)
+    record = folder / "record.json"
+    if not intact(record):
+        folder.mkdir(parents=True, exist_ok=True)
+        files: list[np.memmap] = []
+        for rows, layers in _passes(
+            source, bank, batch_size, devices or jax.devices()[:1], layers=True
+        ):
+            for i in range(len(files), len(layers)):
+                shape = len(bank.images), layers[i].shape[1]
+                files.append(_mapped(folder / f"layer{i}.npy", shape))
+            for file, layer in zip(files, layers, strict=True):
+                file[rows] = layer
+        for file in files:
+            file.flush()
+        seal(record, [folder / f"layer{i}.npy" for i in range(len(files))])
+    count = len(list(folder.glob("layer*.npy")))
+    return [np.load(folder / f"layer{i}.npy", mmap_mode="r") for i in range(count)]
+
+
+def has_layers(source: Source | TorchEncoder) -> bool:
+    """Whether the states of every layer of a network can be read."""
+    if isinstance(source, TorchEncoder):
+        return source.run_layers is not None
+    return hasattr(nnx.merge(source.graphdef, source.params, source.rest), "layers")
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    with writing(path):
+        return np.lib.format.open_memmap(path, "w+", np.float32, shape)
+
+
+def forward_seconds(
+    source: Source | TorchEncoder, bank: Bank | TextBank, *, batch_size: int = 512
+) -> float:
+    """Seconds that an image or a text takes on the first device, among a batch's.
+
+    Compiling is left out. Texts of each length are timed, and count as often as they are there.
 
     Args:
       source: the source model.
-      bank: its first ``batch_size`` images are run, twice; the second time counts.
+      bank: its first batch (of each length) is run, twice; the second time counts.
       batch_size: as of :func:`extract`.
     """
+    bank = _checked(source, bank, batch_size, None)
     run = _runner(source, jax.devices()[:1])
-    images = bank.images[:batch_size]
-    jax.block_until_ready(run(images))
-    start = time.perf_counter()
-    jax.block_until_ready(run(images))
-    return (time.perf_counter() - start) / len(images)
+    lengths = source.preprocess.lengths(bank.images)
+    seconds = 0.0
+    for length in np.unique(lengths):
+        count = int(np.sum(lengths == length))
+        size = _size(source, batch_size, length, count, 1)
+        images = _filled(bank.images[lengths == length][:size, :length], size)
+        jax.block_until_ready(run(images))
+        start = time.perf_counter()
+        jax.block_until_ready(run(images))
+        seconds += (time.perf_counter() - start) / size * count / len(lengths)
+    return float(seconds)
 
 
 def accuracy(source: Source, bank: Bank) -> float:
@@ -99,38 +168,84 @@ def accuracy(source: Source, bank: Bank) -> float:
 # Not lax.map over batches: XLA's CPU backend runs a convolution inside a loop body more than ten
 # times slower (https://github.com/jax-ml/jax/issues/12868).
 @partial(jax.jit, static_argnames=("graphdef", "preprocess"))
-def _forward(
-    graphdef: Any, preprocess: Preprocess, params: Any, rest: Any, images: jax.Array
-) -> Outputs:
+def _forward(graphdef: Any, preprocess: Any, params: Any, rest: Any, images: jax.Array) -> Outputs:
     return apply(graphdef, params, rest, preprocess(images))[0]
 
 
-def _compute(source: Source, bank: Bank, batch_size: int, devices: Sequence[Any]) -> Outputs:
-    n = len(bank.images)
-    batch_size = -(-min(batch_size, n) // len(devices)) * len(devices)
-    run = _runner(source, devices)
-    collected: list[Outputs] = []
-    with progress(total=n, desc="extract", unit="image") as bar:
-        for start in range(0, n, batch_size):
-            images = bank.images[start : start + batch_size]
-            count = len(images)
-            # The last batch is filled up, so that there is one shape and one compilation.
-            images = np.pad(images, ((0, batch_size - count), (0, 0), (0, 0), (0, 0)))
-            collected.append(Outputs(*(np.asarray(array)[:count] for array in run(images))))
-            bar.update(count)
-    return Outputs(*(np.concatenate(arrays) for arrays in zip(*collected, strict=True)))
+@partial(jax.jit, static_argnames=("graphdef", "preprocess"))
+def _forward_layers(
+    graphdef: Any, preprocess: Any, params: Any, rest: Any, images: jax.Array
+) -> list[jax.Array]:
+    network: Any = nnx.merge(graphdef, params, rest)
+    return network.layers(preprocess(images))
 
 
-def _runner(source: Source, devices: Sequence[Any]) -> Callable[[np.ndarray], Outputs]:
-    """The forward pass of uint8 images, as many as the devices share evenly."""
+def _checked(source: Any, bank: Any, batch_size: int, devices: Sequence[Any] | None) -> Bank:
+    """The bank, of texts their tokens."""
+    if isinstance(bank, TextBank):
+        bank = tokenize(source, bank)
+    check_bank("bank", bank)
+    if batch_size < 1:
+        raise ValueError(f"batch_size: wanted at least 1, got {batch_size}")
+    if devices is not None and len(devices) == 0:
+        raise ValueError("devices: wanted at least one, got none; leave it out for the first")
+    return bank
+
+
+def _compute(source: Any, bank: Bank, batch_size: int, devices: Sequence[Any]) -> Outputs:
+    where, collected = [], []
+    for rows, outputs in _passes(source, bank, batch_size, devices):
+        where.append(rows)
+        collected.append(outputs)
+    order = np.argsort(np.concatenate(where))
+    return Outputs(*(np.concatenate(arrays)[order] for arrays in zip(*collected, strict=True)))
+
+
+def _passes(
+    source: Any, bank: Bank, batch_size: int, devices: Sequence[Any], *, layers: bool = False
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """Rows of a bank, and what a forward pass says of them, batch by batch, length by length."""
+    run = _runner(source, devices, layers=layers)
+    lengths = source.preprocess.lengths(bank.images)
+    unit = "text" if isinstance(source.preprocess, Tokens) else "image"
+    with progress(total=len(lengths), desc="extract", unit=unit) as bar:
+        for length in np.unique(lengths):
+            rows = np.flatnonzero(lengths == length)
+            size = _size(source, batch_size, length, len(rows), len(devices))
+            for start in range(0, len(rows), size):
+                part = rows[start : start + size]
+                outputs = run(_filled(bank.images[part, :length], size))
+                count = len(part)
+                yield part, jax.tree.map(lambda x, n=count: np.asarray(x)[:n], outputs)
+                bar.update(count)
+
+
+def _size(source: Any, batch_size: int, length: int, count: int, devices: int) -> int:
+    """How many of ``count`` of a length at once."""
+    most = min(source.preprocess.at_once(batch_size, length), count)
+    return -(-most // devices) * devices
+
+
+def _filled(images: np.ndarray, size: int) -> np.ndarray:
+    """Filled up with zeros to so many, so that there is one shape and one compilation."""
+    return np.pad(images, ((0, size - len(images)), *((0, 0),) * 3))
+
+
+def _runner(
+    source: Source | TorchEncoder, devices: Sequence[Any], *, layers: bool = False
+) -> Callable[[np.ndarray], Any]:
+    """A forward pass of uint8 images, as many as the devices share evenly."""
+    if isinstance(source, TorchEncoder):
+        return source.run_layers if layers and source.run_layers else source.run
+    forward = _forward_layers if layers else _forward
     mesh = jax.make_mesh(
         (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=list(devices)
     )
     params, rest = jax.device_put((source.params, source.rest), NamedSharding(mesh, P()))
 
-    def run(images: np.ndarray) -> Outputs:
+    def run(images: np.ndarray) -> Any:
         placed = jax.device_put(images, NamedSharding(mesh, P("data")))
-        return _forward(source.graphdef, source.preprocess, params, rest, placed)
+        return forward(source.graphdef, source.preprocess, params, rest, placed)
 
     return run
 

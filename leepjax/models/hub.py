@@ -1,7 +1,8 @@
 """Pre-trained networks by name: from the Hugging Face hub, its cache on this machine, or a folder.
 
-A checkpoint is ``config.json`` and ``model.safetensors``, of transformers ``preprocessor_config
-.json`` too. A pickle (``.bin``, ``.pt``) can run any code when it is opened: it is refused.
+A checkpoint is ``config.json`` and ``model.safetensors``; of transformers ``preprocessor_config
+.json`` too, or of a language model ``tokenizer.json``. A pickle (``.bin``, ``.pt``) can run any
+code when it is opened: it is refused.
 """
 
 import json
@@ -12,13 +13,21 @@ from typing import Any, NamedTuple
 
 from leepjax._progress import say
 from leepjax.models.configuration import describe
+from leepjax.models.description import NotBuilt
+from leepjax.models.languages import FAMILIES
 from leepjax.models.source import Source, make_source
 from leepjax.models.tensors import fill, has_head, read_tensors
+from leepjax.models.tokens import BESIDE, TOKENIZER, read_tokenizer
+from leepjax.models.torch_encoder import TorchEncoder, has_torch, read_encoder
 
 WEIGHTS = "model.safetensors"
 _CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
 _INDEX = f"{WEIGHTS}.index.json"
-_OF_NO_HEAD = ("pooler.dense.weight", "pooler.dense.bias", "mask_token")  # beside the features
+_OF_NO_HEAD = r"(pooler\.dense\.(weight|bias)|mask_token)$"  # of images, beside the features
+_OLD, _NEW = re.compile(r"LayerNorm\.(gamma|beta)$"), lambda m: f"LayerNorm.{_CALLED[m[1]]}"
+_CALLED = {"gamma": "weight", "beta": "bias"}  # in files converted from TensorFlow
+_TORCH = "pip install 'leepjax[torch]'"
+_DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")  # as transformers calls it
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _CONVERT = (
     "a pickle can run any code, so none is opened; where it is trusted: "
@@ -38,20 +47,27 @@ class Checkpoint(NamedTuple):
     commit: str | None
 
 
-def load_pretrained(name: str | os.PathLike[str], revision: str | None = None) -> Source:
+def load_pretrained(
+    name: str | os.PathLike[str], revision: str | None = None, *, pooling: str | None = None
+) -> Source:
     """A pre-trained network, by its name on the Hugging Face hub or from a folder.
 
     ResNet-18 to 152 (timm's and torchvision's names, or transformers'), ViT and ConvNeXt (timm's or
-    transformers'), with the preprocessing that the checkpoint's configuration asks for.
+    transformers'), with the preprocessing that the checkpoint's configuration asks for; and, of
+    language models, BERT, RoBERTa (XLM-RoBERTa, CamemBERT), DistilBERT, ELECTRA and MiniLM.
 
     Args:
-      name: ``ORGANISATION/NAME`` or ``ORGANISATION/NAME@REVISION``, which needs ``leepjax[hub]``
-        and is kept in the hub's own cache (``HF_HOME``); or a folder with ``config.json``,
-        ``model.safetensors`` (or its parts and their index) and, of transformers,
-        ``preprocessor_config.json``. For torchvision's ResNets
+      name: ``ORGANISATION/NAME`` or ``ORGANISATION/NAME@REVISION``, ``hf:`` before it or not, which
+        needs ``leepjax[hub]`` and is kept in the hub's own cache (``HF_HOME``); or a folder with
+        ``config.json``, ``model.safetensors`` (or its parts and their index) and, of transformers,
+        ``preprocessor_config.json`` or ``tokenizer.json``. For torchvision's ResNets
         ``{"architecture": "resnet18", "interpolation": "bilinear"}`` is enough of a
         configuration (of its V2 weights with ``"crop_pct": 0.9655``).
       revision: branch, tag or commit; default the newest. Only a commit stays what it is.
+      pooling: of a language model, from the states of tokens to features: their ``"mean"``, the
+        ``"first"`` (``"cls"`` here) or the ``"last"``. Then a classifier is left out. Default what
+        the classifier is fed; without one what sentence-transformers' files beside it say, or the
+        mean.
 
     Returns:
       A source; its features are what the library feeds to its head. Without a head among the
@@ -63,12 +79,12 @@ def load_pretrained(name: str | os.PathLike[str], revision: str | None = None) -
         is cached); an architecture that is not built here; a file that is missing, damaged or a
         pickle; tensors that are missing, unexpected or misshapen. It is one line.
     """
-    return read_checkpoint(find_checkpoint(name, revision))
+    return read_checkpoint(find_checkpoint(name, revision), pooling=pooling)
 
 
 def find_checkpoint(name: str | os.PathLike[str], revision: str | None = None) -> Checkpoint:
     """Where the files of :func:`load_pretrained` lie, fetched if need be."""
-    text = os.fspath(name)
+    text = os.fspath(name).removeprefix("hf:")
     folder = Path(text)
     if text and folder.is_dir():
         if revision is not None:
@@ -89,7 +105,31 @@ def find_checkpoint(name: str | os.PathLike[str], revision: str | None = None) -
     return _from_hub(repository, inside or revision)
 
 
-def read_checkpoint(checkpoint: Checkpoint) -> Source:
+def load_encoder(
+    name: str | os.PathLike[str], revision: str | None = None, *, pooling: str | None = None
+) -> Source | TorchEncoder:
+    """What :func:`load_pretrained` loads; what is not built here runs through PyTorch.
+
+    Arguments and errors are those of :func:`load_pretrained`. The extra ``leepjax[torch]`` loads
+    whatever timm and transformers know, from safetensors, for ``extract`` and ``rank``.
+    """
+    return read_encoder_of(find_checkpoint(name, revision), pooling=pooling)
+
+
+def read_encoder_of(checkpoint: Checkpoint, *, pooling: str | None = None) -> Source | TorchEncoder:
+    """The network of a checkpoint's files, as of :func:`load_encoder`."""
+    try:
+        return read_checkpoint(checkpoint, pooling=pooling)
+    except NotBuilt as error:
+        if not has_torch():
+            raise ValueError(f"{error}; others run through PyTorch: {_TORCH}") from None
+        folder = checkpoint.folder
+        config = _read_json(folder / _CONFIG) or {}
+        beside = _beside(folder, config, pooling)
+        return read_encoder(config, beside, folder, _found_weights(folder))
+
+
+def read_checkpoint(checkpoint: Checkpoint, *, pooling: str | None = None) -> Source:
     """The network of a checkpoint's files; errors are those of :func:`load_pretrained`."""
     folder = checkpoint.folder
     config = _read_json(folder / _CONFIG)
@@ -99,18 +139,18 @@ def read_checkpoint(checkpoint: Checkpoint) -> Source:
             f"{_listed(folder)}; for torchvision's this is enough: "
             '{"architecture": "resnet18", "interpolation": "bilinear"}'
         )
-    processor = _read_json(folder / _PROCESSOR)
+    processor = _beside(folder, config, pooling)
     described = describe(config, processor)
-    path, files = folder / WEIGHTS, _weight_files(folder)
-    if not files:
-        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
-        hint = f" ({_CONVERT})" if pickles else ""
-        raise ValueError(f"name: wanted {WEIGHTS} in {str(folder)!r}, got {_listed(folder)}{hint}")
+    path, files = folder / WEIGHTS, _found_weights(folder)
     tensors = {name: x for file in files for name, x in read_tensors(file).items()}
-    if not has_head(tensors, described.naming):
+    tensors = {_OLD.sub(_NEW, name): x for name, x in tensors.items()}
+    ignored = described.ignored
+    if not has_head(tensors, described.naming) and (described.class_names or not ignored):
         say(f"{path}: the network has no head, so there are features and no logits")
         described = describe(config, processor, has_head=False)
-        tensors = {k: x for k, x in tensors.items() if not k.endswith(_OF_NO_HEAD)}
+        ignored = described.ignored or _OF_NO_HEAD
+    if ignored:
+        tensors = {k: x for k, x in tensors.items() if not re.search(ignored, k)}
     network = fill(
         described.network,
         tensors,
@@ -123,6 +163,48 @@ def read_checkpoint(checkpoint: Checkpoint) -> Source:
     except TypeError as error:
         said = _line(error)
         raise ValueError(f"{_CONFIG}: malformed, the network cannot be run ({said})") from None
+
+
+def count_layers(name: str | os.PathLike[str]) -> int | None:
+    """How many layers of a language model have states, the embeddings among them.
+
+    By its configuration alone; None of another network, or of a checkpoint that cannot be read.
+    """
+    try:
+        folder = find_checkpoint(name).folder
+        config = _read_json(folder / _CONFIG) or {}
+        beside = _beside(folder, config) or {}
+        try:
+            network: Any = describe(config, beside).network
+        except NotBuilt:
+            depths = [config[key] for key in _DEPTHS if isinstance(config.get(key), int)]
+            return depths[0] + 1 if depths and "tokenizer" in beside and has_torch() else None
+    except ValueError:  # what is wrong is said when it is loaded
+        return None
+    return network.depth + 1 if hasattr(network, "layers") else None
+
+
+def _beside(folder: Path, config: Any, pooling: str | None = None) -> dict[str, Any] | None:
+    """What else a configuration needs: how images are fed, or how texts are."""
+    processor = _read_json(folder / _PROCESSOR)
+    if processor is None and (_reads_texts(config) or (folder / TOKENIZER).is_file()):
+        return read_tokenizer(folder) | {"pooling": pooling}
+    if pooling is not None:
+        raise ValueError(f"pooling: wanted none, which is for language models, got {pooling!r}")
+    return processor
+
+
+def _reads_texts(config: Any) -> bool:
+    return config.get("model_type") in FAMILIES or "vocab_size" in config
+
+
+def _found_weights(folder: Path) -> list[Path]:
+    files = _weight_files(folder)
+    if not files:
+        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
+        hint = f" ({_CONVERT})" if pickles else ""
+        raise ValueError(f"name: wanted {WEIGHTS} in {str(folder)!r}, got {_listed(folder)}{hint}")
+    return files
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -159,14 +241,20 @@ def _from_hub(repository: str, revision: str | None) -> Checkpoint:
     try:
         folder = fetch(_CONFIG, revision).parent
         commit = folder.name  # the cache has a folder for each; the rest is of the same one
+        config = _read_json(folder / _CONFIG) or {}
+        for file in (TOKENIZER, *BESIDE) if _reads_texts(config) else (_PROCESSOR,):
+            try:
+                fetch(file, commit)
+            except LocalEntryNotFoundError:
+                if "model_type" in config and file not in BESIDE:
+                    raise
+            except EntryNotFoundError:  # timm has none
+                pass
         try:
-            fetch(_PROCESSOR, commit)
-        except LocalEntryNotFoundError:
-            if "model_type" in (_read_json(folder / _CONFIG) or {}):
+            describe(config, _beside(folder, config))
+        except NotBuilt:
+            if not has_torch():
                 raise
-        except EntryNotFoundError:  # timm has none
-            pass
-        describe(_read_json(folder / _CONFIG) or {}, _read_json(folder / _PROCESSOR))
         try:  # large: only if what they are of can be built
             fetch(WEIGHTS, commit)
         except EntryNotFoundError as error:

@@ -13,8 +13,8 @@ def reinitialise(key: jax.Array, tree: Any) -> Any:
     """Draw the arrays of a network (``Source.params`` or ``Source.rest``) anew, by their names.
 
     Kernels are (truncated) normal with variance 2 / fan-in (K. He, X. Zhang, S. Ren, J. Sun:
-    Delving Deep into Rectifiers, ICCV 2015); biases and running means 0, scales and running
-    variances 1.
+    Delving Deep into Rectifiers, ICCV 2015), embeddings normal with standard deviation 0.02, as
+    BERT's; biases and running means 0, scales and running variances 1.
 
     Args:
       key: typed JAX key.
@@ -29,11 +29,13 @@ def reinitialise(key: jax.Array, tree: Any) -> Any:
         name = path[-1].key
         if name == "kernel":
             drawn.append(_KERNEL(jax.random.fold_in(key, i), leaf.shape, leaf.dtype))
+        elif name == "embedding":
+            drawn.append(0.02 * jax.random.normal(jax.random.fold_in(key, i), leaf.shape))
         elif name in _CONSTANTS:
             drawn.append(jnp.full(leaf.shape, _CONSTANTS[name], leaf.dtype))
         else:
             raise ValueError(
-                f"tree: wanted arrays named kernel, {', '.join(_CONSTANTS)}, got "
+                f"tree: wanted arrays named kernel, embedding, {', '.join(_CONSTANTS)}, got "
                 f"{jax.tree_util.keystr(path)}; there is no rule how it starts"
             )
     return jax.tree_util.tree_unflatten(structure, drawn)

@@ -99,6 +99,49 @@ CONVNEXT_TRANSFORMERS: Naming = _LAYERS | {
     "head": "classifier",
 }
 
+BERT: Naming = _LAYERS | {
+    "embedding": "weight",
+    "words": "bert.embeddings.word_embeddings",
+    "positions": "bert.embeddings.position_embeddings",
+    "kinds": "bert.embeddings.token_type_embeddings",
+    "norm": "bert.embeddings.LayerNorm",
+    r"block(\d+)": r"bert.encoder.layer.\1",
+    "qkv": "attention.self.{query,key,value}",
+    "proj": "attention.output.dense",
+    "norm1": "attention.output.LayerNorm",
+    "fc1": "intermediate.dense",
+    "fc2": "output.dense",
+    "norm2": "output.LayerNorm",
+    "dense": "bert.pooler.dense",
+    "head": "classifier",
+}
+
+ROBERTA: Naming = {step: name.replace("bert.", "roberta.") for step, name in BERT.items()} | {
+    "dense": "classifier.dense",
+    "head": "classifier.out_proj",
+}
+
+ELECTRA: Naming = {step: name.replace("bert.", "electra.") for step, name in BERT.items()} | {
+    "project": "electra.embeddings_project",
+    "dense": "classifier.dense",
+    "head": "classifier.out_proj",
+}
+
+DISTILBERT: Naming = _LAYERS | {
+    "embedding": "weight",
+    "words": "distilbert.embeddings.word_embeddings",
+    "positions": "distilbert.embeddings.position_embeddings",
+    "norm": "distilbert.embeddings.LayerNorm",
+    r"block(\d+)": r"distilbert.transformer.layer.\1",
+    "qkv": "attention.{q_lin,k_lin,v_lin}",
+    "proj": "attention.out_lin",
+    "norm1": "sa_layer_norm",
+    "fc([12])": r"ffn.lin\1",
+    "norm2": "output_layer_norm",
+    "dense": "pre_classifier",
+    "head": "classifier",
+}
+
 
 def tensor_names(path: Sequence[str], naming: Naming) -> list[str]:
     """The tensors that a leaf of our trees is, one below the other; one but for fused layers.

@@ -6,6 +6,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,20 @@ class Preprocess:
                     f"{name}: wanted {self.channels} values, one per channel, "
                     f"got {getattr(self, name)}"
                 )
+
+    @property
+    def input(self) -> jax.ShapeDtypeStruct:
+        """The shape of a network's input."""
+        return jax.ShapeDtypeStruct((1, self.size, self.size, self.channels), jnp.float32)
+
+    def lengths(self, images: np.ndarray) -> np.ndarray:
+        """``[n]`` how many rows of each image a network is given: all."""
+        return np.full(len(images), images.shape[1])
+
+    def at_once(self, batch_size: int, length: int) -> int:
+        """How many images of a length are run at once: as asked for."""
+        del length
+        return batch_size
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Float32 ``[n, size, size, channels]`` from uint8 ``[n, h, w, c]``.

@@ -58,6 +58,30 @@ def read_processor(config: Mapping[str, Any], channels: int) -> ResizeCrop:
         raise ValueError(f"{_FILE}: {str(error).removeprefix(f'{_FILE}: ')}") from None
 
 
+def timm_preprocess(about: Mapping[str, Any]) -> ResizeCrop:
+    """The preprocessing that timm's ``pretrained_cfg`` asks for.
+
+    Raises:
+      ValueError: images that are no squares, or cut out in another way.
+    """
+    channels, size, width = about.get("input_size", (3, 224, 224))
+    mode = about.get("crop_mode", "center")
+    if size != width or mode not in ("center", "squash"):
+        raise ValueError(
+            "config.json: input_size, crop_mode: wanted a square, by center or squash, got "
+            f"{size}×{width} by {mode}"
+        )
+    resize = math.floor(size / about.get("crop_pct", 0.875))
+    return ResizeCrop(
+        size,
+        channels,
+        tuple(about.get("mean", (0.485, 0.456, 0.406))),
+        tuple(about.get("std", (0.229, 0.224, 0.225))),
+        resize=(resize, resize) if mode == "squash" else resize,
+        interpolation=about.get("interpolation", "bicubic"),
+    )
+
+
 def _read(given: dict[str, Any], channels: int) -> ResizeCrop:
     called = given.get("image_processor_type", given.get("feature_extractor_type", "ViT"))
     kind = re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", called)

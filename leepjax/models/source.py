@@ -6,16 +6,17 @@ from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from leepjax._store import digest
 from leepjax.models.convolve import use_fast_convolutions
 from leepjax.models.preprocess import Preprocess
+from leepjax.models.tokens import Tokens
 
 
 class Outputs(NamedTuple):
-    """What a network says about images.
+    """What a network says about images or texts.
 
     Attributes:
       features: ``[n, d]``, the input of the network's head.
@@ -39,15 +40,20 @@ class Source:
       graphdef: the static structure, from ``nnx.split``; equal for networks built alike.
       params: nested dict of arrays, what gradients are taken of; ``params["head"]`` is the head.
       rest: nested dict of arrays, the running averages of batch normalisation.
-      preprocess: from uint8 images to the network's input.
+      preprocess: from uint8 images to the network's input; ``Tokens`` of a language model.
       class_names: ``s`` names of the source classes.
     """
 
     graphdef: Any
     params: dict[str, Any]
     rest: dict[str, Any]
-    preprocess: Preprocess
+    preprocess: Preprocess | Tokens
     class_names: tuple[str, ...]
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers were learnt."""
+        return sum(np.size(x) for x in jax.tree.leaves(self.params))
 
     @cached_property
     def digest(self) -> str:
@@ -59,14 +65,10 @@ class Source:
             network = nnx.merge(self.graphdef, params, rest)
             return Outputs(*network(x, train=False)), rest
 
-        jaxpr = jax.make_jaxpr(plain)(self.params, self.rest, self._input())
+        jaxpr = jax.make_jaxpr(plain)(self.params, self.rest, self.preprocess.input)
         computation = re.sub(r" at 0x[0-9a-f]+", "", str(jaxpr))
         arrays = tree_digest((self.params, self.rest))
         return digest(computation, arrays, self.preprocess, self.class_names)
-
-    def _input(self) -> jax.ShapeDtypeStruct:
-        size, channels = self.preprocess.size, self.preprocess.channels
-        return jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
 
 
 def tree_digest(tree: Any) -> str:
@@ -76,7 +78,7 @@ def tree_digest(tree: Any) -> str:
 
 
 def make_source(
-    network: nnx.Module, preprocess: Preprocess, class_names: tuple[str, ...]
+    network: nnx.Module, preprocess: Preprocess | Tokens, class_names: tuple[str, ...]
 ) -> Source:
     """Split a network into a ``Source``; the arrays are shared with it, not copied.
 
@@ -98,7 +100,7 @@ def make_source(
         tuple(class_names),
     )
     call = partial(apply, graphdef)
-    outputs, _ = jax.eval_shape(call, source.params, source.rest, source._input())
+    outputs, _ = jax.eval_shape(call, source.params, source.rest, source.preprocess.input)
     if outputs.logits.shape[-1] != len(class_names):
         raise ValueError(
             f"class_names: wanted {outputs.logits.shape[-1]} names, one per logit, "
@@ -125,7 +127,8 @@ def apply(
       graphdef: static structure.
       params: nested dict of arrays.
       rest: nested dict of arrays.
-      x: ``[n, size, size, channels]`` float, already preprocessed.
+      x: ``[n, size, size, channels]`` float, already preprocessed; of a language model
+        ``[n, length, 3]`` int32.
       train: normalise by the batch and update the running averages.
 
     Returns:

@@ -16,7 +16,8 @@ from leepjax._progress import say
 from leepjax.models.naming import Naming, tensor_names
 from leepjax.models.source import Source
 
-# Where our axes are in PyTorch's tensor, by rank: it has [out, in, h, w] and [out, in].
+# Where our axes are in PyTorch's tensor, by rank: it has [out, in, h, w] and [out, in];
+# embeddings are [in, out] in both.
 _AXES = {1: (0,), 2: (1, 0), 3: (0, 1, 2), 4: (2, 3, 1, 0)}
 _IGNORED = ("num_batches_tracked",)
 
@@ -159,7 +160,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def _leaf(steps: list[str], shape: tuple[int, ...], naming: Naming) -> _Leaf:
     names = tensor_names(steps, naming)
-    axes = _AXES[len(shape)]
+    axes = (0, 1) if steps[-1] == "embedding" else _AXES[len(shape)]
     first, *others = (shape[axes.index(axis)] for axis in range(len(shape)))
     return _Leaf(names, (first // len(names), *others), axes)
 

@@ -29,6 +29,7 @@ from leepjax.models.extraction import accuracy
 from leepjax.models.networks import make_network
 from leepjax.models.preprocess import Preprocess
 from leepjax.models.source import Source, apply, make_source, tree_digest
+from leepjax.models.tokens import Tokens
 
 VERSION = 3  # of what is computed; a source that another one trained is trained anew
 _REPORT_EVERY = 20  # steps
@@ -140,7 +141,7 @@ def train_checkpoints(
 
 
 def make_step(
-    graphdef: Any, preprocess: Preprocess, optimiser: optax.GradientTransformation
+    graphdef: Any, preprocess: Preprocess | Tokens, optimiser: optax.GradientTransformation
 ) -> Callable[..., tuple[State, Info]]:
     """One jitted update, ``step(state, index [batch], images, labels [n])``.
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 
-def _norm(width: int, epsilon: float, rngs: nnx.Rngs) -> nnx.LayerNorm:
+def layer_norm(width: int, epsilon: float, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """Normalisation of each token, its variance computed the exact way."""
     return nnx.LayerNorm(width, epsilon=epsilon, use_fast_variance=False, rngs=rngs)
 
 
@@ -20,10 +21,10 @@ class Block(nnx.Module):
         self, width: int, heads: int, hidden: int, epsilon: float, bias: bool, *, rngs: nnx.Rngs
     ):
         self.heads = heads
-        self.norm1 = _norm(width, epsilon, rngs)
+        self.norm1 = layer_norm(width, epsilon, rngs)
         self.qkv = nnx.Linear(width, 3 * width, use_bias=bias, rngs=rngs)
         self.proj = nnx.Linear(width, width, rngs=rngs)
-        self.norm2 = _norm(width, epsilon, rngs)
+        self.norm2 = layer_norm(width, epsilon, rngs)
         self.fc1 = nnx.Linear(width, hidden, rngs=rngs)
         self.fc2 = nnx.Linear(hidden, width, rngs=rngs)
 
@@ -72,7 +73,7 @@ class ViT(nnx.Module):
         self.position = nnx.Param(jnp.zeros((1, (size // patch) ** 2 + 1, width)))
         for i in range(depth):
             setattr(self, f"block{i}", Block(width, heads, hidden, epsilon, bias, rngs=rngs))
-        self.norm = _norm(width, epsilon, rngs)
+        self.norm = layer_norm(width, epsilon, rngs)
         self.head = nnx.Linear(width, num_classes, rngs=rngs)
 
     def __call__(self, x: jax.Array, *, train: bool = False) -> tuple[jax.Array, jax.Array]:

@@ -72,7 +72,7 @@ def rank(
         ``.npz``, ``.safetensors`` or Parquet that holds them by these names; a ``Source``, if
         ``labels`` is a bank; or a function without arguments that returns one of these.
       labels: ``[n]`` integers >= 0, a path of them (``.npy``, or ``labels`` in a file as above), a
-        ``Bank``; default those in the first source file that has some.
+        ``Bank`` or a ``TextBank``; default those in the first source file that has some.
       by: the score that decides in place of what is held out; any metric, nulls too.
       metrics: the scores to stand beside it, names from ``leepjax.metrics.METRICS``; ``"all"``. By
         default LEEP, NCE, the two H-scores and LogME.

@@ -7,21 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import jax
 import numpy as np
 
 from leepjax._names import normal, without_partner
-from leepjax.data.bank import Bank
+from leepjax.data import Bank, TextBank
 from leepjax.evaluation.study import NULLS
 from leepjax.metrics import METRICS, metrics_of
 from leepjax.ranking.files import ARRAYS, FACTS, read_array, read_labels, read_source
 from leepjax.ranking.targets import as_labels
 
 if TYPE_CHECKING:
-    from leepjax.models import Outputs, Source
+    from leepjax.models import Outputs, Source, TorchEncoder
 
 _Path = str | os.PathLike[str]
-_Source: TypeAlias = "Outputs | Source | Mapping[str, Any] | _Path | Callable[[], Any]"
+_Source: TypeAlias = (
+    "Outputs | Source | TorchEncoder | Mapping[str, Any] | _Path | Callable[[], Any]"
+)
 Sources = Mapping[str, _Source] | Sequence[_Path]
 Facts = Mapping[str, Mapping[str, float]]
 
@@ -91,7 +92,7 @@ def join_facts(own: Mapping[str, float], given: Mapping[str, float]) -> dict[str
 
 def find_labels(labels: Any, sources: Mapping[str, Any]) -> Any:
     """Labels as given, from a file, or those that come with a source."""
-    if isinstance(labels, Bank):
+    if isinstance(labels, Bank | TextBank):
         return labels.labels
     if isinstance(labels, str | os.PathLike):
         found = read_labels(labels)
@@ -124,13 +125,12 @@ def read(source: Any, labels: Any) -> dict[str, Any]:
     """The arrays of one source, by name, and the numbers and labels that come with them."""
     if isinstance(source, str | os.PathLike):
         return read_source(source)
-    if is_of("Source", source):
+    if is_of("Source", source) or is_of("TorchEncoder", source):
         from leepjax.models import extract
 
-        if not isinstance(labels, Bank):
+        if not isinstance(labels, Bank | TextBank):
             raise ValueError(f"wanted labels to be the Bank it runs over, got {type(labels)}")
-        parameters = sum(np.size(x) for x in jax.tree.leaves(source.params))
-        return {**by_array(extract(source, labels)), "parameters": parameters}
+        return {**by_array(extract(source, labels)), "parameters": source.num_parameters}
     if is_of("Outputs", source):
         return by_array(source)
     if isinstance(source, Mapping):

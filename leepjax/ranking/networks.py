@@ -3,30 +3,47 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from leepjax.data.bank import Bank
-from leepjax.models import extract, find_checkpoint, forward_seconds, read_checkpoint
+from leepjax.data import Bank, TextBank
+from leepjax.models import (
+    Source,
+    TorchEncoder,
+    count_layers,
+    extract,
+    extract_layers,
+    find_checkpoint,
+    forward_seconds,
+    read_encoder_of,
+)
 from leepjax.ranking.inputs import by_array
+from leepjax.ranking.layers import layer_name
 
 BATCH = 32  # images of ImageNet's size at once
+TEXTS = 256  # texts of 16 tokens at once, or as many tokens of longer ones
 
 
 def pretrained_sources(
-    names: Sequence[str], bank: Bank, commits: dict[str, str]
+    names: Sequence[str],
+    bank: Bank | TextBank,
+    commits: dict[str, str],
+    *,
+    every_layer: bool = False,
+    pooling: str | None = None,
 ) -> dict[str, Callable[[], dict[str, Any]]]:
     """What :func:`rank` takes: by name, functions that say what a network says about a bank.
 
     Args:
       names: of the hub, ``NAME`` or ``NAME@REVISION``, or folders, as ``load_pretrained`` takes
         them; a folder goes by its last part where that is unique.
-      bank: the images; outputs are cached by ``extract``.
+      bank: the images or texts; outputs are cached by ``extract``.
       commits: filled, while the functions are called, with what was loaded from the hub.
+      every_layer: a source for each layer of a language model.
+      pooling: of language models, as ``load_pretrained`` takes it.
 
     Raises:
       ValueError: a name that is there twice.
@@ -38,34 +55,59 @@ def pretrained_sources(
     if twice:
         raise ValueError(f"hub: wanted each network once, got {twice[0]!r} twice")
 
-    def say(short: str, name: str) -> dict[str, Any]:
-        try:
-            checkpoint = find_checkpoint(name)
-            if checkpoint.commit is not None:
-                commits[short] = checkpoint.commit
-            network = read_checkpoint(checkpoint)
-        except ValueError as error:
-            raise ValueError(str(error).removeprefix("name: ")) from None
-        return {
-            **by_array(extract(network, bank, batch_size=BATCH)),
-            "parameters": sum(np.size(x) for x in jax.tree.leaves(network.params)),
-            "seconds": forward_seconds(network, bank, batch_size=BATCH),
+    @lru_cache(maxsize=1)  # the layers of one network come one after the other
+    def run(short: str, name: str) -> tuple[dict[str, Any], list[np.ndarray]]:
+        network = _opened(short, name, commits, pooling)
+        size = TEXTS if isinstance(bank, TextBank) else BATCH
+        facts = {
+            "parameters": network.num_parameters,
+            "seconds": forward_seconds(network, bank, batch_size=size),
         }
+        if every_layer and isinstance(bank, TextBank):
+            return facts, extract_layers(network, bank, batch_size=size)
+        return {**by_array(extract(network, bank, batch_size=size)), **facts}, []
 
-    return {short: partial(say, short, name) for short, name in zip(shown, names, strict=True)}
+    def say(short: str, name: str, layer: int | None) -> dict[str, Any]:
+        arrays, layers = run(short, name)
+        return arrays if layer is None else {"features": np.array(layers[layer]), **arrays}
+
+    sources = {}
+    for short, name in zip(shown, names, strict=True):
+        count = count_layers(name) if every_layer and isinstance(bank, TextBank) else None
+        for layer in [None] if count is None else range(count):
+            source = short if layer is None else layer_name(short, layer)
+            sources[source] = partial(say, short, name, layer)
+    return sources
 
 
-def some_of(bank: Bank, samples: int, seed: int = 0) -> Bank:
-    """A bank of so many of the images, drawn at random, in their order; all, where there are fewer.
+def _opened(
+    short: str, name: str, commits: dict[str, str], pooling: str | None
+) -> Source | TorchEncoder:
+    try:
+        checkpoint = find_checkpoint(name)
+        if checkpoint.commit is not None:
+            commits[short] = checkpoint.commit
+        return read_encoder_of(checkpoint, pooling=pooling)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("name: ")) from None
+
+
+def some_of(bank: Any, samples: int, seed: int = 0) -> Any:
+    """A bank of so many of the images or texts, drawn at random, in their order.
+
+    All, where there are fewer.
 
     Raises:
       ValueError: fewer than one sample is asked for.
     """
     if samples < 1:
         raise ValueError(f"samples: wanted at least 1, got {samples}")
-    if samples >= len(bank.images):
+    if samples >= len(bank.labels):
         return bank
-    rows = np.sort(np.random.default_rng(seed).choice(len(bank.images), samples, replace=False))
-    return dataclasses.replace(
-        bank, images=bank.images[rows], labels=bank.labels[rows], groups=bank.groups[rows]
-    )
+    rows = np.sort(np.random.default_rng(seed).choice(len(bank.labels), samples, replace=False))
+    arrays = {"labels": bank.labels[rows], "groups": bank.groups[rows]}
+    if isinstance(bank, Bank):
+        return dataclasses.replace(bank, images=bank.images[rows], **arrays)
+    texts = tuple(bank.texts[i] for i in rows)
+    pairs = bank.pairs and tuple(bank.pairs[i] for i in rows)
+    return dataclasses.replace(bank, texts=texts, pairs=pairs, **arrays)

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 from leepjax import fit
 from leepjax.data import Pixels
 from leepjax.fit import DONATES, State
-from leepjax.models import Preprocess, apply
+from leepjax.models import Preprocess, Tokens, apply
 from leepjax.models.convolve import keep_barriers
 from leepjax.models.initialisation import reinitialise
 from leepjax.transfer._softmax_regression import Heads
@@ -56,7 +56,7 @@ class Program(NamedTuple):
 @cache
 def make_program(
     graphdef: Any,
-    preprocess: Preprocess,
+    preprocess: Preprocess | Tokens,
     recipe: Recipe,
     scratch: bool,
     mesh: Mesh,

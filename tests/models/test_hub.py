@@ -279,7 +279,11 @@ def test_pickles_are_refused_and_the_way_out_is_said(tmp_path):
         ("config.json", "[]", "wanted a JSON object, got list"),
         ("config.json", "{}", "wanted model_type (transformers) or architecture (timm)"),
         ("config.json", '{"architecture": "vgg16"}', "wanted resnet18, .*convnext_large; got 'vgg"),
-        ("config.json", '{"model_type": "bert"}', "wanted one of resnet, vit, convnext, got 'bert"),
+        (
+            "config.json",
+            '{"model_type": "swin"}',
+            "wanted one of resnet, vit, convnext, bert.*got 'swin",
+        ),
         ("config.json", '{"model_type": "vit", "hidden_act": "relu"}', "wanted 'gelu' for vit"),
         ("config.json", '{"model_type": "vit", "image_size": 24, "patch_size": 7}', "multiples"),
         ("config.json", '{"model_type": "vit", "hidden_size": null}', "malformed"),
