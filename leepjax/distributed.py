@@ -8,9 +8,9 @@ rule says who does what:
   with the same arguments, which is checked. Each does its share with its own devices, and all get
   the whole result. Process 0 alone writes journals, caches and checkpoints.
 
-Results go through the service of process 0, as plain arrays: that suits scores, curves and features
-of a few gigabytes. Sums of more than that are a stream's (``metrics.streaming``), or arrays over all
-devices (``metrics.sharding.shard_local``).
+A joint result comes to every process whole, as plain arrays: that suits scores, curves, and features
+that fit in a machine's memory. What does not is a stream's (``metrics.streaming``), or stays spread
+over all devices (``metrics.sharding.shard_local``).
 
 A process that dies ends the others within ``heartbeat_timeout``: JAX's service sees to it. One that
 lives but is stuck is noticed by nobody else, so each wait for others here has a time limit.
@@ -36,11 +36,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax._src import distributed as _jax_distributed  # of public names none has a time limit
+from jax.experimental.multihost_utils import process_allgather
 from safetensors.numpy import load, save
 
 from leepjax._store import digest
 
-PIECE = 2**21  # bytes that a message of the service holds at most
+SMALL = 2**20  # bytes that go through the service of process 0; what is larger, over the devices
+BLOCK = 2**26  # bytes of each process at once, over the devices
 TIME_LIMIT = 3600.0  # seconds; shares of work are as long as they are
 
 
@@ -256,24 +258,77 @@ def _answer(coordinator: str, seconds: float) -> None:
 
 
 def _exchange(what: str, compute: Callable[[], Any], senders: Sequence[int]) -> list[Any]:
-    """:func:`gather` from some processes."""
-    me, key = jax.process_index(), f"leepjax/{next(_Settings.numbers)}"
-    client = _jax_distributed.global_state.client
-    assert client is not None
+    """What some processes compute, in all: published under their number, read by everyone."""
+    me, number = jax.process_index(), next(_Settings.numbers)
+    client: Any = _jax_distributed.global_state.client
     error, value = None, None
     try:
-        value = jax.tree.map(np.asarray, compute())
+        value = compute()
+        leaves = [np.asarray(x, order="C") for x in jax.tree.leaves(value)]
+        payload = save({str(i): x for i, x in enumerate(leaves)})
     except Exception as caught:
-        error = caught
-    about = {"what": what, "error": None if error is None else _line(error)}
-    arrays = {str(i): np.ascontiguousarray(x) for i, x in enumerate(jax.tree.leaves(value))}
-    payload = save(arrays, {"about": json.dumps(about)}) if me in senders or error else save({})
-    published = []
-    for i in range(0, max(1, len(payload)), PIECE):
-        published.append(f"{key}/{me}/{i // PIECE}")
-        client.key_value_set_bytes(published[-1], payload[i : i + PIECE])
-    client.key_value_set(f"{key}/{me}", str(len(published)))
+        error, payload = caught, b""
+    mine = f"leepjax/{number}/{me}"
+    if me in senders:
+        head = {"what": what, "size": len(payload), "error": error and _line(error)}
+        client.key_value_set_bytes(f"{mine}/payload", payload if len(payload) <= SMALL else b"")
+        client.key_value_set(mine, json.dumps(head))
     if error is not None:
         raise error
-    treedef, received = jax.tree.structure(value), []
+    heads = []
+    for sender in senders:
+        get = client.blocking_key_value_get
+        head = json.loads(_read(what, sender, get, f"leepjax/{number}/{sender}"))
+        if head["what"] != what:
+            got = f"process {me} is at {what!r}, process {sender} at {head['what']!r}"
+            raise RuntimeError(f"distributed: wanted one call in all processes, but {got}")
+        if head["error"] is not None:
+            raise RuntimeError(f"{what}: process {sender} failed: {head['error']}")
+        heads.append(head)
+    largest = max(head["size"] for head in heads)
+    if largest > SMALL:
+        with time_limit(what):
+            payloads = _collect(payload if me in senders else b"", largest)
+    else:
+        get = client.blocking_key_value_get_bytes
+        payloads = {s: _read(what, s, get, f"leepjax/{number}/{s}/payload") for s in senders}
+    received = []
+    for sender, head in zip(senders, heads, strict=True):
+        arrays = load(payloads[sender][: head["size"]])
+        leaves = [arrays[str(i)] for i in range(len(arrays))]
+        received.append(jax.tree.unflatten(jax.tree.structure(value), leaves))
+    if len(senders) == jax.process_count():  # all are here, so all have read what came before
+        for key in _Settings.published:
+            client.key_value_delete(key)
+        _Settings.published = []
+    if me in senders:
+        _Settings.published += [mine, f"{mine}/payload"]
     return received
+
+
+def _collect(payload: bytes, largest: int) -> list[bytes]:
+    """The payloads of all processes, each padded to the largest, over the devices in blocks."""
+    whole = np.frombuffer(payload.ljust(largest, b"\0"), np.uint8)
+    blocks = [
+        np.reshape(process_allgather(whole[i : i + BLOCK]), (jax.process_count(), -1))
+        for i in range(0, largest, BLOCK)
+    ]
+    return [bytes(row) for row in np.concatenate(blocks, 1)]
+
+
+def _read(what: str, sender: int, get: Callable[[str, int], Any], key: str) -> Any:
+    try:
+        return get(key, int(1000 * _Settings.limit))
+    except RuntimeError as error:
+        got = _line(error)
+        if "DEADLINE" in got:
+            raise TimeoutError(
+                f"{what}: process {jax.process_index()} waited {_Settings.limit:g} s for process "
+                f"{sender} of {jax.process_count()}, which is stuck or far behind; what is finished "
+                "is kept: run it again, with a larger time_limit if it was only slow"
+            ) from None
+        raise RuntimeError(f"{what}: process {sender} cannot be reached, or has ended: {got}") from None
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from leepjax import distributed
 from leepjax._progress import progress
 from leepjax._store import cache_dir, digest, optional, whole, writing
 from leepjax.data.bank import Bank, check_bank
@@ -38,7 +40,9 @@ def extract(
       bank: ``n`` images.
       batch_size: images a step, over all devices together; rounded up to a multiple of their
         number.
-      devices: each batch is divided evenly over these; ``None``: the first device alone.
+      devices: each batch is divided evenly over these; ``None``: this process's first alone. With
+        those of several processes the call is joint (``leepjax.distributed``): each process takes
+        its share of the images.
 
     Returns:
       NumPy arrays, features ``[n, d]`` and logits ``[n, s]``.
@@ -49,12 +53,33 @@ def extract(
     check_bank("bank", bank)
     if batch_size < 1:
         raise ValueError(f"batch_size: wanted at least 1, got {batch_size}")
-    if devices is not None and len(devices) == 0:
-        raise ValueError("devices: wanted at least one, got none; leave it out for the first")
+    part = distributed.part_of(devices)
     path = cache_dir("outputs") / f"{digest(source.digest, bank.digest)}.safetensors"
+    if part.joint:
+        return _extract_jointly(source, bank, batch_size, part, path)
     outputs = _load(path)
     if outputs is None:
-        outputs = _compute(source, bank, batch_size, devices or jax.devices()[:1])
+        outputs = _compute(source, bank, batch_size, part.devices)
+        with optional(path):
+            _save(path, outputs)
+    return outputs
+
+
+def _extract_jointly(
+    source: Source, bank: Bank, batch_size: int, part: distributed.Part, path: Path
+) -> Outputs:
+    """Process 0's cache, or each process's share of the images; process 0 keeps them."""
+    distributed.check_same("extract", source=source.digest, bank=bank.digest)
+    cached = _load(path) if distributed.is_main() else None
+    if distributed.gather_plain("extract", lambda: cached is not None)[0]:
+        empty = Outputs(np.empty(0), np.empty(0))
+        return distributed.from_main("extract", lambda: cached, empty)
+    n, processes = len(bank.images), jax.process_count()
+    mine = replace(bank, images=bank.images[part.rows(n)])
+    size = max(1, batch_size // processes)
+    parts = distributed.gather("extract", lambda: _compute(source, mine, size, part.devices))
+    outputs = Outputs(*(np.concatenate(arrays)[:n] for arrays in zip(*parts, strict=True)))
+    if distributed.is_main():
         with optional(path):
             _save(path, outputs)
     return outputs
@@ -68,7 +93,7 @@ def forward_seconds(source: Source, bank: Bank, *, batch_size: int = 512) -> flo
       bank: its first ``batch_size`` images are run, twice; the second time counts.
       batch_size: as of :func:`extract`.
     """
-    run = _runner(source, jax.devices()[:1])
+    run = _runner(source, jax.local_devices()[:1])
     images = bank.images[:batch_size]
     jax.block_until_ready(run(images))
     start = time.perf_counter()
