@@ -89,6 +89,9 @@ def initialize(
             raise ValueError(f"{name}: wanted seconds, at least 1, got {value}")
     if coordinator is not None and not coordinator.rpartition(":")[2].isdecimal():
         raise ValueError(f"coordinator: wanted HOST:PORT, got {coordinator!r}")
+    if num_processes is not None and process_id is not None:
+        if not 0 <= process_id < num_processes:
+            raise ValueError(f"process_id: wanted 0 to {num_processes - 1}, got {process_id}")
     start = time.monotonic()
     if coordinator is not None and process_id not in (None, 0):
         _answer(coordinator, connect_timeout)
@@ -199,8 +202,11 @@ def check_same(what: str, **parts: Any) -> None:
     Raises:
       ValueError: one does not; it says which, and of which argument.
     """
-    mine = {name: digest(*jax.tree.leaves(part)) for name, part in parts.items()}
-    first, *others = gather_plain(what, lambda: mine)
+
+    def digests() -> dict[str, str]:
+        return {k: digest(*map(_data, jax.tree.leaves(part))) for k, part in parts.items()}
+
+    first, *others = gather_plain(what, digests)
     for number, other in enumerate(others, start=1):
         differs = [name for name in {**first, **other} if first.get(name) != other.get(name)]
         if differs:
@@ -327,7 +333,15 @@ def _read(what: str, sender: int, get: Callable[[str, int], Any], key: str) -> A
                 f"{sender} of {jax.process_count()}, which is stuck or far behind; what is finished "
                 "is kept: run it again, with a larger time_limit if it was only slow"
             ) from None
-        raise RuntimeError(f"{what}: process {sender} cannot be reached, or has ended: {got}") from None
+        raise RuntimeError(
+            f"{what}: process {sender} cannot be reached, or has ended: {got}"
+        ) from None
+
+
+def _data(x: Any) -> Any:
+    """What a typed key holds; anything else as it is."""
+    is_key = isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(x) if is_key else x
 
 
 def _line(error: Exception) -> str:

@@ -234,7 +234,9 @@ def _everywhere(tree: Any, mesh: Mesh, joint: bool) -> Any:
 
     def place(x: Any) -> jax.Array:
         if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(place(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+            return jax.random.wrap_key_data(
+                place(jax.random.key_data(x)), impl=jax.random.key_impl(x)
+            )
         # All processes have the same, so none asks the others, as `device_put` would.
         x = np.asarray(x)
         return jax.make_array_from_callback(x.shape, everywhere, lambda index: x[index])

@@ -83,7 +83,10 @@ def shard_local(
             f"mesh: wanted as many devices of each process along {axis!r}, got {got} in all, and "
             f"{mesh.shape[axis]} along it"
         )
-    kinds = {name: f"{x.dtype}[m{''.join(f', {size}' for size in x.shape[1:])}]" for name, x in arrays.items()}
+    kinds = {
+        name: f"{x.dtype}[m{''.join(f', {size}' for size in x.shape[1:])}]"
+        for name, x in arrays.items()
+    }
     mine = np.array([n, zlib.crc32(str(kinds).encode())], np.uint32)
     # Of a single process it has no axis of processes.
     sizes, sums = np.reshape(multihost_utils.process_allgather(mine), (-1, 2)).T

@@ -178,7 +178,9 @@ def _train(
         return [] if record is None else list(record.rows)
 
     if part.joint:
-        distributed.check_same(learner, **identity, layout=[layout.chunk, layout.mesh.size, layout.vmap])
+        distributed.check_same(
+            learner, **identity, layout=[layout.chunk, layout.mesh.size, layout.vmap]
+        )
         mine = earlier if distributed.is_main() else list
         rows = distributed.gather_plain(learner, mine)[0]
     else:
@@ -200,7 +202,9 @@ def _train(
             if not missing:
                 bar.update(images * sum(job.steps for job in wave))
                 continue
-            results = _share(learner, waves, wave, each, bar) if part.joint else waves.run(wave, bar)
+            results = (
+                _share(learner, waves, wave, each, bar) if part.joint else waves.run(wave, bar)
+            )
             results = [row for row in results if (row["task"], row["recipe"]) in missing]
             rows += results
             if record is not None:
@@ -238,9 +242,7 @@ def check_recipes(recipe: Recipe | Sequence[Recipe]) -> tuple[Recipe, ...]:
     return recipes
 
 
-def _layout(
-    strategy: Strategy, chunk: int | None, part: distributed.Part, jobs: int
-) -> Layout:
+def _layout(strategy: Strategy, chunk: int | None, part: distributed.Part, jobs: int) -> Layout:
     check_chunk(chunk)
     mesh = task_mesh(part.devices)
     vmap = use_vmap(strategy, mesh.devices.flat[0].platform)

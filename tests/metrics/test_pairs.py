@@ -83,9 +83,7 @@ def test_sums_of_2_34_samples():
 
 def test_any_order_gives_one_sum():
     labels, features, probs, weights = batches()
-    start = streaming.init(
-        num_classes=C, num_source_classes=S, features=moments.about(features[0])
-    )
+    start = streaming.init(num_classes=C, num_source_classes=S, features=moments.about(features[0]))
     parts = [
         streaming.update(start, y, features=f, probs=p, weights=w * 3.0**i)
         for i, (y, f, p, w) in enumerate(zip(labels, features, probs, weights, strict=True))
@@ -151,9 +149,7 @@ def test_a_worker_needs_the_conditional_alone():
     for order in ([merged, *second], [second[1], merged, second[0]], [*second, merged]):
         state = streaming.merge(streaming.merge(order[0], order[1]), order[2])
         got = streaming.finalize(state)
-        wanted = score(
-            flat[0], num_classes=C, features=flat[1], probs=flat[2], metrics=sorted(got)
-        )
+        wanted = score(flat[0], num_classes=C, features=flat[1], probs=flat[2], metrics=sorted(got))
         for name, value in got.items():
             np.testing.assert_allclose(value, wanted[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
