@@ -51,7 +51,8 @@ def adapt_tasks(
       strategy: ``"vmap"``: the tasks of a chunk at once; ``"loop"``: one after another; ``"auto"``:
         what suits learner and backend.
       chunk: tasks that a device holds at once.
-      devices: the devices that share the tasks; default the first.
+      devices: the devices that share the tasks; default this process's first. With those of several
+        processes the call is joint (``leepjax.distributed``).
 
     Raises:
       ValueError: tasks with another number of classes, or that differ in their images' number; an

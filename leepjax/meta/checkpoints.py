@@ -53,7 +53,16 @@ class Checkpoints:
 
     def _open(self) -> ocp.CheckpointManager:
         assert self.folder is not None
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+        me = jax.process_index()  # it alone writes: Orbax waits for no other process
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=1,
+            enable_async_checkpointing=False,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"meta{me}"
+            ),
+        )
+        (self.folder / "steps").mkdir(exist_ok=True)
         return ocp.CheckpointManager(self.folder / "steps", options=options)
 
     def __exit__(self, *error: Any) -> None:

@@ -1,5 +1,6 @@
 """Meta-training: steps over batches of episodes, with checkpoints to go on from."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
@@ -13,6 +14,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from leepjax import distributed
 from leepjax._progress import progress
 from leepjax._store import digest
 from leepjax.data import Bank
@@ -151,8 +153,10 @@ def meta_train(
       checkpoint: folder for parameters, optimiser and step, written every 50 steps.
       strategy: ``"vmap"``: the episodes of a step at once; ``"loop"``: one after another, so that
         memory does not grow with their number; ``"auto"``: what suits learner and backend.
-      devices: the devices that share the episodes of each step, as many each; default the first.
-        The result depends on them by rounding alone, and training may go on with others.
+      devices: the devices that share the episodes of each step, as many each; default this
+        process's first. With those of several processes the call is joint
+        (``leepjax.distributed``), and process 0 writes the checkpoints. The result depends on the
+        devices by rounding alone, and training may go on with others.
 
     Returns:
       What the learner then knows, and the course of the training.
@@ -165,6 +169,7 @@ def meta_train(
         raise ValueError(
             f"recipe: wanted episodes of {learner.ways} ways, the learner's, got {recipe}"
         )
+    joint = distributed.part_of(devices).joint
     mesh = task_mesh(devices)
     if recipe.tasks % mesh.size:
         raise ValueError(
@@ -179,23 +184,33 @@ def meta_train(
         "bank": bank.digest,
         "key": digest(jax.random.key_data(key)),
     }
+    what = f"meta-train {learner.name}"
+    if joint:
+        distributed.check_same(what, **identity, devices=[str(d) for d in mesh.devices.flat])
     init_key, episode_key = jax.random.split(key)
-    with Checkpoints(checkpoint, identity) as kept:
+    writes = not joint or distributed.is_main()
+    with Checkpoints(checkpoint if writes else None, identity) as kept:
         meta = learner.init(init_key)
         copies = TURNS if recipe.episode.rotations else 1
         state = init_state(meta.params, recipe, copies * bank.num_classes)
         history = MetaInfo(*np.full((4, recipe.steps), np.nan))
-        state, history = kept.load((state, history))
+        start = state, history
+        if joint:
+            start = distributed.from_main(what, lambda: kept.load((state, history)), start)
+        else:
+            start = kept.load(start)
+        state, history = start
         run = _runner(learner, recipe, strategy, mesh)
-        everywhere = NamedSharding(mesh, P())
-        arrays = jax.device_put((episode_key, state, meta.fixed, drawn), everywhere)
-        episode_key, state, fixed, drawn = arrays
+        episode_key, state, fixed, drawn = _everywhere(
+            (episode_key, state, meta.fixed, drawn), mesh, joint
+        )
         done = int(state.step)
-        with progress(total=recipe.steps, desc=f"meta-train {learner.name}", unit="step") as bar:
+        with progress(total=recipe.steps, desc=what, unit="step") as bar:
             bar.update(done)
             while done < recipe.steps:
                 number = min(CHUNK, recipe.steps - done)
-                state, infos = run(episode_key, state, fixed, drawn, number)
+                with distributed.time_limit(what) if joint else contextlib.nullcontext():
+                    state, infos = run(episode_key, state, fixed, drawn, number)
                 _check_finite(infos, done, recipe, learner, kept)
                 for whole, part in zip(history, infos, strict=True):
                     whole[done : done + number] = part
@@ -207,7 +222,26 @@ def meta_train(
                 loss = f"{np.mean(infos.loss):.3f}"
                 bar.set_postfix(loss=loss, accuracy=f"{mean:.3f}±{half:.3f}", refresh=False)
                 bar.update(number)
-    return Meta(state.params, meta.fixed), history
+    params = jax.tree.map(jnp.asarray, jax.device_get(state.params)) if joint else state.params
+    return Meta(params, meta.fixed), history
+
+
+def _everywhere(tree: Any, mesh: Mesh, joint: bool) -> Any:
+    """Arrays that all devices have whole; ``joint``: also those of other processes."""
+    everywhere = NamedSharding(mesh, P())
+    if not joint:
+        return jax.device_put(tree, everywhere)
+
+    def place(x: Any) -> jax.Array:
+        if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(
+                place(jax.random.key_data(x)), impl=jax.random.key_impl(x)
+            )
+        # All processes have the same, so none asks the others, as `device_put` would.
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, everywhere, lambda index: x[index])
+
+    return jax.tree.map(place, tree)
 
 
 def _runner(learner: MetaLearner, recipe: MetaRecipe, strategy: Strategy, mesh: Mesh) -> Any:
@@ -216,8 +250,9 @@ def _runner(learner: MetaLearner, recipe: MetaRecipe, strategy: Strategy, mesh: 
     def step(key: jax.Array, state: MetaState, fixed: Any, bank: EpisodeBank) -> Any:
         return meta_step(key, learner, recipe, state, fixed, bank, strategy=strategy, mesh=mesh)
 
+    everywhere = NamedSharding(mesh, P())
     if target() == "cpu":
-        once = jax.jit(step)
+        once = jax.jit(step, out_shardings=everywhere)
 
         def one_by_one(key, state, fixed, bank, number):
             infos = []
@@ -232,7 +267,7 @@ def _runner(learner: MetaLearner, recipe: MetaRecipe, strategy: Strategy, mesh: 
 
         return one_by_one
 
-    @partial(jax.jit, static_argnames="number")
+    @partial(jax.jit, static_argnames="number", out_shardings=everywhere)
     def scanned(key, state, fixed, bank, number):
         return jax.lax.scan(lambda s, _: step(key, s, fixed, bank), state, length=number)
 

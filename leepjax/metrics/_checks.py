@@ -182,7 +182,7 @@ def improper(total: jax.Array, least: jax.Array, dtype: np.dtype) -> jax.Array:
 def raise_broken(rules: list[Rule], arrays: Mapping[str, jax.Array]) -> None:
     """A ``ValueError`` that says where the first broken rule is broken."""
     for rule in rules:
-        broken = np.atleast_1d(np.asarray(rule.broken))
+        broken = jnp.atleast_1d(rule.broken)  # not NumPy's: its rows may be of other processes
         if broken.any():
             if broken.size == 1 and len(included(arrays)) != 1:
                 got = "none"
@@ -201,12 +201,15 @@ def refuse_overflow(value: Any, arrays: Mapping[str, jax.Array], name: str = "")
     scalar = isinstance(value, jax.Array) and not isinstance(value, Tracer) and value.shape == ()
     if not scalar or np.isfinite(value):
         return
-    counted, sizes = np.asarray(included(arrays)), {}
+    counted, sizes = included(arrays), {}
     if not {"features", "logits", "targets", "weights"} & arrays.keys():
         raise ValueError(f"{name or 'score'}: {value} in {value.dtype}; take a less extreme option")
     for argument in ("features", "logits", "targets", "weights"):
         if argument in arrays:
-            x = np.abs(np.asarray(arrays[argument])[counted].astype(np.float64))
+            if not arrays[argument].is_fully_addressable:
+                sizes[argument] = "unknown size, in several processes"
+                continue
+            x = np.abs(np.asarray(arrays[argument])[np.asarray(counted)].astype(np.float64))
             sizes[argument] = f"{x[x > 0].min(initial=np.inf):.0e} to {x.max(initial=0):.0e}"
     got = ", ".join(f"{argument} of {size}" for argument, size in sizes.items())
     raise ValueError(

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from leepjax.metrics._by_class import map_class_grams
+from leepjax.metrics._pairs import add_pairs
 from leepjax.metrics._sums import sum_over_samples
 from leepjax.metrics.platform import eigh, sum_by_class, target
 
@@ -42,6 +43,7 @@ class Moments(NamedTuple):
       norm_sums: ``[c, d]`` of |g|^2 g.
       squared_norms: ``[c]`` of |g|^4.
       targets: sums with real targets, or None.
+      rest: what rounding took from each of these sums (``_pairs.py``); None of a single batch.
     """
 
     shift: jax.Array
@@ -54,6 +56,13 @@ class Moments(NamedTuple):
     norm_sums: jax.Array
     squared_norms: jax.Array
     targets: Targets | None = None
+    rest: "Moments | None" = None
+
+    @property
+    def additive(self) -> "Moments":
+        """The sums alone: without shifts, unit and rest."""
+        targets = None if self.targets is None else self.targets._replace(shift=None)
+        return self._replace(shift=None, unit=None, targets=targets, rest=None)
 
     @property
     def total(self) -> jax.Array:
@@ -89,16 +98,17 @@ class Moments(NamedTuple):
 
 def add(a: Moments, b: Moments) -> Moments:
     """Moments of the samples of both, which are about one shift in one unit."""
-    total = jax.tree.map(jnp.add, a, b)
+    total, rest = add_pairs((a.additive, a.rest), (b.additive, b.rest))
     if a.targets is not None:
         total = total._replace(targets=total.targets._replace(shift=a.targets.shift))
-    return total._replace(shift=a.shift, unit=a.unit)
+    return total._replace(shift=a.shift, unit=a.unit, rest=rest)
 
 
 def select_classes(moments: Moments, classes) -> Moments:
     """Moments by class, of these classes alone."""
-    shift, unit, *by_class, _ = moments
-    return Moments(shift, unit, *(x[classes] for x in by_class), targets=None)
+    shift, unit, *by_class, _, rest = moments
+    rest = None if rest is None else select_classes(rest, classes)
+    return Moments(shift, unit, *(x[classes] for x in by_class), targets=None, rest=rest)
 
 
 def blank(x, where):

@@ -117,7 +117,7 @@ def _of_features(features, labels, weights, subsets, some, *, num_classes):
     )
 
     def of_subset(subset):
-        shift, unit, *sums, _ = by_class
+        shift, unit, *sums, _, _ = by_class
 
         def keep(x):
             return x * subset.reshape(-1, *[1] * (x.ndim - 1))

@@ -5,6 +5,10 @@
 ``logme_regression_from_moments``, ``lfc_from_moments``, ``transrate_from_moments``. All pure
 functions of pytrees: they work under ``jit``, ``vmap`` and ``grad``.
 
+Sums are kept as pairs, a sum and the rest that rounding took from it, so that 10^12 samples are
+added as exactly as ten. Parts that are gathered by different workers begin from one small
+:class:`About`.
+
 Example:
   >>> import jax.numpy as jnp
   >>> from leepjax.metrics import h_score_from_moments, moments
@@ -16,6 +20,8 @@ Example:
   >>> print(f"{h_score_from_moments(state):.4f}")
   0.9943
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +35,32 @@ from leepjax.metrics._kernel import Kernel
 from leepjax.metrics._moments import Moments as Moments
 from leepjax.metrics._moments import Targets as Targets
 from leepjax.metrics._moments import add, centre_of, measure_about, select_classes
+from leepjax.metrics._pairs import no_rest
+
+
+class About(NamedTuple):
+    """What all parts of one data set have in common, so that their moments add.
+
+    Attributes:
+      shift: ``[d]``, near the features.
+      unit: a scalar, about the size of the features about the shift.
+    """
+
+    shift: jax.Array
+    unit: jax.Array
+
+
+def about(features: ArrayLike) -> About:
+    """A shift and a unit that suit ``features [m, d]``, some of the data.
+
+    Raises:
+      ValueError: ``features`` are not finite floats ``[m, d]``.
+    """
+    return About(*evaluate(_about, features=features))
 
 
 def init(
-    features: ArrayLike,
+    features: ArrayLike | About,
     *,
     num_classes: int = 1,
     num_targets: int | None = None,
@@ -41,8 +69,8 @@ def init(
     """Moments of no samples yet, about a shift and in a unit that suit ``features``.
 
     Args:
-      features: ``[m, d]``, some of the data, such as the first batch. They are not counted; all
-        parts that are to be merged must begin with the same ones, or from one state.
+      features: ``[m, d]``, some of the data, such as the first batch; they are not counted. Or what
+        :func:`about` made of them: all parts that are to be merged must begin with the same.
       num_classes: number of classes c; 1 for regression.
       num_targets: number of real targets, for ``logme_regression_from_moments``.
       by_class: keep a Gram matrix for each class, ``[c, d, d]``: for :func:`subset` and
@@ -51,7 +79,7 @@ def init(
     Raises:
       ValueError: ``features`` are not finite floats ``[m, d]``, or a count is not positive.
     """
-    shift, unit = evaluate(_about, features=features)
+    shift, unit = features if isinstance(features, About) else about(features)
     c, d = check_count("num_classes", num_classes), len(shift)
     counts, table = jnp.zeros(c, shift.dtype), jnp.zeros((c, d), shift.dtype)
     gram = jnp.zeros((c, d, d) if by_class else (d, d), shift.dtype)
@@ -59,7 +87,8 @@ def init(
     if num_targets is not None:
         none = jnp.zeros(check_count("num_targets", num_targets), shift.dtype)
         targets = Targets(none, none, none, jnp.zeros((num_targets, d), shift.dtype))
-    return Moments(shift, unit, counts, counts, table, gram, counts, table, counts, targets)
+    state = Moments(shift, unit, counts, counts, table, gram, counts, table, counts, targets)
+    return state._replace(rest=no_rest(state.additive))
 
 
 def update(
@@ -118,7 +147,7 @@ def merge(a: Moments, b: Moments) -> Moments:
         raise ValueError("b: wanted moments of the same shapes as a")
     traced = any(isinstance(x, Tracer) for x in (a.shift, a.unit, b.shift, b.unit))
     if not traced and not (np.array_equal(a.shift, b.shift) and a.unit == b.unit):
-        raise ValueError("b: wanted moments about the same shift and unit as a: one init")
+        raise ValueError("b: wanted moments about the same shift and unit as a: one moments.about")
     return add(a, b)
 
 

@@ -4,6 +4,10 @@ The first pass over the data gathers moments and counts, which give every score 
 LEEP asks each sample again what the *whole* data said of its source classes: call ``second_pass``
 and show the same data once more.
 
+Parts of a data set, of which each worker has one, begin from the same ``init`` and are merged in
+any order. Each worker needs no more for it than a small ``moments.about(features)``, and for the
+second pass the merged ``conditional``. ``leepjax.streams`` saves and loads a stream.
+
 Example:
   >>> import jax, jax.numpy as jnp
   >>> from leepjax.metrics import streaming
@@ -39,8 +43,10 @@ from leepjax.metrics._logme import logme_from_moments
 from leepjax.metrics._moments import Moments
 from leepjax.metrics._nce import joint_counts, neg_conditional_entropy
 from leepjax.metrics._neg_label_entropy import xlogx
+from leepjax.metrics._pairs import add_pairs, no_rest
 from leepjax.metrics._regularized_h_score import regularized_h_score_from_moments
 from leepjax.metrics._transrate import transrate_from_moments
+from leepjax.metrics.moments import About
 from leepjax.metrics.platform import sum_by_class
 
 FROM_MOMENTS = {
@@ -75,20 +81,28 @@ class Stream(NamedTuple):
       moments: of features, or None.
       predictions: of probabilities, or None.
       conditional: ``[c, s]`` P(y | z) of the whole first pass; None during that.
+      rest: what rounding took from counts and predictions; moments have their own.
     """
 
     counts: jax.Array
     moments: Moments | None
     predictions: Predictions | None
     conditional: jax.Array | None
+    rest: "Stream | None" = None
+
+    @property
+    def additive(self) -> "Stream":
+        """Counts and predictions alone."""
+        return Stream(self.counts, None, self.predictions, None)
 
 
 def init(
     *,
     num_classes: int,
     num_source_classes: int | None = None,
-    features: ArrayLike | None = None,
+    features: ArrayLike | About | None = None,
     by_class: bool = False,
+    conditional: ArrayLike | None = None,
 ) -> Stream:
     """A stream of no samples yet.
 
@@ -96,11 +110,14 @@ def init(
       num_classes: number of target classes c.
       num_source_classes: number of source classes s, where batches have ``probs`` or ``logits``.
       features: ``[m, d]``, some of the features, such as the first batch, where batches have
-        ``features``; not counted. See ``moments.init``.
+        ``features``; not counted. Or ``moments.about`` of them, which all workers share.
       by_class: also ``transrate``, which needs a ``[d, d]`` matrix for each class.
+      conditional: ``[c, s]``, that of a merged :func:`second_pass`: a worker's second pass begins
+        with it alone, without the sums of the first, and is merged into the stream that has them.
 
     Raises:
-      ValueError: a count is not positive, or ``features`` are not finite floats ``[m, d]``.
+      ValueError: a count is not positive, ``features`` are not finite floats ``[m, d]``, or
+        ``conditional`` has another shape.
     """
     c = check_count("num_classes", num_classes)
     zero = jnp.zeros((), float)
@@ -111,7 +128,17 @@ def init(
     of_features = None
     if features is not None:
         of_features = _moments.init(features, num_classes=c, by_class=by_class)
-    return Stream(jnp.zeros(c), of_features, predictions, None)
+    if conditional is not None:
+        wanted = None if predictions is None else predictions.soft.shape
+        if np.shape(conditional) != wanted or features is not None:
+            also = "" if features is None else " and features"
+            raise ValueError(
+                f"conditional: wanted shape [num_classes, num_source_classes] and no features, got "
+                f"{list(np.shape(conditional))}{also}"
+            )
+        conditional = jnp.asarray(conditional)
+    state = Stream(jnp.zeros(c), of_features, predictions, conditional)
+    return state._replace(rest=no_rest(state.additive))
 
 
 def update(
@@ -149,6 +176,7 @@ def update(
         "where": where,
         "weights": weights,
     }
+    batch = Stream(jnp.zeros_like(state.counts), None, None, None)
     if outputs is not None and state.predictions is not None:
         s = state.predictions.soft.shape[1]
         if np.ndim(outputs) == 2 and np.shape(outputs)[1] != s:
@@ -160,38 +188,52 @@ def update(
             given={"conditional": state.conditional} if second else None,
             **shared,
         )
-        state = state._replace(predictions=jax.tree.map(jnp.add, state.predictions, predictions))
+        batch = batch._replace(predictions=predictions)
     if second:
-        return state
+        return _add(state, batch)
+    of_features = state.moments
     if features is not None and state.moments is not None:
         of_features = _moments.update(state.moments, features, labels, where=where, weights=weights)
-        state = state._replace(moments=of_features)
-    return state._replace(counts=state.counts + evaluate(Kernel(_counts, adds=True), **shared))
+    batch = batch._replace(counts=evaluate(Kernel(_counts, adds=True), **shared))
+    return _add(state, batch)._replace(moments=of_features)
 
 
 def merge(a: Stream, b: Stream) -> Stream:
     """The stream of the samples of both, begun from the same :func:`init` or :func:`second_pass`.
 
-    After the first pass: merge all parts, then give every part the merged ``second_pass``.
+    After the first pass: merge all parts, then give every part the merged ``second_pass``, or its
+    ``conditional`` alone (:func:`init`).
 
     Raises:
       ValueError: they were not.
     """
-    if jax.tree.map(jnp.shape, a) != jax.tree.map(jnp.shape, b):
+    second = a.conditional is not None
+    kinds = [jax.tree.map(jnp.shape, s._replace(moments=None) if second else s) for s in (a, b)]
+    if kinds[0] != kinds[1]:
         raise ValueError("b: wanted a stream of the same kind, pass and shapes as a")
-    predictions = jax.tree.map(jnp.add, a.predictions, b.predictions)
-    if a.conditional is not None and a.predictions is not None:
-        if not isinstance(a.conditional, Tracer) and not np.array_equal(
-            a.conditional, np.asarray(b.conditional)
-        ):
-            raise ValueError("b: wanted a stream of the same second_pass as a")
-        # The sums of the first pass are those of all parts already.
-        first = {"soft": a.predictions.soft, "hard": a.predictions.hard}
-        return a._replace(predictions=predictions._replace(**first))
-    of_features = a.moments
-    if a.moments is not None and b.moments is not None:
-        of_features = _moments.merge(a.moments, b.moments)
-    return Stream(a.counts + b.counts, of_features, predictions, None)
+    total = _add(a, b)
+    if not second:
+        both = a.moments is not None and b.moments is not None
+        return total._replace(moments=_moments.merge(a.moments, b.moments)) if both else total
+    traced = any(isinstance(s.conditional, Tracer) for s in (a, b))
+    if not traced and not np.array_equal(a.conditional, b.conditional):
+        raise ValueError("b: wanted a stream of the same second_pass as a")
+    # The sums of the first pass are those of all parts already, or none at all.
+    of_a = a.counts.sum() >= b.counts.sum()
+    first = jax.tree.map(lambda x, y: jnp.where(of_a, x, y), a.additive, b.additive)
+    first_rest = jax.tree.map(lambda x, y: jnp.where(of_a, x, y), a.rest, b.rest)
+    return _only_second(total, first)._replace(
+        moments=b.moments if a.moments is None else a.moments,
+        rest=_only_second(total.rest, first_rest),
+    )
+
+
+def _only_second(total, first):
+    """The sums of a second pass, beside those of a first."""
+    predictions = total.predictions._replace(
+        soft=first.predictions.soft, hard=first.predictions.hard
+    )
+    return total._replace(counts=first.counts, predictions=predictions)
 
 
 def second_pass(state: Stream) -> Stream:
@@ -229,6 +271,15 @@ def finalize(state: Stream) -> dict[str, jax.Array]:
     if not isinstance(total, Tracer) and (state.counts > 0).sum() < 2:
         scores.pop("lfc", None)  # which has no limit there
     return scores
+
+
+def _add(a: Stream, b: Stream) -> Stream:
+    """Counts and predictions of both; the rest of ``a``."""
+    total, rest = _add_pairs((a.additive, a.rest), (b.additive, b.rest))
+    return total._replace(moments=a.moments, conditional=a.conditional, rest=rest)
+
+
+_add_pairs = jax.jit(add_pairs)
 
 
 @jax.jit

@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from leepjax import distributed
 from leepjax._progress import progress
 from leepjax._store import cache_dir, digest, intact, optional, seal, whole, writing
 from leepjax.data import Bank, TextBank, check_bank
@@ -41,7 +43,9 @@ def extract(
       bank: ``n`` images, or texts for a language model (which :func:`tokenize` splits).
       batch_size: images a step, over all devices together; rounded up to a multiple of their
         number. Of texts as many of 16 tokens, and fewer of longer ones.
-      devices: each batch is divided evenly over these; ``None``: the first device alone.
+      devices: each batch is divided evenly over these; ``None``: this process's first alone. With
+        those of several processes the call is joint (``leepjax.distributed``): each process takes
+        its share of the samples.
 
     Returns:
       NumPy arrays, features ``[n, d]`` and logits ``[n, s]``.
@@ -49,11 +53,34 @@ def extract(
     Raises:
       ValueError: an empty bank, no devices, or a batch size below 1.
     """
-    bank = _checked(source, bank, batch_size, devices)
+    bank = _checked(source, bank, batch_size)
+    part = distributed.part_of(devices)
     path = cache_dir("outputs") / f"{digest(source.digest, bank.digest)}.safetensors"
+    if part.joint:
+        return _extract_jointly(source, bank, batch_size, part, path)
     outputs = _load(path)
     if outputs is None:
-        outputs = _compute(source, bank, batch_size, devices or jax.devices()[:1])
+        outputs = _compute(source, bank, batch_size, part.devices)
+        with optional(path):
+            _save(path, outputs)
+    return outputs
+
+
+def _extract_jointly(
+    source: Source | TorchEncoder, bank: Bank, batch_size: int, part: distributed.Part, path: Path
+) -> Outputs:
+    """Process 0's cache, or each process's share of the images; process 0 keeps them."""
+    distributed.check_same("extract", source=source.digest, bank=bank.digest)
+    cached = _load(path) if distributed.is_main() else None
+    if distributed.gather_plain("extract", lambda: cached is not None)[0]:
+        empty = Outputs(np.empty(0), np.empty(0))
+        return distributed.from_main("extract", lambda: cached, empty)
+    n, processes = len(bank.images), jax.process_count()
+    mine = replace(bank, images=bank.images[part.rows(n)])
+    size = max(1, batch_size // processes)
+    parts = distributed.gather("extract", lambda: _compute(source, mine, size, part.devices))
+    outputs = Outputs(*(np.concatenate(arrays)[:n] for arrays in zip(*parts, strict=True)))
+    if distributed.is_main():
         with optional(path):
             _save(path, outputs)
     return outputs
@@ -75,7 +102,7 @@ def extract_layers(
       source: a language model.
       bank: ``n`` texts, or their tokens.
       batch_size: as of :func:`extract`.
-      devices: as of :func:`extract`.
+      devices: as of :func:`extract`, but of this process.
 
     Returns:
       ``[n, d]`` float32 of each layer, the embeddings first.
@@ -83,7 +110,7 @@ def extract_layers(
     Raises:
       ValueError: as of :func:`extract`; a network without layers.
     """
-    bank = _checked(source, bank, batch_size, devices)
+    bank = _checked(source, bank, batch_size)
     if not has_layers(source):
         raise ValueError("source: wanted a language model, whose layers can be read, got another")
     folder = cache_dir("layers") / digest(source.digest, bank.digest)
@@ -92,7 +119,7 @@ def extract_layers(
         folder.mkdir(parents=True, exist_ok=True)
         files: list[np.memmap] = []
         for rows, layers in _passes(
-            source, bank, batch_size, devices or jax.devices()[:1], layers=True
+            source, bank, batch_size, devices or jax.local_devices()[:1], layers=True
         ):
             for i in range(len(files), len(layers)):
                 shape = len(bank.images), layers[i].shape[1]
@@ -130,8 +157,8 @@ def forward_seconds(
       bank: its first batch (of each length) is run, twice; the second time counts.
       batch_size: as of :func:`extract`.
     """
-    bank = _checked(source, bank, batch_size, None)
-    run = _runner(source, jax.devices()[:1])
+    bank = _checked(source, bank, batch_size)
+    run = _runner(source, jax.local_devices()[:1])
     lengths = source.preprocess.lengths(bank.images)
     seconds = 0.0
     for length in np.unique(lengths):
@@ -180,15 +207,13 @@ def _forward_layers(
     return network.layers(preprocess(images))
 
 
-def _checked(source: Any, bank: Any, batch_size: int, devices: Sequence[Any] | None) -> Bank:
+def _checked(source: Any, bank: Any, batch_size: int) -> Bank:
     """The bank, of texts their tokens."""
     if isinstance(bank, TextBank):
         bank = tokenize(source, bank)
     check_bank("bank", bank)
     if batch_size < 1:
         raise ValueError(f"batch_size: wanted at least 1, got {batch_size}")
-    if devices is not None and len(devices) == 0:
-        raise ValueError("devices: wanted at least one, got none; leave it out for the first")
     return bank
 
 

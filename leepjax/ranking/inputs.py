@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from leepjax.models import Outputs, Source, TorchEncoder
 
 _Path = str | os.PathLike[str]
-_Source: TypeAlias = (
-    "Outputs | Source | TorchEncoder | Mapping[str, Any] | _Path | Callable[[], Any]"
-)
+_Network: TypeAlias = "Source | TorchEncoder"
+_Source: TypeAlias = "_Network | Outputs | Mapping[str, Any] | _Path | Callable[[], Any]"
 Sources = Mapping[str, _Source] | Sequence[_Path]
 Facts = Mapping[str, Mapping[str, float]]
 
@@ -146,7 +145,10 @@ def read(source: Any, labels: Any) -> dict[str, Any]:
 
 
 def is_of(kind: str, source: Any) -> bool:
-    # Where there is an object of it, leepjax.models is imported; files alone do not need flax.
+    """Whether a source is of a class of ``leepjax.models``.
+
+    Where there is one, that package is imported; files alone do not need flax.
+    """
     models = sys.modules.get("leepjax.models")
     return models is not None and isinstance(source, getattr(models, kind))
 

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from leepjax import distributed
 from leepjax._progress import progress
 from leepjax.tasks.tasks import Split, Tasks
 
@@ -38,7 +39,8 @@ def map_tasks(
         same function object again to have it compiled once.
       shared: a pytree of arrays that all tasks read, such as the features of a bank.
       tasks: t tasks.
-      devices: the devices that share the tasks; default the first.
+      devices: the devices that share the tasks; default this process's first. With those of several
+        processes the call is joint (``leepjax.distributed``): each process takes its share.
       chunk: tasks that a device holds at once; default as many as have about 65,000 training images
         together on all devices, which suits functions of features.
       desc: what the progress bar says.
@@ -46,8 +48,16 @@ def map_tasks(
     Raises:
       ValueError: ``devices`` is empty, or ``chunk`` not an int >= 1.
     """
-    mesh = task_mesh(devices)
     check_chunk(chunk)
+    part = distributed.part_of(devices)
+    mesh = task_mesh(part.devices)
+    if part.joint:
+        distributed.check_same(desc, tasks=tasks, shared=shared)
+        mine = _take(tasks, part.rows(len(tasks.classes)))
+        options = {"devices": part.devices, "chunk": chunk, "desc": desc}
+        parts = distributed.gather(desc, lambda: map_tasks(fn, shared, mine, **options))
+        whole = jax.tree.map(lambda *x: np.concatenate(x), *parts)
+        return _take(whole, np.arange(len(tasks.classes)))
     run = _sharded(fn, mesh)
     shared = jax.device_put(shared, NamedSharding(mesh, P()))
     counts = tasks.num_classes
@@ -76,14 +86,14 @@ def map_tasks(
 
 
 def task_mesh(devices: Sequence[Any] | None) -> Mesh:
-    """The devices that share tasks, or the first, along the axis ``data``.
+    """The devices that share tasks, or this process's first, along the axis ``data``.
 
     Raises:
       ValueError: there are none.
     """
     if devices is not None and len(devices) == 0:
         raise ValueError("devices: wanted at least one, got none; leave it out for the first")
-    return Mesh(np.array(devices or jax.devices()[:1]), ("data",))
+    return Mesh(np.array(devices or jax.local_devices()[:1]), ("data",))
 
 
 def check_chunk(chunk: int | None) -> None:

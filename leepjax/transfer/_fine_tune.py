@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from leepjax import distributed
 from leepjax._progress import progress
 from leepjax._store import Journal, digest
 from leepjax.data import Dataset, check_bank
@@ -79,7 +80,9 @@ def fine_tune(
         ``chunk`` tasks at a time, a dispatch an epoch; ``"auto"``: ``"loop"`` on CPUs, where XLA
         slows convolutions down inside loops and for several kernels at once, else ``"vmap"``.
       chunk: tasks that a device holds at once with ``"vmap"``; default 32.
-      devices: the devices that share the tasks; default the first.
+      devices: the devices that share the tasks; default this process's first. With those of several
+        processes the call is joint (``leepjax.distributed``): they share each wave of tasks, and
+        process 0 writes the journal.
       journal: a file that keeps what is finished; a call that names it again does the rest, with
         the same result.
 
@@ -156,7 +159,8 @@ def _train(
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise ValueError(f"key: wanted a typed key such as jax.random.key(0), got {key!r}")
     jobs = make_jobs(key, dataset, tasks, recipes)
-    layout = _layout(strategy, chunk, devices, len(jobs))
+    part = distributed.part_of(devices)
+    layout = _layout(strategy, chunk, part, len(jobs))
     identity = {
         "learner": learner,
         "source": source.digest,
@@ -166,15 +170,29 @@ def _train(
         "key": digest(jax.random.key_data(key)),
         "recipes": [dataclasses.asdict(r) for r in recipes],
     }
-    record = None if journal is None else Journal(journal, identity)
-    rows = [] if record is None else record.rows
+    record = None
+
+    def earlier() -> list[dict[str, Any]]:
+        nonlocal record
+        record = None if journal is None else Journal(journal, identity)
+        return [] if record is None else list(record.rows)
+
+    if part.joint:
+        distributed.check_same(
+            learner, **identity, layout=[layout.chunk, layout.mesh.size, layout.vmap]
+        )
+        mine = earlier if distributed.is_main() else list
+        rows = distributed.gather_plain(learner, mine)[0]
+    else:
+        rows = earlier()
     done = {(row["task"], row["recipe"]) for row in rows}
     heads = _heads(source, dataset, tasks, jobs, recipe, devices)
     waves = Waves(key, source, dataset, recipes, heads, scratch, layout)
     # Jobs of about equal length together; formed before what is done is left out, so that a wave
     # is the same whether a run was interrupted or not.
     jobs.sort(key=lambda job: (job.steps, job.recipe, job.task))
-    size = layout.chunk * layout.mesh.size
+    each = layout.chunk * layout.mesh.size
+    size = each * (jax.process_count() if part.joint else 1)
     images = recipe.epochs * recipe.batch_size
     total = images * sum(job.steps for job in jobs)
     with progress(total=total, desc=f"{learner} {len(tasks.classes)} tasks", unit="image") as bar:
@@ -184,13 +202,24 @@ def _train(
             if not missing:
                 bar.update(images * sum(job.steps for job in wave))
                 continue
-            results = waves.run(wave, bar)
+            results = (
+                _share(learner, waves, wave, each, bar) if part.joint else waves.run(wave, bar)
+            )
             results = [row for row in results if (row["task"], row["recipe"]) in missing]
-            if record is None:
-                rows += results
-            else:
+            rows += results
+            if record is not None:
                 record.append(results)
     return _collect(rows, len(tasks.classes), len(recipes), recipe.epochs)
+
+
+def _share(
+    learner: str, waves: Waves, wave: Sequence[Job], each: int, bar: Any
+) -> list[dict[str, Any]]:
+    """A wave of all processes, ``each`` jobs of it in one; what all of them reached."""
+    parts = [wave[i : i + each] for i in range(0, len(wave), each)]
+    mine = parts[min(jax.process_index(), len(parts) - 1)]  # of a short wave some is done twice
+    results = distributed.gather_plain(learner, lambda: waves.run(mine, bar))
+    return [row for rows in results[: len(parts)] for row in rows]
 
 
 def check_recipes(recipe: Recipe | Sequence[Recipe]) -> tuple[Recipe, ...]:
@@ -213,12 +242,11 @@ def check_recipes(recipe: Recipe | Sequence[Recipe]) -> tuple[Recipe, ...]:
     return recipes
 
 
-def _layout(
-    strategy: Strategy, chunk: int | None, devices: Sequence[Any] | None, jobs: int
-) -> Layout:
+def _layout(strategy: Strategy, chunk: int | None, part: distributed.Part, jobs: int) -> Layout:
     check_chunk(chunk)
-    mesh = task_mesh(devices)
+    mesh = task_mesh(part.devices)
     vmap = use_vmap(strategy, mesh.devices.flat[0].platform)
+    jobs = len(part.rows(jobs))
     return Layout(mesh, min(chunk or CHUNK, -(-jobs // mesh.size)) if vmap else 1, vmap)
 
 

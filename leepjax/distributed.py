@@ -1,0 +1,348 @@
+"""Several processes of JAX, on one machine or many: how they begin, share work, and end.
+
+Every process runs the same program. ``initialize()`` first, before anything else of JAX; then one
+rule says who does what:
+
+* A call without ``devices``, or with this process's own, is this process's alone.
+* A call with devices of all processes, such as ``jax.devices()``, is joint: every process makes it
+  with the same arguments, which is checked. Each does its share with its own devices, and all get
+  the whole result. Process 0 alone writes journals, caches and checkpoints.
+
+A joint result comes to every process whole, as plain arrays: that suits scores, curves, and features
+that fit in a machine's memory. What does not is a stream's (``metrics.streaming``), or stays spread
+over all devices (``metrics.sharding.shard_local``).
+
+A process that dies ends the others within ``heartbeat_timeout``: JAX's service sees to it. One that
+lives but is stuck is noticed by nobody else, so each wait for others here has a time limit.
+
+Example:
+  >>> from leepjax import distributed
+  >>> distributed.is_main(), distributed.gather("numbers", lambda: 1.5)
+  (True, [array(1.5)])
+"""
+
+import contextlib
+import inspect
+import itertools
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax._src import distributed as _jax_distributed  # of public names none has a time limit
+from jax.experimental.multihost_utils import process_allgather
+from safetensors.numpy import load, save
+
+from leepjax._store import digest
+
+SMALL = 2**20  # bytes that go through the service of process 0; what is larger, over the devices
+BLOCK = 2**26  # bytes of each process at once, over the devices
+TIME_LIMIT = 3600.0  # seconds; shares of work are as long as they are
+
+
+class _Settings:
+    limit = TIME_LIMIT
+    numbers = itertools.count()  # of gatherings, the same in every process
+    published: list[str] = []
+
+
+def initialize(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    connect_timeout: float = 300,
+    heartbeat_timeout: float = 100,
+    time_limit: float = TIME_LIMIT,
+) -> None:
+    """Join this process to the others; before any other use of JAX.
+
+    What is not given JAX detects: from Slurm, Open MPI, a TPU pod or Kubernetes.
+
+    Args:
+      coordinator: ``HOST:PORT`` of process 0, where all can reach it.
+      num_processes: how many there are.
+      process_id: which this is, from 0 on.
+      connect_timeout: seconds to wait for all to come.
+      heartbeat_timeout: seconds after which a process that is not heard of counts as dead, and all
+        others end.
+      time_limit: seconds to wait for the others' share of a joint call, or for a step of shared
+        arrays, before this process ends with an error.
+
+    Raises:
+      ValueError: an argument is out of its range, or neither given nor detected.
+      TimeoutError: the coordinator does not answer, or not all processes came.
+    """
+    timeouts = {
+        "connect_timeout": connect_timeout,
+        "heartbeat_timeout": heartbeat_timeout,
+        "time_limit": time_limit,
+    }
+    for name, value in timeouts.items():
+        if value < 1:
+            raise ValueError(f"{name}: wanted seconds, at least 1, got {value}")
+    if coordinator is not None and not coordinator.rpartition(":")[2].isdecimal():
+        raise ValueError(f"coordinator: wanted HOST:PORT, got {coordinator!r}")
+    if num_processes is not None and process_id is not None:
+        if not 0 <= process_id < num_processes:
+            raise ValueError(f"process_id: wanted 0 to {num_processes - 1}, got {process_id}")
+    start = time.monotonic()
+    if coordinator is not None and process_id not in (None, 0):
+        _answer(coordinator, connect_timeout)
+    options: dict[str, Any] = {
+        "initialization_timeout": max(1, int(connect_timeout - (time.monotonic() - start))),
+        "heartbeat_timeout_seconds": int(heartbeat_timeout),
+        "shutdown_timeout_seconds": int(heartbeat_timeout),
+    }
+    known = inspect.signature(jax.distributed.initialize).parameters
+    try:
+        jax.distributed.initialize(
+            coordinator, num_processes, process_id, **{k: options[k] for k in options if k in known}
+        )
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"distributed: wanted coordinator, num_processes and process_id, given or detected, got "
+            f"{coordinator!r}, {num_processes}, {process_id} ({_line(error)})"
+        ) from None
+    except RuntimeError as error:
+        if "DEADLINE" not in str(error):
+            raise
+        raise TimeoutError(
+            f"distributed: wanted {num_processes} processes within {connect_timeout:g} s, not all "
+            f"came ({_line(error)})"
+        ) from None
+    _Settings.limit = time_limit
+
+
+def is_main() -> bool:
+    """Whether this is process 0, which alone writes."""
+    return jax.process_index() == 0
+
+
+class Part(NamedTuple):
+    """What a process has of a call's devices.
+
+    Attributes:
+      devices: its own among them.
+      joint: whether all processes have some, and share the work.
+    """
+
+    devices: Sequence[Any]
+    joint: bool
+
+    def rows(self, n: int) -> np.ndarray:
+        """Its share of n rows, one or more and as many as every other's: the last are repeated."""
+        if not self.joint:
+            return np.arange(n)
+        size = -(-n // jax.process_count())
+        return np.minimum(jax.process_index() * size + np.arange(size), n - 1)
+
+
+def part_of(devices: Sequence[Any] | None) -> Part:
+    """This process's part of ``devices``; None is its first.
+
+    Raises:
+      ValueError: there are none, none of this process's, or only some processes have any.
+    """
+    if devices is None:
+        return Part(jax.local_devices()[:1], False)
+    if len(devices) == 0:
+        raise ValueError("devices: wanted at least one, got none; leave it out for the first")
+    owners, me = {d.process_index for d in devices}, jax.process_index()
+    if owners == {me}:
+        return Part(devices, False)
+    if owners != set(range(jax.process_count())):
+        raise ValueError(
+            f"devices: wanted those of this process ({me}) alone, or of all "
+            f"{jax.process_count()}, got those of {sorted(owners)}"
+        )
+    return Part([d for d in devices if d.process_index == me], True)
+
+
+def gather(what: str, compute: Callable[[], Any]) -> list[Any]:
+    """What ``compute()`` returns in each process, in their order: trees of arrays, alike in all.
+
+    Where it fails in one process it fails in all: in the others with that process's message.
+
+    Args:
+      what: the same in every process; for messages.
+      compute: this process's share; it returns a pytree, and the arrays come back as NumPy's.
+
+    Raises:
+      RuntimeError: it failed in another process, or that one gathers something else.
+      TimeoutError: another process did not come within the time limit.
+    """
+    if jax.process_count() == 1:
+        return [jax.tree.map(np.asarray, compute())]
+    return _exchange(what, compute, range(jax.process_count()))
+
+
+def from_main(what: str, compute: Callable[[], Any], like: Any) -> Any:
+    """What ``compute()`` returns in process 0, in all; ``like`` is a tree of its structure."""
+    if jax.process_count() == 1:
+        return jax.tree.map(np.asarray, compute())
+    return _exchange(what, compute if is_main() else lambda: like, [0])[0]
+
+
+def gather_plain(what: str, compute: Callable[[], Any]) -> list[Any]:
+    """:func:`gather` of plain values, such as JSON has."""
+    texts = gather(what, lambda: np.frombuffer(json.dumps(compute()).encode(), np.uint8))
+    return [json.loads(bytes(text)) for text in texts]
+
+
+def check_same(what: str, **parts: Any) -> None:
+    """Check that every process calls with the same arguments: by their digests, before work.
+
+    Raises:
+      ValueError: one does not; it says which, and of which argument.
+    """
+
+    def digests() -> dict[str, str]:
+        return {k: digest(*map(_data, jax.tree.leaves(part))) for k, part in parts.items()}
+
+    first, *others = gather_plain(what, digests)
+    for number, other in enumerate(others, start=1):
+        differs = [name for name in {**first, **other} if first.get(name) != other.get(name)]
+        if differs:
+            raise ValueError(
+                f"{differs[0]}: wanted the same in all {len(others) + 1} processes, got another in "
+                f"process {number} than in process 0 ({what})"
+            )
+
+
+@contextlib.contextmanager
+def time_limit(what: str, seconds: float | None = None) -> Iterator[None]:
+    """End this process, with one line, if what is inside takes longer: by default as configured.
+
+    Around work with arrays that several processes share: where one of them is stuck, the others
+    wait in a collective that nothing else interrupts. The work inside must end with the result on
+    the host, or with ``jax.block_until_ready``. In a single process it does nothing.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    seconds = _Settings.limit if seconds is None else seconds
+    timer = threading.Timer(seconds, _end, [what, seconds])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _end(what: str, seconds: float) -> None:
+    line = (
+        f"leepjax: {what}: process {jax.process_index()} of {jax.process_count()} waited "
+        f"{seconds:g} s for the others, one of which is stuck; it ends. What is finished is kept: "
+        "run it again."
+    )
+    print(line, file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def _answer(coordinator: str, seconds: float) -> None:
+    host, _, port = coordinator.rpartition(":")
+    end, reason = time.monotonic() + seconds, "no time"
+    while (left := end - time.monotonic()) > 0:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=left).close()
+            return
+        except OSError as error:
+            reason = error.strerror or str(error)
+            time.sleep(min(0.2, left))
+    raise TimeoutError(
+        f"coordinator: wanted process 0 at {coordinator}, got no answer in {seconds:g} s "
+        f"({reason}); is it running, and is the port open?"
+    )
+
+
+def _exchange(what: str, compute: Callable[[], Any], senders: Sequence[int]) -> list[Any]:
+    """What some processes compute, in all: published under their number, read by everyone."""
+    me, number = jax.process_index(), next(_Settings.numbers)
+    client: Any = _jax_distributed.global_state.client
+    error, value = None, None
+    try:
+        value = compute()
+        leaves = [np.asarray(x, order="C") for x in jax.tree.leaves(value)]
+        payload = save({str(i): x for i, x in enumerate(leaves)})
+    except Exception as caught:
+        error, payload = caught, b""
+    mine = f"leepjax/{number}/{me}"
+    if me in senders:
+        head = {"what": what, "size": len(payload), "error": error and _line(error)}
+        client.key_value_set_bytes(f"{mine}/payload", payload if len(payload) <= SMALL else b"")
+        client.key_value_set(mine, json.dumps(head))
+    if error is not None:
+        raise error
+    heads = []
+    for sender in senders:
+        get = client.blocking_key_value_get
+        head = json.loads(_read(what, sender, get, f"leepjax/{number}/{sender}"))
+        if head["what"] != what:
+            got = f"process {me} is at {what!r}, process {sender} at {head['what']!r}"
+            raise RuntimeError(f"distributed: wanted one call in all processes, but {got}")
+        if head["error"] is not None:
+            raise RuntimeError(f"{what}: process {sender} failed: {head['error']}")
+        heads.append(head)
+    largest = max(head["size"] for head in heads)
+    if largest > SMALL:
+        with time_limit(what):
+            payloads = _collect(payload if me in senders else b"", largest)
+    else:
+        get = client.blocking_key_value_get_bytes
+        payloads = {s: _read(what, s, get, f"leepjax/{number}/{s}/payload") for s in senders}
+    received = []
+    for sender, head in zip(senders, heads, strict=True):
+        arrays = load(payloads[sender][: head["size"]])
+        leaves = [arrays[str(i)] for i in range(len(arrays))]
+        received.append(jax.tree.unflatten(jax.tree.structure(value), leaves))
+    if len(senders) == jax.process_count():  # all are here, so all have read what came before
+        for key in _Settings.published:
+            client.key_value_delete(key)
+        _Settings.published = []
+    if me in senders:
+        _Settings.published += [mine, f"{mine}/payload"]
+    return received
+
+
+def _collect(payload: bytes, largest: int) -> list[bytes]:
+    """The payloads of all processes, each padded to the largest, over the devices in blocks."""
+    whole = np.frombuffer(payload.ljust(largest, b"\0"), np.uint8)
+    blocks = [
+        np.reshape(process_allgather(whole[i : i + BLOCK]), (jax.process_count(), -1))
+        for i in range(0, largest, BLOCK)
+    ]
+    return [bytes(row) for row in np.concatenate(blocks, 1)]
+
+
+def _read(what: str, sender: int, get: Callable[[str, int], Any], key: str) -> Any:
+    try:
+        return get(key, int(1000 * _Settings.limit))
+    except RuntimeError as error:
+        got = _line(error)
+        if "DEADLINE" in got:
+            raise TimeoutError(
+                f"{what}: process {jax.process_index()} waited {_Settings.limit:g} s for process "
+                f"{sender} of {jax.process_count()}, which is stuck or far behind; what is finished "
+                "is kept: run it again, with a larger time_limit if it was only slow"
+            ) from None
+        raise RuntimeError(
+            f"{what}: process {sender} cannot be reached, or has ended: {got}"
+        ) from None
+
+
+def _data(x: Any) -> Any:
+    """What a typed key holds; anything else as it is."""
+    is_key = isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(x) if is_key else x
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
