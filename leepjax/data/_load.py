@@ -145,7 +145,10 @@ def _place(name: str, data_dir: str | Path | None) -> tuple[str, str, Path]:
     """Set and split that a name stands for, and the TFDS data directory."""
     base, colon, split = name.partition(":")
     if not re.fullmatch(r"\w+(/[\w.-]+)?", base) or (colon and not split):
-        raise ValueError(f"name: wanted NAME or NAME:SPLIT, got {name!r}. Try 'glyphs'.")
+        raise ValueError(
+            "name: wanted NAME or NAME:SPLIT, or a folder or table that is there, got "
+            f"{name!r}. Try 'glyphs'."
+        )
     return base, split, _directory(data_dir)
 
 
