@@ -15,7 +15,7 @@ DIGITS_TEST_SHARE = 0.3
 
 
 def load(
-    name: str,
+    name: str | Path,
     *,
     data_dir: str | Path | None = None,
     image_column: str | None = None,
@@ -82,6 +82,7 @@ def load(
         column that is not there; labels that are no targets of that kind; fewer than two classes;
         less room in the cache than needed; a library that is not installed.
     """
+    name = os.fspath(name)
     columns = Columns(image_column, _names(text_column), _names(label_column))
     if is_own(name, data_dir):
         from leepjax.data import own

@@ -20,6 +20,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # none runs a pr
 LARGEST = 256  # pixels; images of one size are kept as they are up to here
 SIZE = 224  # of the others
 SAMPLE = 200  # images whose size and channels are looked at beforehand
+VERSION = 1  # of what is made of a file
 GROUP = 16  # images that a thread decodes at once
 ORIENTATION = 0x0112  # EXIF's tag
 # What was done to images, said once for all of a set.
@@ -70,7 +71,7 @@ def decode(
     """
     if size is not None and size < 1:
         raise ValueError(f"size: wanted at least 1, got {size}")
-    stem = cache_dir("banks") / f"{file_name(name)}-{digest(list(keys), size)}"
+    stem = cache_dir("banks") / f"{file_name(name)}-{digest(VERSION, list(keys), size)}"
     path, report, record = (Path(f"{stem}{end}") for end in (".npy", "-report.json", ".json"))
     if not intact(record):
         shape = _shape(files, size)
