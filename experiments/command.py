@@ -15,7 +15,7 @@ from rich.console import Console
 from leepjax import report
 from leepjax._seed import check_seed
 from leepjax._store import keep_programs
-from leepjax.data import Dataset, load, shrink
+from leepjax.data import Dataset, check_bank, load, shrink
 from leepjax.metrics import metrics_of
 
 
@@ -153,6 +153,7 @@ def named(flag: str, function: Callable[..., Any], *arguments: Any, **options: A
 def load_small(flag: str, name: str, data_dir: Path | None) -> Dataset:
     """A data set for small networks: images of more than 32 pixels shrunk to 28."""
     dataset = named(flag, load, name, data_dir=data_dir)
+    check_bank(flag, dataset.train)
     return shrink(dataset, 28) if max(dataset.train.images.shape[1:3]) > 32 else dataset
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import save_file
 
 import leepjax
@@ -213,6 +214,31 @@ def test_rank_runs_pretrained_networks_and_lists_those_it_cannot(tmp_path, capsy
     assert {float(rows[name]["parameters"]) for name in ("mine", f"some/net@{commit}")} == {587}
     assert float(rows["mine"]["seconds"]) > 0
     assert "weights_only=True" in rows["pickled"]["failure"]
+
+
+def test_rank_on_a_folder_and_on_a_table_of_images(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LEEPJAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    rows = ["file,kind"]
+    for i in range(60):
+        path = Path(f"images/{'ab'[i % 2]}/{i}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 128, (16, 16, 3), np.uint8) + np.uint8(99 * (i % 2))).save(
+            path
+        )
+        rows.append(f"{path},{'ab'[i % 2]}")
+    Path("images/a/broken.png").write_text("no image")
+    Path("table.csv").write_text("\n".join([*rows, "images/a/broken.png,a"]))
+    for i in range(2):
+        save_network(tmp_path / f"net{i}", i)
+    command = ["rank", "--hub", "./net0", "./net1", "--metrics", "leep", "--data"]
+    columns = ["--image-column", "file", "--label-column", "kind"]
+    for data in (["images"], ["table.csv", *columns]):
+        with pytest.raises(SystemExit, match=r"1 of 61 .*broken.png \(no image\).*--skip-damaged"):
+            main([*command, *data])
+        main([*command, *data, "--skip-damaged"])
+        assert "2 sources on 42 samples of 2 classes" in capsys.readouterr().out
 
 
 MODELS = """dataset,model,accuracy,leep,flat

@@ -16,7 +16,7 @@ DIGITS_TEST_SHARE = 0.3
 
 
 def load(
-    name: str,
+    name: str | Path,
     *,
     data_dir: str | Path | None = None,
     image_column: str | None = None,
@@ -83,6 +83,7 @@ def load(
         column that is not there; labels that are no targets of that kind; fewer than two classes;
         less room in the cache than needed; a library that is not installed.
     """
+    name = os.fspath(name)
     columns = Columns(image_column, _names(text_column), _names(label_column))
     if is_own(name, data_dir):
         from leepjax.data import own
@@ -146,7 +147,10 @@ def _place(name: str, data_dir: str | Path | None) -> tuple[str, str, Path]:
     """Set and split that a name stands for, and the TFDS data directory."""
     base, colon, split = name.partition(":")
     if not re.fullmatch(r"\w+(/[\w.-]+)?", base) or (colon and not split):
-        raise ValueError(f"name: wanted NAME or NAME:SPLIT, got {name!r}. Try 'glyphs'.")
+        raise ValueError(
+            "name: wanted NAME or NAME:SPLIT, or a folder or table that is there, got "
+            f"{name!r}. Try 'glyphs'."
+        )
     return base, split, _directory(data_dir)
 
 

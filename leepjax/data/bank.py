@@ -23,9 +23,10 @@ class Bank:
 
     Attributes:
       images: ``[n, h, w, channels]`` uint8; characters are bright ink on black.
-      labels: ``[n]`` int32 in ``0..C-1``.
+      labels: ``[n]`` int32 in ``0..C-1``; of several labels at once ``[n, t]`` uint8, 0 or 1; of
+        numbers ``[n]`` or ``[n, t]`` float32. Only scores and rankings take those.
       groups: ``[n]`` int32, the script or alphabet of each image; all zero where there are none.
-      class_names: ``C`` names; a label is an index into them.
+      class_names: ``C`` names; a label is an index into them. Or the names of the ``t`` targets.
       group_names: the names of the groups; one where there are none.
     """
 
@@ -54,11 +55,13 @@ class Bank:
 
 
 def check_bank(name: str, bank: Bank) -> None:
-    """Check what everything that reads a bank relies on.
+    """Check what everything that reads a bank of images of classes relies on.
 
     Raises:
       ValueError: images, labels or groups have a wrong shape, dtype or value, or there are none.
     """
+    if not hasattr(bank, "images"):
+        raise ValueError(f"{name}: wanted a bank of images, got a {type(bank).__name__}")
     for field in ("images", "labels", "groups"):
         if not hasattr(getattr(bank, field), "dtype"):
             got = type(getattr(bank, field)).__name__

@@ -25,20 +25,23 @@ def read_folder(folder: Path) -> Samples:
     tests = [name for name in TESTS if split and name in parts and _subfolders(parts[name])]
     roots = [parts["train"], *(parts[name] for name in tests[:1])] if split else [folder]
     labels: list[str] = []
-    paths: list[Path] = []
+    paths: list[str] = []
     tested: list[bool] = []
     empty: list[str] = []
-    others: list[str] = [] if not split else [p for p in parts if parts[p] not in roots]
+    others = [str(path) for path in parts.values() if path not in roots] if split else []
     for root in roots:
         for name, path in _subfolders(root).items():
             files = list(_files(path))
-            images = [file for file in files if file.suffix.lower() in SUFFIXES]
-            others += [_name(f, folder) for f in files if f.suffix.lower() not in SUFFIXES]
-            empty += [] if images else [_name(path, folder)]
+            images = [file for file in files if file.lower().endswith(SUFFIXES)]
+            others += [file for file in files if not file.lower().endswith(SUFFIXES)]
+            empty += [] if images else [str(path)]
             paths += images
             labels += [name] * len(images)
             tested += [root is not roots[0]] * len(images)
-        others += [_name(f, folder) for f in _files(root, deep=False)]
+        others += _files(root, deep=False)
+    where, empty, others = (
+        [path[len(str(folder)) + 1 :] for path in found] for found in (paths, empty, others)
+    )
     if not paths:
         got = f"nothing but {listed(others)}" if others else "no files"
         raise ValueError(
@@ -49,7 +52,6 @@ def read_folder(folder: Path) -> Samples:
         say(f"{folder.name}: left out {len(empty)} class folders without an image: {listed(empty)}")
     if others:
         say(f"{folder.name}: left out {len(others)} other entries: {listed(others)}")
-    where = [_name(path, folder) for path in paths]
     return Samples(
         name=folder.resolve().name,
         where=where,
@@ -60,14 +62,10 @@ def read_folder(folder: Path) -> Samples:
     )
 
 
-def file_key(path: Path, name: str) -> tuple[str, int, int]:
+def file_key(path: str, name: str) -> tuple[str, int, int]:
     """What changes when a file does."""
-    stat = path.stat()
+    stat = os.stat(path)
     return name, stat.st_size, stat.st_mtime_ns
-
-
-def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
 
 
 def _subfolders(folder: Path) -> dict[str, Path]:
@@ -76,10 +74,10 @@ def _subfolders(folder: Path) -> dict[str, Path]:
     return {e.name: e for e in entries if e.is_dir() and not e.name.startswith((".", "__"))}
 
 
-def _files(folder: Path, deep: bool = True) -> Iterator[Path]:
+def _files(folder: Path, deep: bool = True) -> Iterator[str]:
     """Files in order, also of folders within; hidden ones are not there."""
     for at, within, names in os.walk(folder):
         within[:] = sorted(n for n in within if deep and not n.startswith((".", "__")))
         for name in sorted(names):
             if not name.startswith(".") and name.lower() not in ("thumbs.db", "desktop.ini"):
-                yield Path(at, name)
+                yield os.path.join(at, name)

@@ -127,6 +127,6 @@ def _named(value: Any, names: tuple[str, ...] | None) -> Any:
     return names[value] if value >= 0 else None
 
 
-def _content(part: Any, column: str, row: int) -> Path | bytes:
+def _content(part: Any, column: str, row: int) -> str | bytes:
     cell = part[row][column] or {}
-    return cell["bytes"] if cell.get("bytes") is not None else Path(cell["path"])
+    return cell["bytes"] if cell.get("bytes") is not None else str(cell["path"])

@@ -19,7 +19,8 @@ from leepjax.data import samples
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # none runs a program
 LARGEST = 256  # pixels; images of one size are kept as they are up to here
 SIZE = 224  # of the others
-SAMPLE = 1000  # images whose size and channels are looked at beforehand
+SAMPLE = 200  # images whose size and channels are looked at beforehand
+VERSION = 1  # of what is made of a file
 GROUP = 16  # images that a thread decodes at once
 ORIENTATION = 0x0112  # EXIF's tag
 # What was done to images, said once for all of a set.
@@ -38,11 +39,12 @@ class Decoded(NamedTuple):
     wrong: dict[int, str]
 
 
-class Pixels(NamedTuple):
-    """An image ``[h, w, channels]``, and what was done to it."""
+class Group(NamedTuple):
+    """Images in a row: their bytes, those that could not be read, and what was done to how many."""
 
-    array: np.ndarray
-    notes: list[str]
+    content: bytes
+    wrong: dict[int, str]
+    notes: Counter[str]
 
 
 class _Colour(Exception):
@@ -69,7 +71,7 @@ def decode(
     """
     if size is not None and size < 1:
         raise ValueError(f"size: wanted at least 1, got {size}")
-    stem = cache_dir("banks") / f"{file_name(name)}-{digest(list(keys), size)}"
+    stem = cache_dir("banks") / f"{file_name(name)}-{digest(VERSION, list(keys), size)}"
     path, report, record = (Path(f"{stem}{end}") for end in (".npy", "-report.json", ".json"))
     if not intact(record):
         shape = _shape(files, size)
@@ -149,13 +151,11 @@ def _write(
     with path.open("wb") as out, bar:
         np.lib.format.write_array_header_1_0(out, layout | {"shape": (len(files), *shape)})
         start = out.tell()
-        for i, pixels in enumerate(_read_all(files, shape)):
-            if isinstance(pixels, str):
-                wrong[i] = pixels
-            else:
-                out.write(pixels.array.tobytes())
-                notes.update(pixels.notes)
-            bar.update()
+        for group in _groups(files, shape):
+            out.write(group.content)
+            wrong |= group.wrong
+            notes += group.notes
+            bar.update(min(GROUP, len(files) - bar.n))
         out.seek(0)  # NumPy pads the header, so that it is as long for fewer images
         kept = len(files) - len(wrong)
         np.lib.format.write_array_header_1_0(out, layout | {"shape": (kept, *shape)})
@@ -163,39 +163,44 @@ def _write(
     return wrong, notes
 
 
-def _read_all(
-    files: Sequence[samples.Image], shape: tuple[int, int, int]
-) -> Iterator["Pixels | str"]:
-    """Each image, or what is wrong with it, in order; a few threads are a few groups ahead."""
+def _groups(files: Sequence[samples.Image], shape: tuple[int, int, int]) -> Iterator[Group]:
+    """All images, in order; a few threads are a few groups ahead."""
 
-    def read(group: Sequence[samples.Image]) -> list[Pixels | str]:
-        return [_read(file, shape) for file in group]
+    def read(start: int) -> Group:
+        wrong: dict[int, str] = {}
+        notes: Counter[str] = Counter()
+        found = []
+        for i in range(start, min(start + GROUP, len(files))):
+            pixels = _read(files[i], shape, notes)
+            if isinstance(pixels, str):
+                wrong[i] = pixels
+            else:
+                found.append(pixels)
+        return Group(b"".join(found), wrong, notes)
 
     workers = min(8, os.cpu_count() or 1)
-    ahead: deque[Future[list[Pixels | str]]] = deque()
+    ahead: deque[Future[Group]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(files), GROUP):
-            ahead.append(pool.submit(read, files[start : start + GROUP]))
+            ahead.append(pool.submit(read, start))
             if len(ahead) > 2 * workers:
-                yield from ahead.popleft().result()
+                yield ahead.popleft().result()
         while ahead:
-            yield from ahead.popleft().result()
+            yield ahead.popleft().result()
 
 
-def _read(file: samples.Image, shape: tuple[int, int, int]) -> "Pixels | str":
-    """One image in this shape; what is wrong with its content."""
+def _read(file: samples.Image, shape: tuple[int, int, int], notes: Counter[str]) -> bytes | str:
+    """The bytes of one image in this shape; or what is wrong with its content."""
     h, w, channels = shape
-    notes = []
     try:
         with _open(file) as image:
-            if getattr(image, "is_animated", False) and image.format != "MPO":
-                notes.append(FIRST)
+            notes[FIRST] += getattr(image, "is_animated", False) and image.format != "MPO"
             enough = 2 * max(h, w)
             image.draft(None, (enough, enough))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
             image.load()
             if image.getexif().get(ORIENTATION, 1) != 1:
-                notes.append(TURNED)
-            ImageOps.exif_transpose(image, in_place=True)
+                notes[TURNED] += 1
+                ImageOps.exif_transpose(image, in_place=True)
             plain = _plain(image, notes)
     except OSError as error:
         if error.errno is not None:  # a file that cannot be opened: nothing is known of its content
@@ -210,16 +215,16 @@ def _read(file: samples.Image, shape: tuple[int, int, int]) -> "Pixels | str":
     if plain.mode == "L" and channels == 3:
         plain = plain.convert("RGB")
     if plain.size != (w, h):
-        notes.append(FITTED)
+        notes[FITTED] += 1
         plain = ImageOps.fit(plain, (w, h), Image.Resampling.BICUBIC)
-    return Pixels(np.asarray(plain).reshape(shape), notes)
+    return plain.tobytes()
 
 
 def _line(error: Exception) -> str:
     return (" ".join(str(error).split()) or type(error).__name__)[:120]
 
 
-def _plain(image: Image.Image, notes: list[str]) -> Image.Image:
+def _plain(image: Image.Image, notes: Counter[str]) -> Image.Image:
     """The image in mode ``L`` or ``RGB``.
 
     Raises:
@@ -227,13 +232,14 @@ def _plain(image: Image.Image, notes: list[str]) -> Image.Image:
     """
     mode = image.mode
     if mode.startswith("I;16") or (mode == "I" and image.format in ("PNG", "PPM")):
-        notes.append(SIXTEEN)
+        notes[SIXTEEN] += 1
         return Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
     if mode in ("I", "F"):
         raise ValueError("32 bits a pixel, whose range is not known; save it with 8 or 16")
     if image.has_transparency_data:
-        notes.append(TRANSPARENT)
+        notes[TRANSPARENT] += 1
         ground = Image.new("RGBA", image.size, "white")
         ground.alpha_composite(image.convert("RGBA"))
         image = ground
-    return image.convert("L" if mode in GREY else "RGB")
+    wanted = "L" if mode in GREY else "RGB"
+    return image if image.mode == wanted else image.convert(wanted)

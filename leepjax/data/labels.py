@@ -1,6 +1,7 @@
 """Raw values of label columns to targets: classes, several labels at once, or numbers."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -77,13 +78,16 @@ def _classes(column: str, values: Sequence[Any], known: tuple[str, ...] | None) 
             "target='multilabel'"
         )
     distinct = {str(value).strip() for value in values}
-    numbers = {text: number(text) for text in distinct}
+    numbers = {text: _exact(text) for text in distinct}
+    fractions = False
     if all(math.isfinite(x) for x in numbers.values()):
-        name = {text: f"{x:.0f}" if x == round(x) else repr(x) for text, x in numbers.items()}
-        names = tuple(sorted(set(name.values()), key=float))
-        fractions = any(x != round(x) for x in numbers.values())
+        # "7", "7.0" and "007" are one class, which has the shortest of its names
+        shortest = {numbers[text]: text for text in sorted(distinct, key=lambda t: (-len(t), t))}
+        fractions = any(x != round(x) for x in shortest)
+        name = {text: shortest[x].removesuffix(".0") for text, x in numbers.items()}
+        names = tuple(shortest[x].removesuffix(".0") for x in sorted(shortest))
     else:
-        name, names, fractions = {text: text for text in distinct}, tuple(sorted(distinct)), False
+        name, names = {text: text for text in distinct}, tuple(sorted(distinct))
     many = len(names) > FEW and (fractions or len(names) > len(values) / 2)
     if many or len(names) == len(values) > 1:
         raise ValueError(
@@ -94,10 +98,15 @@ def _classes(column: str, values: Sequence[Any], known: tuple[str, ...] | None) 
     return lambda value: name[str(value).strip()], names
 
 
+def _exact(text: str) -> int | float:
+    """The number that a label is, whole ones with all their digits; NaN of other text."""
+    return int(text) if re.fullmatch("[+-]?[0-9]{1,300}", text) else number(text)
+
+
 def number(value: Any) -> float:
-    """The number that a cell holds; NaN of anything else."""
+    """The number that a cell holds; NaN of anything else, also of ``1_000``."""
     try:
-        return float(value)
+        return math.nan if isinstance(value, str) and "_" in value else float(value)
     except (TypeError, ValueError):
         return math.nan
 

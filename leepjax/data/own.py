@@ -57,6 +57,8 @@ def find(name: str) -> Path:
         return path / "labels.csv"
     if not path.is_dir() and (path.suffix.lower() not in TABLES or not path.is_file()):
         there = "which is another file" if path.exists() else "which is not there"
+        if Path(name.rpartition(":")[0]).is_dir() and ":" in name:
+            there += "; a split of a folder is named by its own folder"
         raise ValueError(
             f"name: wanted a folder or a table ({', '.join(TABLES)}), got {name!r}, {there}"
         )

@@ -125,8 +125,8 @@ def _missing(name: str, root: Path) -> str:
         )
     near = difflib.get_close_matches(name, {*known, *prepared, *EMBEDDED})
     return (
-        f"name: wanted {', '.join(map(repr, EMBEDDED))} or the name of a TFDS image set, got "
-        f"{name!r}. "
+        f"name: wanted {', '.join(map(repr, EMBEDDED))}, the name of a TFDS image set, or a folder "
+        f"or table that is there, got {name!r}. "
         + (f"Did you mean {' or '.join(map(repr, near))}? " if near else "")
         + f"Prepared in {root}: {', '.join(sorted(prepared)) or 'none'}."
     )

@@ -1,7 +1,6 @@
 """What a folder, a table or a hub's set holds, before images are decoded and labels are counted."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from leepjax._names import listed
 from leepjax._progress import say
 
-Image = Path | Callable[[], Path | bytes]  # a file, or what returns one, or its bytes
+Image = str | Callable[[], str | bytes]  # a file's path, or what returns one, or its content
 
 
 class Samples(NamedTuple):

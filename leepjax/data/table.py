@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,9 +42,9 @@ def read_table(path: Path, columns: Columns) -> Samples:
     cells = {name: [row.cells.get(name) for row in kept] for name in columns.all}
     where, keys, images = [row.where for row in kept], [], []
     for i, name in enumerate(cells[columns.image] if columns.image else ()):
-        images.append(path.parent / str(name))
+        images.append(os.path.join(path.parent, str(name)))
         where[i] += f", {name}"
-        there_is = not missing(name) and images[i].is_file()
+        there_is = not missing(name) and os.path.isfile(images[i])
         keys.append(file_key(images[i], str(name)) if there_is else str(name))
         if not there_is:
             wrong.setdefault(i, "no image" if missing(name) else "there is no such file")

@@ -14,7 +14,7 @@ class TextBank:
 
     Attributes:
       texts: ``n`` texts.
-      labels: ``[n]`` int32 in ``0..C-1``.
+      labels: ``[n]`` int32 in ``0..C-1``, or as those of :class:`~leepjax.data.Bank`.
       groups: ``[n]`` int32; all zero where there are none.
       class_names: ``C`` names; a label is an index into them.
       group_names: the names of the groups; one where there are none.

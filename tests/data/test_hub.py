@@ -47,20 +47,22 @@ def test_a_split_without_labels_is_not_taken(tmp_path):
         load(f"hf:{tmp_path / 'a'}:test")
 
 
-def test_images(tmp_path):
+def test_images(tmp_path, caplog):
     pixels = np.arange(20, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 5, 3), np.uint8)
     label = datasets.ClassLabel(names=["even", "odd"])
     features = datasets.Features({"img": datasets.Image(), "fine": label})
     rows = {"img": [Image.fromarray(p) for p in pixels], "fine": [i % 2 for i in range(20)]}
     datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "set")
-    for _ in range(2):
+    for again in (False, True):
+        caplog.clear()
         data = load(f"hf:{tmp_path / 'set'}")
         assert data.train.images.shape == (14, 4, 5, 3)
         assert data.train.class_names == ("even", "odd")
         np.testing.assert_array_equal(data.test.images[:, 0, 0, 0] % 2, data.test.labels)
+        assert ("MB of disk" in caplog.text) != again  # decoded once
 
 
-def test_files_that_the_library_reads(tmp_path):
+def test_files_that_the_library_reads(tmp_path, caplog):
     (tmp_path / "csv").mkdir()
     (tmp_path / "csv/train.csv").write_text(
         "text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(10))
@@ -74,6 +76,9 @@ def test_files_that_the_library_reads(tmp_path):
     data = load(f"hf:{tmp_path / 'pets'}")
     assert data.train.class_names == ("cat", "dog")
     assert data.train.images.shape == (6, 6, 6, 1)
+    caplog.clear()
+    load(f"hf:{tmp_path / 'pets'}")
+    assert "MB of disk" not in caplog.text
 
 
 def test_several_labels(tmp_path):

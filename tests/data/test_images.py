@@ -24,7 +24,7 @@ def cache(tmp_path, monkeypatch):
 
 def read(*files, size=None):
     keys = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return decode("mine", files, keys, size)
+    return decode("mine", [*map(str, files)], keys, size)
 
 
 def one(file, size=None):
@@ -146,7 +146,7 @@ def test_what_is_no_image_is_named_and_the_others_are_read(tmp_path):
 
 def test_a_file_that_cannot_be_opened_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"name: cannot read .*lost.png: No such file"):
-        decode("mine", [tmp_path / "lost.png"], ["lost"], None)
+        decode("mine", [str(tmp_path / "lost.png")], ["lost"], None)
 
 
 def test_mixed_sizes_have_the_median_of_shorter_sides(tmp_path, caplog):
@@ -191,9 +191,9 @@ def test_the_order_is_kept_by_threads_and_memory_by_what_is_ahead(tmp_path, monk
         Image.fromarray(np.full((2, 2), value)).save(file)
     real, threads = images._read, set()
 
-    def slow(file, shape):
+    def slow(*arguments):
         threads.add(threading.get_ident())
-        return real(file, shape)
+        return real(*arguments)
 
     monkeypatch.setattr(images, "_read", slow)
     np.testing.assert_array_equal(read(*files).images[:, 0, 0, 0], pixels)

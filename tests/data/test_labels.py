@@ -22,6 +22,14 @@ def test_numbers_are_classes_in_their_order(values):
     assert classes(values) == ([1, 0, 1, 0], ("2", "10"), {})
 
 
+def test_numbers_keep_their_names():
+    assert classes(["007", "12", "007", "12"])[1] == ("007", "12")
+    assert classes(["007", "12", "7", "12"]) == ([0, 1, 0, 1], ("7", "12"), {})
+    assert classes(["10_1", "9", "10_1", "9"])[1] == ("10_1", "9")  # no number
+    large = [str(2**60 + i % 2) for i in range(4)]
+    assert classes(large) == ([0, 1, 0, 1], (str(2**60), str(2**60 + 1)), {})
+
+
 def test_few_numbers_with_decimals_are_classes():
     assert classes([0.5, -1.5, 0.5, -1.5])[:2] == ([1, 0, 1, 0], ("-1.5", "0.5"))
 

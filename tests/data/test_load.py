@@ -221,9 +221,11 @@ def test_interruption_leaves_nothing_behind(tmp_path, cache, monkeypatch):
     assert len(load("tiny", data_dir=tmp_path).train.images) == 24
 
 
-@pytest.mark.parametrize("name", ["", "tiny:", "../tiny", ":train", "tiny train"])
+@pytest.mark.parametrize("name", ["", "tiny:", ":train", "tiny train"])
 def test_malformed_names(name, tmp_path):
-    with pytest.raises(ValueError, match="name: wanted NAME or NAME:SPLIT, got"):
+    with pytest.raises(
+        ValueError, match="name: wanted NAME or NAME:SPLIT, or a folder or table th"
+    ):
         load(name, data_dir=tmp_path)
 
 

@@ -310,6 +310,9 @@ def test_names_that_lead_nowhere(tmp_path, monkeypatch):
             load(name)
         with pytest.raises(ValueError, match=r"wanted a folder or a table"):
             check_prepared(name)
+    (tmp_path / "set").mkdir()
+    with pytest.raises(ValueError, match="not there; a split of a folder is named by its own fold"):
+        load(f"{tmp_path}/set:train")
     with pytest.raises(ValueError, match=r"notes.txt', which is another file"):
         load(str(tmp_path / "notes.txt"))
     with pytest.raises(ValueError, match=r"name: columns, target and size are for a folder, a tab"):
