@@ -1,6 +1,7 @@
 """Labels that are not one class a sample: several at once, numbers, a class for a token or pixel."""
 
 from collections.abc import Hashable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from leepjax.metrics._checks import MATRICES, refuse_overflow
+from leepjax.metrics._checks import MATRICES, as_array, refuse_overflow
 from leepjax.metrics._evaluate import evaluate_all
 from leepjax.metrics._kernel import Kernel
 from leepjax.metrics._neg_label_entropy import neg_entropy
@@ -65,13 +66,9 @@ def over_columns(
     of_columns = {k: v for k, v in kernels.items() if not v[0].targets}
     values: dict[str, Any] = {}
     if of_columns:
-
-        def one(column: jax.Array) -> dict[str, jax.Array]:
-            return evaluate_all(of_columns, {"labels": column, **shared}, counts, given)
-
-        columns = labels.T.astype(jnp.int32)
-        found = jax.lax.map(one, columns, batch_size=min(COLUMNS, len(columns)))
-        values = {name: x.mean() for name, x in found.items()}
+        static = tuple((k, v[0], tuple(sorted(v[1].items()))) for k, v in of_columns.items())
+        columns, sizes = labels.T.astype(jnp.int32), tuple(sorted(counts.items()))
+        values = dict(_means(static, columns, _on_device(shared), dict(given), sizes))
         for name, (kernel, _) in of_columns.items():
             kernel.refuse_undefined(values[name], name)
             refuse_overflow(values[name], {"labels": columns[0], **shared}, name)
@@ -81,6 +78,22 @@ def over_columns(
         only = {**counts, "num_classes": None}
         values |= evaluate_all(of_targets, targets, only, given)
     return values
+
+
+@partial(jax.jit, static_argnames=("kernels", "sizes"))
+def _means(kernels, columns, shared, given, sizes):
+    named = {name: (kernel, dict(options)) for name, kernel, options in kernels}
+
+    def one(column):
+        return evaluate_all(named, {"labels": column, **shared}, dict(sizes), given)
+
+    found = jax.lax.map(one, columns, batch_size=min(COLUMNS, len(columns)))
+    return {name: x.mean() for name, x in found.items()}
+
+
+def _on_device(arrays: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """As ``evaluate_all`` takes them, which asks for dtypes."""
+    return {name: as_array(name, x) for name, x in arrays.items()}
 
 
 def _check(labels: jax.Array, shared: Mapping[str, Any], counts: Mapping[str, int | None]) -> None:

@@ -121,7 +121,9 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
         try:
             arrays = read(sources[name], labels)
             check_same(arrays.pop("labels", given.given), given.given)
-            arrays = {name: given.rows(name, x) if name in ARRAYS else x for name, x in arrays.items()}
+            arrays = {
+                name: given.rows(name, x) if name in ARRAYS else x for name, x in arrays.items()
+            }
             known[name] = join_facts(facts_among(arrays), facts.get(name, {}))
             scored, failed = score_source(arrays, shown, deciding, whole_target, some, of_some)
             unscored += [(name, failure) for failure in failed]
@@ -194,9 +196,7 @@ def _targets(
     return target(slice(None)), some, target(some)
 
 
-def _fitting(
-    names: Sequence[str], kind: str, by: str | None
-) -> tuple[list[str], list[Failure]]:
+def _fitting(names: Sequence[str], kind: str, by: str | None) -> tuple[list[str], list[Failure]]:
     """The scores that labels of this kind have, and why not the others.
 
     LogME of several labels and of numbers has a name of its own.

@@ -103,7 +103,9 @@ def _fit(basis, columns, kind="class", groups=None):
     spare = len(values) < len(left) - 1
     outside = target - left @ projected if spare else 0.0
     mean = values.mean() if len(values) else 1.0
-    room_of = partial(_single, left, spare) if groups is None else by_group.rooms(left, spare, groups)
+    room_of = (
+        partial(_single, left, spare) if groups is None else by_group.rooms(left, spare, groups)
+    )
 
     def judged(relative):
         taken = relative * mean / (relative * mean + values)

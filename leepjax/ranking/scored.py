@@ -206,9 +206,7 @@ def _scores(ready, target: Target, names, deciding) -> dict[str, Scored | str]:
                 return _values(ready, labels, [name], target)[0].get(name, np.nan)
 
             error = float(np.sqrt(np.sum(np.square(deviations))))
-            shuffled = shuffled_scores(
-                value, error, nothing, under, target.labels, target.groups
-            )
+            shuffled = shuffled_scores(value, error, nothing, under, target.labels, target.groups)
         found[name] = Scored(value, shuffled, deviations)
     return found
 
@@ -291,7 +289,9 @@ def _deviations(metric: Metric, ready, target: Target) -> np.ndarray | None:
     else:
         rng = np.random.default_rng(0)
         number = target.groups.max() + 1
-        chosen = [rng.permutation(number)[target.groups] < number / 2 for _ in range(target.num_halves)]
+        chosen = [
+            rng.permutation(number)[target.groups] < number / 2 for _ in range(target.num_halves)
+        ]
         halves = [metric.fn(*inputs, where=where, **options) for where in chosen]
     halves = np.asarray(halves, float)
     return (halves - halves.mean()) / np.sqrt(max(len(halves) - 1, 1))
