@@ -1,4 +1,4 @@
-"""Labels that are not one class a sample: several at once, numbers, a class for a token or pixel."""
+"""Labels that are not one class a sample: several at once, numbers, classes of tokens or pixels."""
 
 from collections.abc import Hashable, Mapping
 from functools import partial
@@ -104,8 +104,7 @@ def _check(labels: jax.Array, shared: Mapping[str, Any], counts: Mapping[str, in
             odd = odd & jnp.asarray(shared["where"])
         if odd.any():
             at = int(odd.argmax())
-            raise ValueError(
-                f"labels: wanted 0 and 1 in [n, labels], got {np.asarray(labels[at])} at sample {at}"
-            )
+            got = f"{np.asarray(labels[at])} at sample {at}"
+            raise ValueError(f"labels: wanted 0 and 1 in [n, labels], got {got}")
     first = {"labels": labels[:, 0], **shared}
     evaluate_all({"": (Kernel(neg_entropy), {})}, first, counts, {})

@@ -1,4 +1,4 @@
-"""Several labels, numbers, tokens and pixels: against refits without the sample or group, by hand."""
+"""Several labels, numbers, tokens and pixels: against refits without the sample or group."""
 
 from typing import NamedTuple
 
@@ -130,7 +130,7 @@ def test_several_labels_at_once():
         expected = oracles.logme_regression(x, own)
         assert found.scores["logme_regression"][i] == pytest.approx(expected, abs=1e-4)
         error = jackknife(
-            lambda k, x=x: refitted(x[k], own[k], ALONE[k], by_hand.penalty).r2, ALONE
+            lambda k, x=x, p=by_hand.penalty: refitted(x[k], own[k], ALONE[k], p).r2, ALONE
         )
         assert found.standard_error[i] == pytest.approx(error, rel=0.05)
     assert (np.abs(found.shuffled["predictive_r2"]) < 0.1).all()
@@ -165,7 +165,7 @@ def test_numbers():
         expected = oracles.logme_regression(x, own)
         assert found.scores["logme_regression"][i] == pytest.approx(expected, abs=1e-4)
         error = jackknife(
-            lambda k, x=x: refitted(x[k], own[k], ALONE[k], by_hand.penalty).r2, ALONE
+            lambda k, x=x, p=by_hand.penalty: refitted(x[k], own[k], ALONE[k], p).r2, ALONE
         )
         assert found.standard_error[i] == pytest.approx(error, rel=0.05)
     lost = {name: failure.reason for failure in found.failures for name in failure.metrics}
@@ -206,7 +206,7 @@ def check_groups(found, labels, groups, sources, classes):
         said = leep_of_others(softmax(logits), labels, groups)
         assert found.scores["cross_fitted_leep"][i] == pytest.approx(said, abs=1e-5)
         error = jackknife(
-            lambda k, x=x: refitted(x[k], own[k], groups[k], by_hand.penalty).r2, groups
+            lambda k, x=x, p=by_hand.penalty: refitted(x[k], own[k], groups[k], p).r2, groups
         )
         # To the second order in what one group does to another: too small with few groups.
         assert found.standard_error[i] == pytest.approx(error, rel=0.15)
@@ -214,7 +214,7 @@ def check_groups(found, labels, groups, sources, classes):
 
 @pytest.mark.parametrize("form", ["rows", "padded"])
 def test_a_class_for_each_token(form):
-    arrays, labels, options = ARRAYS, TAGS, {"groups": SENTENCES}
+    arrays, labels, groups = ARRAYS, TAGS, None
     if form == "rows":  # in any order, with tokens that have no label
         order = np.random.default_rng(0).permutation(N + 9)
         more = {
@@ -222,19 +222,19 @@ def test_a_class_for_each_token(form):
             for name, a in ARRAYS.items()
         }
         labels = np.append(TAGS, np.full(9, -1))[order]
-        options = {"groups": np.append(SENTENCES, np.arange(9))[order] * 7}
+        groups = np.append(SENTENCES, np.arange(9))[order] * 7
         arrays = more
     else:
         length = np.bincount(SENTENCES).max()
         at = SENTENCES, np.concatenate([np.arange(n) for n in np.bincount(SENTENCES) if n])
-        labels, options = np.full((18, length), -1), {}
+        labels = np.full((18, length), -1)
         labels[at] = TAGS
         arrays = {}
         for name, of_source in ARRAYS.items():
             arrays[name] = {k: np.full((18, length, x.shape[1]), 9.0) for k, x in of_source.items()}
             for k, x in of_source.items():
                 arrays[name][k][at] = x
-    found = rank(arrays, labels, metrics=("leep", "h_score"), **options)
+    found = rank(arrays, labels, metrics=("leep", "h_score"), groups=groups)
     assert (found.kind, found.num_groups, found.num_samples) == ("class", 18, N)
     given = [(SOURCES[name], LOGITS[name]) for name in SOURCES]
     check_groups(found, TAGS, SENTENCES, given, 3)
@@ -268,7 +268,7 @@ def test_a_class_for_each_pixel(cell):
         by_hand = refitted(x, own, groups)
         assert found.scores["predictive_r2"][i] == pytest.approx(by_hand.r2, abs=1e-5)
         error = jackknife(
-            lambda k, x=x: refitted(x[k], own[k], groups[k], by_hand.penalty).r2, groups
+            lambda k, x=x, p=by_hand.penalty: refitted(x[k], own[k], groups[k], p).r2, groups
         )
         assert found.standard_error[i] == pytest.approx(error, rel=0.1)
     if cell == 1:
