@@ -57,8 +57,8 @@ class Rank:
     data_dir: Path | None = None
     """Where --data is prepared; default TFDS_DATA_DIR or ~/tensorflow_datasets."""
     labels: Path | None = None
-    """.npy of n integers >= 0 (classes), [n, t] of 0 and 1 (several labels), floats (numbers) or,
-    of tokens and pixels, [n, ...] integers; default the labels in the first file that has some."""
+    """.npy of n integers >= 0 (classes), [n, t] of 0 and 1 (several labels), floats (numbers), or
+    [n, ...] integers (tokens, pixels); default the array labels of the first file that has one."""
     groups: Path | None = None
     """.npy that says which samples belong together (a sentence, an image, a patient), and are left
     out together."""

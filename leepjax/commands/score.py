@@ -22,8 +22,8 @@ class Score:
     """.npy of one array [n, columns]; or .npz, .safetensors or .parquet that names its arrays
     features, logits and probs."""
     labels: Positional[Path | None] = None
-    """.npy of n integers >= 0 (classes), [n, t] of 0 and 1 (several labels), floats (numbers) or,
-    of tokens and pixels, [n, ...] integers; default the array labels of the first file."""
+    """.npy of n integers >= 0 (classes), [n, t] of 0 and 1 (several labels), floats (numbers), or
+    [n, ...] integers (tokens, pixels); default the array labels of the first file."""
     groups: Path | None = None
     """.npy that says which samples belong together, and are left out together."""
     target: Literal["auto", "class", "multilabel", "regression"] = "auto"

@@ -1,6 +1,7 @@
-"""Labels that are not one class a sample: several at once, numbers, a class for a token or pixel."""
+"""Labels that are not one class a sample: several at once, numbers, classes of tokens or pixels."""
 
 from collections.abc import Hashable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from leepjax.metrics._checks import MATRICES, refuse_overflow
+from leepjax.metrics._checks import MATRICES, as_array, refuse_overflow
 from leepjax.metrics._evaluate import evaluate_all
 from leepjax.metrics._kernel import Kernel
 from leepjax.metrics._neg_label_entropy import neg_entropy
@@ -65,13 +66,9 @@ def over_columns(
     of_columns = {k: v for k, v in kernels.items() if not v[0].targets}
     values: dict[str, Any] = {}
     if of_columns:
-
-        def one(column: jax.Array) -> dict[str, jax.Array]:
-            return evaluate_all(of_columns, {"labels": column, **shared}, counts, given)
-
-        columns = labels.T.astype(jnp.int32)
-        found = jax.lax.map(one, columns, batch_size=min(COLUMNS, len(columns)))
-        values = {name: x.mean() for name, x in found.items()}
+        static = tuple((k, v[0], tuple(sorted(v[1].items()))) for k, v in of_columns.items())
+        columns, sizes = labels.T.astype(jnp.int32), tuple(sorted(counts.items()))
+        values = dict(_means(static, columns, _on_device(shared), dict(given), sizes))
         for name, (kernel, _) in of_columns.items():
             kernel.refuse_undefined(values[name], name)
             refuse_overflow(values[name], {"labels": columns[0], **shared}, name)
@@ -83,6 +80,22 @@ def over_columns(
     return values
 
 
+@partial(jax.jit, static_argnames=("kernels", "sizes"))
+def _means(kernels, columns, shared, given, sizes):
+    named = {name: (kernel, dict(options)) for name, kernel, options in kernels}
+
+    def one(column):
+        return evaluate_all(named, {"labels": column, **shared}, dict(sizes), given)
+
+    found = jax.lax.map(one, columns, batch_size=min(COLUMNS, len(columns)))
+    return {name: x.mean() for name, x in found.items()}
+
+
+def _on_device(arrays: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """As ``evaluate_all`` takes them, which asks for dtypes."""
+    return {name: as_array(name, x) for name, x in arrays.items()}
+
+
 def _check(labels: jax.Array, shared: Mapping[str, Any], counts: Mapping[str, int | None]) -> None:
     """What is wrong with concrete arrays, which is NaN only where they are mapped over."""
     if not isinstance(labels, Tracer):
@@ -91,8 +104,7 @@ def _check(labels: jax.Array, shared: Mapping[str, Any], counts: Mapping[str, in
             odd = odd & jnp.asarray(shared["where"])
         if odd.any():
             at = int(odd.argmax())
-            raise ValueError(
-                f"labels: wanted 0 and 1 in [n, labels], got {np.asarray(labels[at])} at sample {at}"
-            )
+            got = f"{np.asarray(labels[at])} at sample {at}"
+            raise ValueError(f"labels: wanted 0 and 1 in [n, labels], got {got}")
     first = {"labels": labels[:, 0], **shared}
     evaluate_all({"": (Kernel(neg_entropy), {})}, first, counts, {})

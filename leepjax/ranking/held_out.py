@@ -1,7 +1,7 @@
 """What a linear head says of samples that it has not seen, and how sure that is: what decides.
 
-The fit and its penalties are those of ``leepjax.metrics.linear_probe`` and ``predictive_r2``, to any
-columns; here in float64 NumPy, which compiles nothing for each source's shape, and with the
+The fit and its penalties are those of ``leepjax.metrics.linear_probe`` and ``predictive_r2``, to
+any columns; here in float64 NumPy, which compiles nothing for each source's shape, and with the
 deviations that the scores of several sources are compared by.
 """
 

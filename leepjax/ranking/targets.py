@@ -61,8 +61,8 @@ def read_target(labels: Any, groups: Any = None, target: str = "auto", seed: int
     """Labels in one form.
 
     Args:
-      labels: ``[n]`` or, of tokens or pixels, ``[n, ...]`` integers, -1 for those without; ``[n, t]``
-        0, 1 or booleans; numbers ``[n]``, ``[n, t]``, or ``[n, h, w]`` of pixels.
+      labels: ``[n]`` or, of tokens or pixels, ``[n, ...]`` integers, -1 for those without;
+        ``[n, t]`` 0, 1 or booleans; numbers ``[n]``, ``[n, t]``, or ``[n, h, w]`` of pixels.
       groups: of the n samples, anything that can be compared.
       target: one of ``KINDS``; ``"auto"``: by dtype and shape.
       seed: of the draw of tokens and pixels.

@@ -33,10 +33,8 @@ def _in_units(r: Ranking) -> str:
     if r.by != "predictive_r2" or not r.choice or math.isnan(r.baseline) or r.kind != "regression":
         return ""
     error = r.baseline * math.sqrt(1 - r.scores[r.by][r.names.index(r.choice[0])])
-    return (
-        f"The head of {r.choice[0]} misses by {error:.3g} (root mean square), the mean of the labels "
-        f"by {r.baseline:.3g}."
-    )
+    nothing = f"the mean of the labels by {r.baseline:.3g}"
+    return f"The head of {r.choice[0]} misses by {error:.3g} (root mean square), {nothing}."
 
 
 def _warning(r: Ranking) -> str:
