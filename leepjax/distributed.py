@@ -334,9 +334,9 @@ def _read(what: str, sender: int, get: Callable[[str, int], Any], key: str) -> A
         if "DEADLINE" in got:
             me, count = jax.process_index(), jax.process_count()
             raise TimeoutError(
-                f"{what}: process {me} waited {_Settings.limit:g} s for process {sender} of {count}, "
-                "which is stuck or far behind; what is finished is kept: run it again, with a larger "
-                "time_limit if it was only slow"
+                f"{what}: process {me} waited {_Settings.limit:g} s for process {sender} of "
+                f"{count}, which is stuck or far behind; what is finished is kept: run it again, "
+                "with a larger time_limit if it was only slow"
             ) from None
         raise RuntimeError(
             f"{what}: process {sender} cannot be reached, or has ended: {got}"

@@ -162,6 +162,18 @@ def check_extraction():
     jax.tree.map(np.testing.assert_array_equal, again, joint)
 
 
+def check_sources():
+    """Each process trains its own, in a cache that all share, and reads it back."""
+    from leepjax.data import load
+    from leepjax.models import SourceRecipe, train_source
+
+    os.environ["LEEPJAX_CACHE"] = str(FOLDER / "shared")
+    digits, recipe = load("digits"), SourceRecipe(steps=3, batch_size=8)
+    sources = [train_source("mlp", digits, recipe) for _ in range(2)]
+    jax.tree.map(np.testing.assert_array_equal, sources[0].params, sources[1].params)
+    compare(sources[0].params, lambda: sources[1].params)
+
+
 def few_tasks(number=5):
     from leepjax.tasks import sample_tasks
     from tests.meta.support import WAYS, dataset
@@ -389,7 +401,6 @@ def main() -> None:
     global FOLDER
     port, count, me, folder, *names = sys.argv[1:]
     FOLDER = Path(folder)
-    os.environ["LEEPJAX_CACHE"] = f"{folder}/cache-{me}"
     jax.config.update("jax_num_cpu_devices", LOCAL_DEVICES)
     faulty = bool({*names} & {*FAULTS})
     distributed.initialize(
@@ -401,6 +412,7 @@ def main() -> None:
         time_limit=20 if any("stuck" in name for name in names) else 300,
     )
     for name in names:
+        os.environ["LEEPJAX_CACHE"] = f"{folder}/cache-{me}"
         (CHECKS | FAULTS)[name]()
         print("passed", name, flush=True)
 
