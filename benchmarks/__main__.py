@@ -18,6 +18,8 @@ BENCHMARKS = {
     "meta": "meta-steps of second-order MAML beside PyTorch",
     "compile": "every program by another platform's compiler: seconds, bytes, memory",
     "folder": "a folder of images read into the cache, beside a plain loop of Pillow",
+    "scaling": "operations of a device as devices are added, each with the same share",
+    "streams": "a stream of generated blocks: samples a second, and the peak of memory",
     "ranking": "a ranking of cached sources: seconds, and the peak of memory",
     "accuracy": "float32 scores beside float64",
     "fuzz": "metrics, readers and names on input that nobody would think of",

@@ -212,24 +212,25 @@ def _extract() -> Program:
     return Program(fn, (params, rest, _shape((512, 32, 32, 3), jnp.uint8)))
 
 
-def _meta(name: str) -> Program:
+def _meta(name: str, tasks: int = TASKS, mesh: Mesh | None = None) -> Program:
     ways, queries = 5, 15
     network = Conv4(ways, width=32, rngs=nnx.Rngs(0))
     source = make_source(network, Preprocess(28, 1, (0.5,), (0.5,)), tuple("abcde"))
     learner, fields = make_learner(name, source, ways), dict(ALGORITHMS[name].recipe)
-    recipe = MetaRecipe(tasks=TASKS, episode=EpisodeShape(ways, 1, queries), **fields)
+    recipe = MetaRecipe(tasks=tasks, episode=EpisodeShape(ways, 1, queries), **fields)
     meta = learner.init(jax.random.key(0))
     state = jax.eval_shape(lambda params: init_state(params, recipe, ways), meta.params)
 
     def images(each: int) -> jax.ShapeDtypeStruct:
-        return _shape((TASKS, ways * each, 28, 28, 1), jnp.uint8)
+        return _shape((tasks, ways * each, 28, 28, 1), jnp.uint8)
 
     def labels(each: int) -> jax.ShapeDtypeStruct:
-        return _shape((TASKS, ways * each), jnp.int32)
+        return _shape((tasks, ways * each), jnp.int32)
 
-    classes = _shape((TASKS, ways), jnp.int32)
+    classes = _shape((tasks, ways), jnp.int32)
     batch = Episodes(images(1), labels(1), images(queries), labels(queries), classes)
-    return Program(partial(meta_update, learner, recipe), (state, _shapes(meta.fixed), batch))
+    step = partial(meta_update, learner, recipe, mesh=mesh)
+    return Program(step, (state, _shapes(meta.fixed), batch))
 
 
 def placed(program: Program, mesh: Mesh) -> tuple[Any, ...]:

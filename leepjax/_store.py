@@ -14,6 +14,7 @@ import functools
 import hashlib
 import json
 import os
+import platform
 import tempfile
 import warnings
 import zlib
@@ -147,7 +148,8 @@ def writing(path: Path, kind: type[Exception] = OSError) -> Iterator[None]:
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary file that takes ``path``'s name only if nothing went wrong."""
-    part = path.with_name(f".{digest(path.name)}.{os.getpid()}")  # the name itself may be longest
+    # The name itself may be the longest there can be; hosts that share a folder share numbers.
+    part = path.with_name(f".{digest(path.name, platform.node())}.{os.getpid()}")
     try:
         with writing(path):
             yield part

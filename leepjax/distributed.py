@@ -8,9 +8,9 @@ rule says who does what:
   with the same arguments, which is checked. Each does its share with its own devices, and all get
   the whole result. Process 0 alone writes journals, caches and checkpoints.
 
-A joint result comes to every process whole, as plain arrays: that suits scores, curves, and features
-that fit in a machine's memory. What does not is a stream's (``metrics.streaming``), or stays spread
-over all devices (``metrics.sharding.shard_local``).
+A joint result comes to every process whole, as plain arrays: that suits scores, curves, and
+features that fit in a machine's memory. What does not is a stream's (``metrics.streaming``), or
+stays spread over all devices (``metrics.sharding.shard_local``).
 
 A process that dies ends the others within ``heartbeat_timeout``: JAX's service sees to it. One that
 lives but is stuck is noticed by nobody else, so each wait for others here has a time limit.
@@ -31,7 +31,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
@@ -48,8 +48,8 @@ TIME_LIMIT = 3600.0  # seconds; shares of work are as long as they are
 
 class _Settings:
     limit = TIME_LIMIT
-    numbers = itertools.count()  # of gatherings, the same in every process
-    published: list[str] = []
+    numbers = itertools.count()  # of exchanges, the same in every process
+    published: ClassVar[list[str]] = []  # keys that this process has to delete
 
 
 def initialize(
@@ -77,7 +77,8 @@ def initialize(
 
     Raises:
       ValueError: an argument is out of its range, or neither given nor detected.
-      TimeoutError: the coordinator does not answer, or not all processes came.
+      TimeoutError: the coordinator does not answer. Where not all others come, this process ends
+        with a line that says so.
     """
     timeouts = {
         "connect_timeout": connect_timeout,
@@ -89,33 +90,30 @@ def initialize(
             raise ValueError(f"{name}: wanted seconds, at least 1, got {value}")
     if coordinator is not None and not coordinator.rpartition(":")[2].isdecimal():
         raise ValueError(f"coordinator: wanted HOST:PORT, got {coordinator!r}")
-    if num_processes is not None and process_id is not None:
-        if not 0 <= process_id < num_processes:
-            raise ValueError(f"process_id: wanted 0 to {num_processes - 1}, got {process_id}")
-    start = time.monotonic()
+    if num_processes is not None and not 0 <= (process_id or 0) < num_processes:
+        raise ValueError(f"process_id: wanted 0 to {num_processes - 1}, got {process_id}")
     if coordinator is not None and process_id not in (None, 0):
         _answer(coordinator, connect_timeout)
     options: dict[str, Any] = {
-        "initialization_timeout": max(1, int(connect_timeout - (time.monotonic() - start))),
+        "initialization_timeout": int(2 * connect_timeout) + 10,  # which ends without a clear line
         "heartbeat_timeout_seconds": int(heartbeat_timeout),
         "shutdown_timeout_seconds": int(heartbeat_timeout),
     }
     known = inspect.signature(jax.distributed.initialize).parameters
+    late = f"wanted {num_processes or 'all'} processes, not all came in {connect_timeout:g} s"
     try:
-        jax.distributed.initialize(
-            coordinator, num_processes, process_id, **{k: options[k] for k in options if k in known}
-        )
+        with _end_after(connect_timeout, f"distributed: {late}; are the others running?"):
+            jax.distributed.initialize(
+                coordinator,
+                num_processes,
+                process_id,
+                **{k: options[k] for k in options if k in known},
+            )
     except (ValueError, TypeError) as error:
+        got = f"{coordinator!r}, {num_processes}, {process_id} ({_line(error)})"
         raise ValueError(
-            f"distributed: wanted coordinator, num_processes and process_id, given or detected, got "
-            f"{coordinator!r}, {num_processes}, {process_id} ({_line(error)})"
-        ) from None
-    except RuntimeError as error:
-        if "DEADLINE" not in str(error):
-            raise
-        raise TimeoutError(
-            f"distributed: wanted {num_processes} processes within {connect_timeout:g} s, not all "
-            f"came ({_line(error)})"
+            f"distributed: wanted coordinator, num_processes and process_id, given or detected, "
+            f"got {got}"
         ) from None
     _Settings.limit = time_limit
 
@@ -228,23 +226,29 @@ def time_limit(what: str, seconds: float | None = None) -> Iterator[None]:
         yield
         return
     seconds = _Settings.limit if seconds is None else seconds
-    timer = threading.Timer(seconds, _end, [what, seconds])
+    with _end_after(
+        seconds,
+        f"{what}: process {jax.process_index()} of {jax.process_count()} waited {seconds:g} s for "
+        "the others, one of which is stuck; what is finished is kept: run it again",
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _end_after(seconds: float, line: str) -> Iterator[None]:
+    """End this process with a line, from a thread: what waits in C++ hears of no exception."""
+
+    def end() -> None:
+        print(f"error: {line}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
-
-
-def _end(what: str, seconds: float) -> None:
-    line = (
-        f"leepjax: {what}: process {jax.process_index()} of {jax.process_count()} waited "
-        f"{seconds:g} s for the others, one of which is stuck; it ends. What is finished is kept: "
-        "run it again."
-    )
-    print(line, file=sys.stderr, flush=True)
-    os._exit(1)
 
 
 def _answer(coordinator: str, seconds: float) -> None:
@@ -328,10 +332,11 @@ def _read(what: str, sender: int, get: Callable[[str, int], Any], key: str) -> A
     except RuntimeError as error:
         got = _line(error)
         if "DEADLINE" in got:
+            me, count = jax.process_index(), jax.process_count()
             raise TimeoutError(
-                f"{what}: process {jax.process_index()} waited {_Settings.limit:g} s for process "
-                f"{sender} of {jax.process_count()}, which is stuck or far behind; what is finished "
-                "is kept: run it again, with a larger time_limit if it was only slow"
+                f"{what}: process {me} waited {_Settings.limit:g} s for process {sender} of "
+                f"{count}, which is stuck or far behind; what is finished is kept: run it again, "
+                "with a larger time_limit if it was only slow"
             ) from None
         raise RuntimeError(
             f"{what}: process {sender} cannot be reached, or has ended: {got}"

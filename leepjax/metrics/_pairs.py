@@ -8,8 +8,8 @@ and the order in which they, or the parts of a data set, are added. Pairs also a
 
 XLA keeps the order of floating-point additions; a test holds it to that under ``jit``.
 
-Source: O. Møller, "Quasi double-precision in floating point addition", BIT 1965 (two-sum); D. Knuth,
-"The Art of Computer Programming", volume 2, section 4.2.2.
+Source: O. Møller, "Quasi double-precision in floating point addition", BIT 1965 (two-sum);
+D. Knuth, "The Art of Computer Programming", volume 2, section 4.2.2.
 """
 
 from typing import Any

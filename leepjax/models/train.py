@@ -239,11 +239,20 @@ def _save(folder: Path, source: Source, record: dict[str, Any]) -> None:
     tree = jax.device_get({"params": source.params, "rest": source.rest})
     # Of its own in each process, as another may be training the same; the last record counts.
     name = f"checkpoint-{os.getpid()}-{time.time_ns()}"
-    with writing(folder, Exception), ocp.StandardCheckpointer() as checkpointer:
+    with writing(folder, Exception), _checkpointer() as checkpointer:
         checkpointer.save(folder / name, tree)
     _write_record(
         folder / "source.json", record | {"checkpoint": name, "arrays": tree_digest(tree)}
     )
+
+
+def _checkpointer() -> Any:
+    """Orbax's, of this process alone: among several it would wait for the others."""
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"source{me}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 def _write_record(path: Path, record: dict[str, Any]) -> None:
@@ -257,7 +266,7 @@ def _load(folder: Path, initial: Source) -> Source | None:
         return None
     try:
         record = json.loads(complete.read_text())
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             empty = jax.device_get({"params": initial.params, "rest": initial.rest})
             tree = checkpointer.restore(folder / record["checkpoint"], empty)
         if tree_digest(tree) != record["arrays"]:

@@ -162,5 +162,5 @@ def test_a_worker_needs_the_conditional_alone():
     ],
 )
 def test_bad_conditional(options):
-    with pytest.raises(ValueError, match="^conditional: wanted"):
+    with pytest.raises(ValueError, match=r"^conditional: wanted"):
         streaming.init(num_classes=C, num_source_classes=S, **options)
