@@ -97,7 +97,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         batch_size=config.ways * config.shots // 3,
         warmup=0.1,
     )
-    journal = study.path / "journal.jsonl"
+    journal = study.path / "fine_tune.journal"
     tuned = fine_tune(key, source, dataset, few, recipe, devices=devices, journal=journal)
     of_few = {name: values[: config.tuned_tasks] for name, values in scores.items()}
     both = heads.accuracy[: config.tuned_tasks], tuned.accuracy
