@@ -45,7 +45,7 @@ class Config(StudyConfig):
     """A language model: a folder, or its name on the Hugging Face hub."""
     num_tasks: int = 120
     """Tasks for heads."""
-    tuned_tasks: int = 30
+    tuned_tasks: int = 20
     """The first of them are fine-tuned too."""
     ways: int = 3
     """Classes of a task."""
@@ -55,14 +55,14 @@ class Config(StudyConfig):
     """Test mails of a class."""
     length: int = 32
     """Tokens of a mail, from its beginning."""
-    epochs: int = 4
+    epochs: int = 3
     """Of fine-tuning, by AdamW."""
     learning_rate: float = 1e-4
     """Of the body; the head's is thirty times as high."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "smoke": {"num_tasks": 10, "tuned_tasks": 4, "shots": 5, "test_shots": 5, "epochs": 2},
+    "smoke": {"num_tasks": 10, "tuned_tasks": 4, "shots": 5, "test_shots": 5, "epochs": 1},
     "default": {},
 }
 

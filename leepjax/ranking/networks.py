@@ -20,6 +20,7 @@ from leepjax.models import (
     forward_seconds,
     read_encoder_of,
 )
+from leepjax.ranking.files import READERS, read_source
 from leepjax.ranking.inputs import by_array
 from leepjax.ranking.layers import layer_name
 
@@ -39,8 +40,9 @@ def pretrained_sources(
     """What :func:`rank` takes: by name, functions that say what a network says about a bank.
 
     Args:
-      names: of the hub, ``NAME`` or ``NAME@REVISION``, or folders, as ``load_pretrained`` takes
-        them; a folder goes by its last part where that is unique.
+      names: of the hub, ``NAME`` or ``NAME@REVISION``, or folders, as ``load_encoder`` takes
+        them; a folder goes by its last part where that is unique. A file of arrays of the same
+        samples (``.npz``, ``.safetensors``, Parquet) is read as :func:`rank` reads it.
       bank: the images or texts; outputs are cached by ``extract``.
       commits: filled, while the functions are called, with what was loaded from the hub.
       every_layer: a source for each layer of a language model.
@@ -74,6 +76,9 @@ def pretrained_sources(
 
     sources = {}
     for short, name in zip(shown, names, strict=True):
+        if Path(name).suffix in READERS and Path(name).is_file():
+            sources[short] = partial(read_source, name)
+            continue
         count = count_layers(name) if every_layer and isinstance(bank, TextBank) else None
         for layer in [None] if count is None else range(count):
             source = short if layer is None else layer_name(short, layer)
