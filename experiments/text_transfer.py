@@ -107,8 +107,8 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     report.write_study(study, dataset.train, findings)
 
 
-def read_mails(folder: Path, seed: int) -> Dataset:
-    """Mails by mailing list, spam and feeds: the bodies alone.
+def read_mails(folder: Path, seed: int) -> tuple[TextBank, TextBank]:
+    """Mails by mailing list, spam and feeds, the bodies alone: to train on, and to test on.
 
     Raises:
       ValueError: no such folder, or too few mails in it.
@@ -136,7 +136,7 @@ def read_mails(folder: Path, seed: int) -> Dataset:
         labels = np.repeat(np.arange(len(names), dtype=np.int32), len(texts) // len(names))
         return TextBank(texts, labels, np.zeros_like(labels), tuple(names), ("mails",))
 
-    return Dataset(bank(slice(0, count)), bank(slice(count, None)))
+    return bank(slice(0, count)), bank(slice(count, None))
 
 
 def _class(mail: Any, folder: str) -> str:

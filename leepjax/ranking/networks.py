@@ -19,6 +19,7 @@ from leepjax.models import (
     find_checkpoint,
     forward_seconds,
     read_encoder_of,
+    tokenize,
 )
 from leepjax.ranking.files import READERS, read_source
 from leepjax.ranking.inputs import by_array
@@ -58,21 +59,25 @@ def pretrained_sources(
     if twice:
         raise ValueError(f"hub: wanted each network once, got {twice[0]!r} twice")
 
-    @lru_cache(maxsize=1)  # the layers of one network come one after the other
     def run(short: str, name: str) -> tuple[dict[str, Any], list[np.ndarray]]:
         network = _opened(short, name, commits, pooling)
+        samples = tokenize(network, bank) if isinstance(bank, TextBank) else bank
         size = TEXTS if isinstance(bank, TextBank) else BATCH
         facts = {
             "parameters": network.num_parameters,
-            "seconds": forward_seconds(network, bank, batch_size=size),
+            "seconds": forward_seconds(network, samples, batch_size=size),
         }
         if every_layer and isinstance(bank, TextBank):
-            return facts, extract_layers(network, bank, batch_size=size)
-        return {**by_array(extract(network, bank, batch_size=size)), **facts}, []
+            return facts, extract_layers(network, samples, batch_size=size)
+        return {**by_array(extract(network, samples, batch_size=size)), **facts}, []
+
+    run_once = lru_cache(maxsize=1)(run)  # the layers of one network come one after the other
 
     def say(short: str, name: str, layer: int | None) -> dict[str, Any]:
-        arrays, layers = run(short, name)
-        return arrays if layer is None else {"features": np.array(layers[layer]), **arrays}
+        if layer is None:
+            return run(short, name)[0]
+        facts, layers = run_once(short, name)
+        return {"features": np.array(layers[layer]), **facts}
 
     sources = {}
     for short, name in zip(shown, names, strict=True):

@@ -17,6 +17,7 @@ from leepjax.models import (
     extract,
     extract_layers,
     forward_seconds,
+    load_encoder,
     load_pretrained,
     tokenize,
 )
@@ -236,6 +237,18 @@ def test_what_is_amiss_is_one_line(bert, digits, models, tmp_path, monkeypatch):
     refused("tokenizer.json: damaged, or of another kind")
     (folder / "tokenizer.json").unlink()
     refused("wanted tokenizer.json in .*got config.json, model.safetensors; transformers writes")
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2", "vocab_size": 44}))
+    write_tokenizer(folder)
+    monkeypatch.setattr("leepjax.models.hub.has_torch", lambda: False)
+    refused(
+        r"got 'gpt2'; others run through PyTorch: pip install 'leepjax\[torch\]'",
+        lambda: load_encoder(folder),
+    )
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = load_file(folder / "model.safetensors")
+    headless = {name: x for name, x in tensors.items() if ".layer." not in name}
+    save_file(headless, folder / "model.safetensors")
+    refused("wanted the tensors of transformers bert, .* differs: missing: bert.encoder")
     wrong = dataclasses.replace(bank, texts=("w1", 3))
     refused("bank.texts: wanted text, got int 3", lambda: tokenize(bert, wrong))
     none = dataclasses.replace(bank, texts=(), labels=bank.labels[:0], groups=bank.groups[:0])
