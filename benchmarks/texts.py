@@ -56,9 +56,37 @@ def ours(config: Config, features: Path) -> list[float]:
     from leepjax.models import extract_layers, load_encoder
 
     bank = read(config)
-    layers = extract_layers(load_encoder(config.model, pooling="mean"), bank)
-    np.save(features, np.stack(layers[1:]))
-    return [float(logme(x, bank.labels, num_classes=bank.num_classes)) for x in layers[1:]]
+    layers = extract_layers(load_encoder(config.model, pooling="mean"), bank)[1:]
+    np.save(features, np.stack(layers))
+    return [float(logme(x, bank.labels, num_classes=bank.num_classes)) for x in layers]
+
+
+def our_tokens(config: Config, features: Path) -> float:
+    """Tokens a second, padding not counted, of a forward pass in JAX."""
+    del features
+    from leepjax.models import load_encoder
+
+    return _tokens_per_second(load_encoder(config.model, pooling="mean"), config)
+
+
+def their_tokens(config: Config, features: Path) -> float:
+    """The same batches through transformers."""
+    del features
+    from leepjax.models.tokens import read_tokenizer
+    from leepjax.models.torch_encoder import read_encoder
+
+    about = json.loads((config.model / "config.json").read_text())
+    weights = [config.model / "model.safetensors"]
+    encoder = read_encoder(about, read_tokenizer(config.model), config.model, weights)
+    return _tokens_per_second(encoder, config)
+
+
+def _tokens_per_second(source: Any, config: Config) -> float:
+    from leepjax.models import forward_seconds, tokenize
+
+    tokens = tokenize(source, read(config))
+    given = np.count_nonzero(tokens.images[:, :, 3]) / len(tokens.images)
+    return float(given / forward_seconds(source, tokens, batch_size=256))
 
 
 def theirs(config: Config, features: Path) -> dict[str, Any]:
@@ -98,11 +126,13 @@ def main(config: Config) -> None:
         os.environ["LEEPJAX_CACHE"] = folder
         features = Path(folder) / "features.npy"
         mine, peer = (alone(side, config, features) for side in (ours, theirs))
+        tokens = [alone(side, config, features)["scores"] for side in (our_tokens, their_tokens)]
     said = peer["scores"]
     print("layer  ours     theirs of ours  theirs   distance of their lastlayer")
     for i, value in enumerate(mine["scores"]):
         row = said["theirs_of_ours"][i], said["theirs"][i], said["last_is"][i]
         print(f"{i + 1:5}  {value:7.4f}  {row[0]:14.4f}  {row[1]:7.4f}  {row[2]:.1e}")
+    print("forward pass, tokens a second: JAX {:,.0f}, PyTorch {:,.0f}".format(*tokens))
     for name, side in (("leepjax", mine), ("transformer-ranker", peer)):
         print(
             f"{name}: {side['seconds']:.0f} s, {side['cpu']:.0f} s of CPU, peak "
