@@ -174,6 +174,11 @@ def test_texts_are_transferred_like_images(bert):
     assert head > 0.6
     assert tuned.accuracy[0] > max(head, 0.9)
     assert tuned.train_loss[0, -1] < 0.3
+    with pytest.raises(ValueError, match=r"recipe\.flip, crop: wanted none for texts"):
+        fine_tune(jax.random.key(1), bert, dataset, tasks, dataclasses.replace(recipe, flip=True))
+    other = dataclasses.replace(bert.preprocess, vocabulary=10)
+    with pytest.raises(ValueError, match="wanted tokens below 10, which the network knows, got"):
+        extract(dataclasses.replace(bert, preprocess=other), dataset.test)
     fresh = from_scratch(
         jax.random.key(1), bert, dataset, tasks, dataclasses.replace(recipe, epochs=1)
     )
