@@ -21,6 +21,7 @@ BENCHMARKS = {
     "scaling": "operations of a device as devices are added, each with the same share",
     "streams": "a stream of generated blocks: samples a second, and the peak of memory",
     "ranking": "a ranking of cached sources: seconds, and the peak of memory",
+    "texts": "layers of a language model ranked here and by transformer-ranker",
     "accuracy": "float32 scores beside float64",
     "fuzz": "metrics, readers and names on input that nobody would think of",
     "replicates": "every statistic in 10,000 replicates",

@@ -9,6 +9,7 @@ from importlib.metadata import version
 import jax
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
+from transformer_ranker.embedder import Embedder  # pyright: ignore[reportMissingImports]
 from transformer_ranker.estimators import HScore, LogME  # pyright: ignore[reportMissingImports]
 
 NAME = f"transformer-ranker {version('transformer-ranker')}"
@@ -30,3 +31,18 @@ def logme(features: torch.Tensor, labels: torch.Tensor, num_classes: int) -> flo
 
 
 PEERS = {"regularized_h_score": regularized_h_score, "logme": logme}
+
+
+def embed_layers(model: str, texts: list[str]) -> list[torch.Tensor]:
+    """``[n, d]`` of each layer after the embeddings, as its ranker embeds texts for "bestlayer"."""
+    return [*_embed(model, texts, "all").unbind(1)]
+
+
+def last_layer(model: str, texts: list[str]) -> np.ndarray:
+    """``[n, d]`` of what its ranker embeds for "lastlayer"."""
+    return _embed(model, texts, "0")[:, 0].numpy()
+
+
+def _embed(model: str, texts: list[str], layers: str) -> torch.Tensor:
+    embedder = Embedder(model, layer_ids=layers, sentence_pooling="mean", layer_mean=False)
+    return torch.stack(embedder.embed(texts, batch_size=32, show_progress=False))

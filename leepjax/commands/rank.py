@@ -86,16 +86,17 @@ def rank_many(config: Rank, console: Console) -> None:
         files = filter(None, (*config.sources, config.labels, config.groups, config.models))
         check_output(config.output, (".csv", ".json"), [*files, *map(Path, config.hub)])
     options: dict[str, Any] = {"metrics": config.metrics} if config.metrics else {}
-    if config.figure:
-        check_output(config.figure, (".png", ".svg", ".pdf"), [*map(Path, config.hub)])
-    commits: dict[str, str] = {}
-    sources, labels = _networks(config, commits) if config.hub else (config.sources, config.labels)
-    if config.data and not config.hub:
-        raise ValueError("data: wanted --hub too, the networks to run on it, got none")
     if not config.hub and (config.layers != "last" or config.pooling or config.heads):
         raise ValueError("layers, pooling, heads: wanted --hub too, the networks, got none")
     if config.figure and config.layers == "last":
         raise ValueError("figure: wanted --layers all or best, as it is of layers, got last")
+    if config.figure:
+        folders = [*map(Path, config.hub)]
+        check_output(config.figure, (".png", ".svg", ".pdf"), folders, name="figure")
+    commits: dict[str, str] = {}
+    sources, labels = _networks(config, commits) if config.hub else (config.sources, config.labels)
+    if config.data and not config.hub:
+        raise ValueError("data: wanted --hub too, the networks to run on it, got none")
     facts, unused = _read_facts(config.models) if config.models else (None, "")
     ranking = rank(
         sources,

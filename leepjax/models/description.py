@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 from flax import nnx
 
 from leepjax.models.naming import Naming
@@ -29,6 +30,13 @@ class Description(NamedTuple):
     preprocess: Any
     class_names: tuple[str, ...]
     ignored: str | None = None
+
+
+def about_size(described: Description) -> str:
+    """How large a network is, by its configuration alone."""
+    sizes = [x.size for x in jax.tree.leaves(nnx.state(described.network, nnx.Param))]
+    number = sum(sizes)
+    return f"{described.what}, {number:,} parameters, {4 * number / 1e6:,.0f} MB in float32"
 
 
 def shapes(network: Any, classes: int, options: dict[str, Any]) -> nnx.Module:

@@ -212,6 +212,8 @@ def _checked(source: Any, bank: Any, batch_size: int) -> Bank:
     if isinstance(bank, TextBank):
         bank = tokenize(source, bank)
     check_bank("bank", bank)
+    if isinstance(source.preprocess, Tokens):
+        source.preprocess.check(bank.images)
     if batch_size < 1:
         raise ValueError(f"batch_size: wanted at least 1, got {batch_size}")
     return bank

@@ -5,6 +5,7 @@ A checkpoint is ``config.json`` and ``model.safetensors``; of transformers ``pre
 code when it is opened: it is refused.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 from leepjax._progress import say
 from leepjax.models.configuration import describe
-from leepjax.models.description import NotBuilt
+from leepjax.models.description import NotBuilt, about_size
 from leepjax.models.languages import FAMILIES
 from leepjax.models.source import Source, make_source
 from leepjax.models.tensors import fill, has_head, read_tensors
@@ -22,6 +23,7 @@ from leepjax.models.torch_encoder import TorchEncoder, has_torch, read_encoder
 
 WEIGHTS = "model.safetensors"
 _CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
+_CARD = "README.md"
 _INDEX = f"{WEIGHTS}.index.json"
 _OF_NO_HEAD = r"(pooler\.dense\.(weight|bias)|mask_token)$"  # of images, beside the features
 _OLD, _NEW = re.compile(r"LayerNorm\.(gamma|beta)$"), lambda m: f"LayerNorm.{_CALLED[m[1]]}"
@@ -251,10 +253,15 @@ def _from_hub(repository: str, revision: str | None) -> Checkpoint:
             except EntryNotFoundError:  # timm has none
                 pass
         try:
-            describe(config, _beside(folder, config))
+            size = about_size(describe(config, _beside(folder, config)))
         except NotBuilt:
             if not has_torch():
                 raise
+            size = "run by PyTorch"
+        if not any((folder / file).exists() for file in (WEIGHTS, _INDEX)):
+            with contextlib.suppress(Exception):  # many have none, and it is about the model alone
+                fetch(_CARD, commit)
+            say(f"{repository}: {size}; licence {_licence(folder, config)}; it is fetched now")
         try:  # large: only if what they are of can be built
             fetch(WEIGHTS, commit)
         except EntryNotFoundError as error:
@@ -276,6 +283,17 @@ def _from_hub(repository: str, revision: str | None) -> Checkpoint:
     except Exception as error:  # it passes on whatever the network raises
         raise ValueError(_unreachable(repository, revision, error)) from None
     return Checkpoint(folder, commit)
+
+
+def _licence(folder: Path, config: Any) -> str:
+    """As timm's configuration or the model's card says."""
+    said = (config.get("pretrained_cfg") or {}).get("license")
+    card = folder / _CARD
+    if not said and card.is_file():
+        front = card.read_text(encoding="utf-8", errors="replace").partition("\n---")[0]
+        match = re.search(r"^license:\s*['\"]?([\w.+-]+)", front, re.M)
+        said = match and match[1]
+    return said or "not said"
 
 
 def _unreachable(repository: str, revision: str | None, error: Exception) -> str:

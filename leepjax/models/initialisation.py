@@ -27,7 +27,9 @@ def reinitialise(key: jax.Array, tree: Any) -> Any:
     drawn = []
     for i, (path, leaf) in enumerate(leaves):
         name = path[-1].key
-        if name == "kernel":
+        if leaf.size == 0:  # the head of a network without classes
+            drawn.append(jnp.zeros(leaf.shape, leaf.dtype))
+        elif name == "kernel":
             drawn.append(_KERNEL(jax.random.fold_in(key, i), leaf.shape, leaf.dtype))
         elif name == "embedding":
             drawn.append(0.02 * jax.random.normal(jax.random.fold_in(key, i), leaf.shape))

@@ -62,14 +62,27 @@ class Tokens:
 
         The token, its type, and 1, or 0 where there is padding.
         """
-        if images.ndim != 4 or images.shape[2:] != (_BYTES, 1) or images.dtype != jnp.uint8:
-            raise ValueError(
-                "images: wanted the tokens of texts, uint8 [n, length, 4, 1], as "
-                f"leepjax.models.tokenize makes them, got {images.dtype} {list(images.shape)}"
-            )
+        _check_shape(images)
         low, middle, high, kind = jnp.unstack(images[..., 0].astype(jnp.int32), axis=2)
         number = low + 256 * middle + 65536 * high
         return jnp.stack([number, jnp.maximum(kind - 1, 0), jnp.minimum(kind, 1)], axis=2)
+
+    def check(self, images: np.ndarray) -> None:
+        """Check that a bank holds tokens that the network knows.
+
+        Raises:
+          ValueError: it holds images, or tokens of another model's tokenizer.
+        """
+        _check_shape(images)
+        highest = max(
+            int((part[..., 0].astype(np.int32) @ np.array([1, 256, 65536, 0])).max())
+            for part in np.array_split(images, -(-len(images) // _PART))
+        )
+        if highest >= self.vocabulary:
+            raise ValueError(
+                f"images: wanted tokens below {self.vocabulary}, which the network knows, got "
+                f"{highest}; make them with leepjax.models.tokenize of this source"
+            )
 
     def lengths(self, images: np.ndarray) -> np.ndarray:
         """``[n]`` how many tokens of each text a network is given: one of few lengths."""
@@ -80,6 +93,14 @@ class Tokens:
     def at_once(self, batch_size: int, length: int) -> int:
         """How many texts of a length are run at once: as many tokens, whatever the length."""
         return max(1, batch_size * _SHORTEST // length)
+
+
+def _check_shape(images: Any) -> None:
+    if images.ndim != 4 or images.shape[2:] != (_BYTES, 1) or images.dtype != jnp.uint8:
+        raise ValueError(
+            "images: wanted the tokens of texts, uint8 [n, length, 4, 1], as "
+            f"leepjax.models.tokenize makes them, got {images.dtype} {list(images.shape)}"
+        )
 
 
 def padded_length(count: Any, most: int) -> Any:

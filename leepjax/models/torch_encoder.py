@@ -49,9 +49,9 @@ class TorchEncoder:
 def has_torch() -> bool:
     """Whether the extra ``torch`` is installed."""
     try:
-        import timm
-        import torch
-        import transformers
+        import timm  # pyright: ignore[reportMissingImports]
+        import torch  # pyright: ignore[reportMissingImports]
+        import transformers  # pyright: ignore[reportMissingImports]
     except ImportError:
         return False
     return bool(timm and torch and transformers)
@@ -87,8 +87,8 @@ def read_encoder(
 
 
 def _timm(config: Config, files: Sequence[Path]) -> TorchEncoder:
-    import timm
-    from safetensors.torch import load_file
+    import timm  # pyright: ignore[reportMissingImports]
+    from safetensors.torch import load_file  # pyright: ignore[reportMissingImports]
 
     name = str(config["architecture"])
     architecture = name.partition(".")[0]
@@ -119,7 +119,7 @@ def _timm(config: Config, files: Sequence[Path]) -> TorchEncoder:
 def _images(
     config: Config, processor: Config | None, folder: Path, files: Sequence[Path]
 ) -> TorchEncoder:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     if processor is None:
         raise ValueError("preprocessor_config.json: wanted one beside config.json, got none")
@@ -176,7 +176,7 @@ def _language(config: Config, beside: Config, folder: Path, files: Sequence[Path
     types = getattr(known, "type_vocab_size", 2) - 1
 
     def forward(images: np.ndarray) -> Any:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
 
         x = torch.from_numpy(np.asarray(tokens(jnp.asarray(images))).astype(np.int64)).to(_device())
         inputs = {"input_ids": x[..., 0], "attention_mask": x[..., 2]}
@@ -198,7 +198,7 @@ def _language(config: Config, beside: Config, folder: Path, files: Sequence[Path
 def _encoder(
     model: Any, forward: Any, preprocess: Any, names: Any, config: Config, files: Sequence[Path]
 ) -> TorchEncoder:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     model.eval().float().to(_device())
     mixed = torch.cuda.is_available()
@@ -228,7 +228,7 @@ def _encoder(
 
 def _transformers(kind: str, config: Config, folder: Path) -> tuple[Any, list[str]]:
     """The model of a folder, and which of its parameters the files do not have."""
-    import transformers
+    import transformers  # pyright: ignore[reportMissingImports]
 
     model_type = config.get("model_type")
     if model_type not in transformers.CONFIG_MAPPING:
@@ -257,7 +257,7 @@ def _check_loaded(missing: Sequence[str], unexpected: Sequence[str]) -> None:
 
 
 def _of_images(preprocess: ResizeCrop, forward: Any, images: np.ndarray) -> Any:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     x = np.asarray(preprocess(jnp.asarray(images))).transpose(0, 3, 1, 2)
     return forward(torch.from_numpy(np.ascontiguousarray(x)).to(_device()))
@@ -287,7 +287,7 @@ def _built_for(config: Config) -> str:
 
 
 def _device() -> str:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 

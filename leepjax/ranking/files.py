@@ -64,8 +64,8 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray | None:
     """
     if Path(path).suffix == ".npy":
         return read_array(path)
-    if Path(path).suffix not in (*_READERS, *_PICKLES):
-        kinds = _or((".npy", *_READERS))
+    if Path(path).suffix not in (*READERS, *_PICKLES):
+        kinds = _or((".npy", *READERS))
         raise ValueError(f"{path}: wanted labels in a file {kinds}, got {Path(path).suffix!r}")
     found = _with_labels(_read(Path(path), LABELS)).get("labels")
     if isinstance(found, ValueError):
@@ -87,12 +87,12 @@ def read_array(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _read(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    if path.suffix in _READERS:
-        return _READERS[path.suffix](path, names)
+    if path.suffix in READERS:
+        return READERS[path.suffix](path, names)
     if path.suffix in _PICKLES:
         raise ValueError(f"{path}: {_CONVERT}")
     hint = f"; an array has a name there: {_SAVE}" if path.suffix == ".npy" else ""
-    raise ValueError(f"{path}: wanted a file {_or([*_READERS])}, got {path.suffix!r}{hint}")
+    raise ValueError(f"{path}: wanted a file {_or([*READERS])}, got {path.suffix!r}{hint}")
 
 
 def _names(path: Path) -> list[str]:
@@ -158,7 +158,7 @@ def _each(
     return arrays
 
 
-_READERS = {".npz": _npz, ".safetensors": _safetensors, ".parquet": _parquet}
+READERS = {".npz": _npz, ".safetensors": _safetensors, ".parquet": _parquet}
 
 
 def _pyarrow(path: Path) -> Any:

@@ -19,7 +19,9 @@ from leepjax.models import (
     find_checkpoint,
     forward_seconds,
     read_encoder_of,
+    tokenize,
 )
+from leepjax.ranking.files import READERS, read_source
 from leepjax.ranking.inputs import by_array
 from leepjax.ranking.layers import layer_name
 
@@ -38,8 +40,9 @@ def pretrained_sources(
     """What :func:`rank` takes: by name, functions that say what a network says about a bank.
 
     Args:
-      names: of the hub, ``NAME`` or ``NAME@REVISION``, or folders, as ``load_pretrained`` takes
-        them; a folder goes by its last part where that is unique.
+      names: of the hub, ``NAME`` or ``NAME@REVISION``, or folders, as ``load_encoder`` takes
+        them; a folder goes by its last part where that is unique. A file of arrays of the same
+        samples (``.npz``, ``.safetensors``, Parquet) is read as :func:`rank` reads it.
       bank: the images or texts; outputs are cached by ``extract``.
       commits: filled, while the functions are called, with what was loaded from the hub.
       every_layer: a source for each layer of a language model.
@@ -55,24 +58,31 @@ def pretrained_sources(
     if twice:
         raise ValueError(f"hub: wanted each network once, got {twice[0]!r} twice")
 
-    @lru_cache(maxsize=1)  # the layers of one network come one after the other
     def run(short: str, name: str) -> tuple[dict[str, Any], list[np.ndarray]]:
         network = _opened(short, name, commits, pooling)
+        samples = tokenize(network, bank) if isinstance(bank, TextBank) else bank
         size = TEXTS if isinstance(bank, TextBank) else BATCH
         facts = {
             "parameters": network.num_parameters,
-            "seconds": forward_seconds(network, bank, batch_size=size),
+            "seconds": forward_seconds(network, samples, batch_size=size),
         }
         if every_layer and isinstance(bank, TextBank):
-            return facts, extract_layers(network, bank, batch_size=size)
-        return {**by_array(extract(network, bank, batch_size=size)), **facts}, []
+            return facts, extract_layers(network, samples, batch_size=size)
+        return {**by_array(extract(network, samples, batch_size=size)), **facts}, []
+
+    run_once = lru_cache(maxsize=1)(run)  # the layers of one network come one after the other
 
     def say(short: str, name: str, layer: int | None) -> dict[str, Any]:
-        arrays, layers = run(short, name)
-        return arrays if layer is None else {"features": np.array(layers[layer]), **arrays}
+        if layer is None:
+            return run(short, name)[0]
+        facts, layers = run_once(short, name)
+        return {"features": np.array(layers[layer]), **facts}
 
     sources = {}
     for short, name in zip(shown, names, strict=True):
+        if Path(name).suffix in READERS and Path(name).is_file():
+            sources[short] = partial(read_source, name)
+            continue
         count = count_layers(name) if every_layer and isinstance(bank, TextBank) else None
         for layer in [None] if count is None else range(count):
             source = short if layer is None else layer_name(short, layer)

@@ -19,7 +19,7 @@ from leepjax import distributed
 from leepjax._progress import progress
 from leepjax._store import Journal, digest
 from leepjax.data import Dataset, check_bank
-from leepjax.models import Source, extract
+from leepjax.models import Source, Tokens, extract
 from leepjax.tasks import Strategy, Tasks, check_chunk, task_mesh, use_vmap
 from leepjax.transfer._retrain_head import fit_heads
 from leepjax.transfer._softmax_regression import Heads
@@ -72,7 +72,8 @@ def fine_tune(
     Args:
       key: typed JAX key, of the order of images, the augmentation and the validation split.
       source: where training starts.
-      dataset: the two banks that the tasks are of.
+      dataset: the two banks that the tasks are of; of texts their tokens, as
+        :func:`leepjax.models.tokenize` makes them.
       tasks: t tasks.
       recipe: how; or several, which differ in rates and weight decay alone: each task is trained
         with all of them, and the best on its validation images counts.
@@ -156,6 +157,10 @@ def _train(
     recipe, learner = recipes[0].static, "from_scratch" if scratch else "fine_tune"
     for split, bank in zip(dataset._fields, dataset, strict=True):
         check_bank(f"dataset.{split}", bank)
+        if isinstance(source.preprocess, Tokens):
+            source.preprocess.check(bank.images)
+    if isinstance(source.preprocess, Tokens) and (recipe.flip or recipe.crop):
+        raise ValueError("recipe.flip, crop: wanted none for texts, whose bytes are no pixels")
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise ValueError(f"key: wanted a typed key such as jax.random.key(0), got {key!r}")
     jobs = make_jobs(key, dataset, tasks, recipes)

@@ -84,11 +84,7 @@ def write_model(folder, family="bert", head=False, seed=0, **changes):
     (folder / "config.json").write_text(json.dumps(config))
     described = describe(config, {"pooling": None if head else "mean"})
     graphdef, params, rest = nnx.split(described.network, nnx.Param, ...)
-    params = nnx.to_pure_dict(params)
-    if not head:  # of no columns
-        params["head"] = {"kernel": np.zeros((16, 0)), "bias": np.zeros(0)}
-    drawn = {k: x for k, x in params.items() if head or k != "head"}
-    params |= reinitialise(jax.random.key(seed), drawn)
+    params = reinitialise(jax.random.key(seed), nnx.to_pure_dict(params))
     params["words"]["embedding"] = 10 * params["words"]["embedding"]
     source = Source(graphdef, params, nnx.to_pure_dict(rest), described.preprocess, ())
     tensors = to_tensors(source, described.naming)

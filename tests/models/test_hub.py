@@ -399,3 +399,29 @@ def test_seconds_of_a_forward_pass(tmp_path):
     source, bank = load_pretrained(tmp_path), load("digits").test
     assert extract(source, bank, batch_size=16).logits.shape == (len(bank.labels), 3)
     assert 0 < forward_seconds(source, bank, batch_size=16) < 1
+
+
+def test_size_and_licence_are_said_before_weights_are_fetched(hub, monkeypatch, caplog):
+    import huggingface_hub
+
+    folder = hub / "snapshots" / COMMIT
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").unlink()
+    fetch = huggingface_hub.hf_hub_download
+
+    def fetched(repository, file, revision):
+        if file == "README.md":
+            (folder / file).write_text(
+                "---\nlanguage: en\nlicense: apache-2.0\n---\n# license: mit\n"
+            )
+        elif file == "model.safetensors":
+            assert "licence apache-2.0; it is fetched now" in caplog.messages[-1]
+            (folder / file).write_bytes(weights)
+        return fetch(repository, file, revision=revision)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetched)
+    find_checkpoint("hf:some/net")
+    assert "some/net: timm resnet18.tv_in1k, " in caplog.messages[-1]
+    assert " parameters, " in caplog.messages[-1]
+    find_checkpoint("some/net")
+    assert len(caplog.messages) == 1  # what is there is not fetched

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from leepjax.data import Bank
 from leepjax.models import Source, TorchEncoder, extract, extract_layers, load_encoder, tokenize
 from leepjax.ranking import rank
 from leepjax.ranking.networks import pretrained_sources
@@ -44,9 +45,7 @@ OTHERS = {  # through PyTorch
     | {"cls_token_id": 0, "sep_token_id": 2, "bos_token_id": 0, "eos_token_id": 2},
     "Opt": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 24}
     | {"vocab_size": 44, "max_position_embeddings": 40, "word_embed_proj_dim": 16},
-    "Mobilebert": {},
 }
-del OTHERS["Mobilebert"]
 NAMES = {"Opt": "OPT"}
 
 
@@ -149,3 +148,83 @@ def test_all_are_ranked_beside_each_other_and_what_fails_is_one_line(tmp_path):
     assert "a pickle can run any code" in failure.reason
     layers = rank(pretrained_sources(names[:2], bank, {}, every_layer=True), bank, metrics=())
     assert len(layers.names) == 6
+
+
+def save_timm(folder, architecture, size, **arguments):
+    timm, safetensors = need("timm"), need("safetensors.torch")
+    model = randomise(timm.create_model(architecture, num_classes=5, **arguments))
+    safetensors.save_file(model.state_dict(), folder / "model.safetensors")
+    config = {"architecture": architecture, "num_classes": 5, "model_args": arguments}
+    config |= {"pretrained_cfg": {"input_size": [3, size, size], "crop_pct": 1.0}}
+    (folder / "config.json").write_text(json.dumps(config))
+    return model
+
+
+def images(size):
+    rng = np.random.default_rng(0)
+    labels = np.arange(6, dtype=np.int32) % 2
+    pixels = rng.integers(0, 256, (6, size, size, 3), np.uint8)
+    return Bank(pixels, labels, np.zeros_like(labels), ("a", "b"), ("all",))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "arguments"),
+    [
+        ("mixer_s32_224", {"img_size": 64}),
+        ("swin_tiny_patch4_window7_224", {"img_size": 56, "depths": [1, 1], "embed_dim": 12}),
+        ("regnetx_002", {}),
+        ("mobilenetv3_small_050", {}),
+    ],
+)
+def test_timms_other_networks_run_through_pytorch(architecture, arguments, tmp_path):
+    size = arguments.get("img_size", 64)
+    model = save_timm(tmp_path, architecture, size, **arguments)
+    encoder = load_encoder(tmp_path)
+    assert isinstance(encoder, TorchEncoder)
+    bank = images(size)
+    outputs = extract(encoder, bank)
+    mean, std = (np.array(encoder.preprocess.__dict__[x]) for x in ("mean", "std"))
+    x = ((bank.images / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(np.ascontiguousarray(x))).numpy()
+    np.testing.assert_allclose(outputs.logits, logits, atol=1e-4)
+    assert outputs.features.ndim == 2
+
+
+_SWIN = {"image_size": 32, "patch_size": 4, "embed_dim": 12, "depths": [1, 1], "num_heads": [2, 2]}
+_SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "processor"),
+    [
+        ("Swin", _SWIN | {"window_size": 4}, "ViTImageProcessor"),
+        ("Dinov2", _SIZES | {"image_size": 28, "patch_size": 14}, "BitImageProcessor"),
+        ("MobileNetV2", {"depth_multiplier": 0.35}, "MobileNetV2ImageProcessor"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["Model", "ForImageClassification"])
+def test_image_networks_of_transformers_run_through_pytorch(
+    kind, sizes, processor, suffix, tmp_path
+):
+    transformers = need("transformers")
+    config = getattr(transformers, f"{kind}Config")(num_labels=5, **sizes)
+    model = randomise(getattr(transformers, f"{kind}{suffix}")(config))
+    model.save_pretrained(tmp_path)
+    side = {"Dinov2": 28}.get(kind, 32)
+    said = {"image_processor_type": processor, "size": {"height": side, "width": side}}
+    said |= {"do_center_crop": False}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    encoder = load_encoder(tmp_path)
+    assert isinstance(encoder, TorchEncoder)
+    outputs = extract(encoder, images(side))
+    assert outputs.features.shape[0] == 6
+    assert outputs.features.ndim == 2
+    assert outputs.logits.shape == (6, 0 if suffix == "Model" else 5)
+    if suffix != "Model":
+        bank = images(side)
+        mean, std = (np.array(encoder.preprocess.__dict__[x]) for x in ("mean", "std"))
+        x = ((bank.images / 255 - mean) / std).transpose(0, 3, 1, 2).astype(np.float32)
+        with torch.no_grad():
+            logits = model(torch.from_numpy(np.ascontiguousarray(x))).logits.numpy()
+        np.testing.assert_allclose(outputs.logits, logits, atol=1e-4)

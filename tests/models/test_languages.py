@@ -17,6 +17,7 @@ from leepjax.models import (
     extract,
     extract_layers,
     forward_seconds,
+    load_encoder,
     load_pretrained,
     tokenize,
 )
@@ -173,6 +174,11 @@ def test_texts_are_transferred_like_images(bert):
     assert head > 0.6
     assert tuned.accuracy[0] > max(head, 0.9)
     assert tuned.train_loss[0, -1] < 0.3
+    with pytest.raises(ValueError, match=r"recipe\.flip, crop: wanted none for texts"):
+        fine_tune(jax.random.key(1), bert, dataset, tasks, dataclasses.replace(recipe, flip=True))
+    other = dataclasses.replace(bert.preprocess, vocabulary=10)
+    with pytest.raises(ValueError, match="wanted tokens below 10, which the network knows, got"):
+        extract(dataclasses.replace(bert, preprocess=other), dataset.test)
     fresh = from_scratch(
         jax.random.key(1), bert, dataset, tasks, dataclasses.replace(recipe, epochs=1)
     )
@@ -236,6 +242,18 @@ def test_what_is_amiss_is_one_line(bert, digits, models, tmp_path, monkeypatch):
     refused("tokenizer.json: damaged, or of another kind")
     (folder / "tokenizer.json").unlink()
     refused("wanted tokenizer.json in .*got config.json, model.safetensors; transformers writes")
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2", "vocab_size": 44}))
+    write_tokenizer(folder)
+    monkeypatch.setattr("leepjax.models.hub.has_torch", lambda: False)
+    refused(
+        r"got 'gpt2'; others run through PyTorch: pip install 'leepjax\[torch\]'",
+        lambda: load_encoder(folder),
+    )
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = load_file(folder / "model.safetensors")
+    headless = {name: x for name, x in tensors.items() if ".layer." not in name}
+    save_file(headless, folder / "model.safetensors")
+    refused("wanted the tensors of transformers bert, .* differs: missing: bert.encoder")
     wrong = dataclasses.replace(bank, texts=("w1", 3))
     refused("bank.texts: wanted text, got int 3", lambda: tokenize(bert, wrong))
     none = dataclasses.replace(bank, texts=(), labels=bank.labels[:0], groups=bank.groups[:0])
