@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from leepjax._progress import say
 from leepjax._store import digest, keep_programs
 
-__all__ = ["Failed", "WorkerDied", "connect", "run_pieces"]
+__all__ = ["Failed", "WorkerDied", "connect", "has_gpus", "run_all", "run_pieces"]
 
 AGAIN = 3  # times that a piece is run again after its worker died
 AHEAD = 4  # pieces handed out for each CPU; more than one, so that no worker waits
@@ -124,14 +124,48 @@ def run_pieces(
         yield from _on_ray(function, pieces, resources)
 
 
+def run_all(
+    function: Callable[[Any], Any], pieces: Sequence[Any], *, cluster: str | None, what: str
+) -> Iterator[tuple[int, Any]]:
+    """:func:`run_pieces` where all are needed: a failure is raised, on a cluster after the others.
+
+    Args:
+      function: as of :func:`run_pieces`.
+      pieces: as of :func:`run_pieces`.
+      cluster: as of :func:`connect`.
+      what: what they are parts of, for the error.
+
+    Raises:
+      ValueError: as of :func:`run_pieces`; or pieces failed on the cluster, named by their number.
+      Exception: without a cluster, what the function raised.
+    """
+    failures = []
+    for i, result in run_pieces(function, pieces, cluster=cluster):
+        if not isinstance(result, Failed):
+            yield i, result
+        elif cluster is None:
+            raise result.error
+        else:
+            failures.append(f"part {i}: {type(result.error).__name__}: {_line(result.error)}")
+    if failures:
+        raise ValueError(
+            f"{what}: {len(failures)} of {len(pieces)} parts failed and the others are done; first "
+            f"{failures[0]}"
+        )
+
+
+def has_gpus() -> bool:
+    """Whether there are GPUs in the cluster that this process is connected to, if it is to one."""
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized() and ray.cluster_resources().get("GPU", 0) >= 1
+
+
 def _on_ray(
     function: Callable[[Any], Any], pieces: Sequence[Any], resources: Mapping[str, float] | None
 ) -> Iterator[tuple[int, Any]]:
     ray = _ray()
     there = ray.cluster_resources()
-    needs: dict[str, float] = {"num_cpus": 1} | (
-        {"num_gpus": 1} if there.get("GPU", 0) >= 1 else {}
-    )
+    needs: dict[str, float] = {"num_cpus": 1.0, **({"num_gpus": 1.0} if has_gpus() else {})}
     needs |= dict(resources or {})
     for name, of_ray in (("num_cpus", "CPU"), ("num_gpus", "GPU"), ("memory", "memory")):
         if needs.get(name, 0) > there.get(of_ray, 0):

@@ -8,6 +8,7 @@ the same alone, in any wave, and on any number of devices.
 
 import dataclasses
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from leepjax._progress import progress
 from leepjax._store import Journal, digest
+from leepjax.cluster import connect, has_gpus, run_all
 from leepjax.data import Dataset, check_bank
 from leepjax.models import Source, extract
 from leepjax.tasks import Strategy, Tasks, check_chunk, task_mesh, use_vmap
@@ -65,6 +67,7 @@ def fine_tune(
     chunk: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: Path | None = None,
+    cluster: str | None = None,
 ) -> NetworkResult:
     """Train the whole source network, with a new head, on each task.
 
@@ -82,11 +85,14 @@ def fine_tune(
       devices: the devices that share the tasks; default the first.
       journal: a file that keeps what is finished; a call that names it again does the rest, with
         the same result.
+      cluster: divide the tasks over a Ray cluster: ``"local:N"``, ``"auto"`` or ``HOST:PORT``, as
+        of :func:`leepjax.cluster.connect`; each worker trains on its own first device.
 
     Raises:
       ValueError: an argument is of another kind or out of its range; a class of a task has no test
         image; a batch is larger than a task; a chunk does not fit in memory (the message names one
-        that does); the journal holds another configuration.
+        that does); the journal holds another configuration; the cluster does not answer, or some
+        tasks failed there (the others are in the journal).
 
     Example:
       >>> import jax
@@ -101,9 +107,8 @@ def fine_tune(
       ((4, 6), True)
     """
     recipes = check_recipes(recipe)
-    return _train(
-        key, source, dataset, tasks, recipes, strategy, chunk, devices, journal, scratch=False
-    )
+    where = strategy, chunk, devices, journal, cluster
+    return _train(key, source, dataset, tasks, recipes, *where, scratch=False)
 
 
 def from_scratch(
@@ -117,6 +122,7 @@ def from_scratch(
     chunk: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: Path | None = None,
+    cluster: str | None = None,
 ) -> NetworkResult:
     """Train the source's network on each task from fresh parameters: what transfer is worth.
 
@@ -132,9 +138,8 @@ def from_scratch(
                 f"recipe.{name}: wanted {value!r} from scratch, where there is no source, got "
                 f"{getattr(first, name)!r}"
             )
-    return _train(
-        key, source, dataset, tasks, recipes, strategy, chunk, devices, journal, scratch=True
-    )
+    where = strategy, chunk, devices, journal, cluster
+    return _train(key, source, dataset, tasks, recipes, *where, scratch=True)
 
 
 def _train(
@@ -147,6 +152,7 @@ def _train(
     chunk: int | None,
     devices: Sequence[Any] | None,
     journal: Path | None,
+    cluster: str | None,
     *,
     scratch: bool,
 ) -> NetworkResult:
@@ -156,7 +162,6 @@ def _train(
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise ValueError(f"key: wanted a typed key such as jax.random.key(0), got {key!r}")
     jobs = make_jobs(key, dataset, tasks, recipes)
-    layout = _layout(strategy, chunk, devices, len(jobs))
     identity = {
         "learner": learner,
         "source": source.digest,
@@ -170,27 +175,68 @@ def _train(
     rows = [] if record is None else record.rows
     done = {(row["task"], row["recipe"]) for row in rows}
     heads = _heads(source, dataset, tasks, jobs, recipe, devices)
-    waves = Waves(key, source, dataset, recipes, heads, scratch, layout)
+    here = None if cluster else devices
+    training = _Training(
+        (key, source, dataset, recipes, heads, scratch), (strategy, chunk, here, len(jobs))
+    )
     # Jobs of about equal length together; formed before what is done is left out, so that a wave
     # is the same whether a run was interrupted or not.
     jobs.sort(key=lambda job: (job.steps, job.recipe, job.task))
-    size = layout.chunk * layout.mesh.size
     images = recipe.epochs * recipe.batch_size
     total = images * sum(job.steps for job in jobs)
-    with progress(total=total, desc=f"{learner} {len(tasks.classes)} tasks", unit="image") as bar:
-        for start in range(0, len(jobs), size):
-            wave = jobs[start : start + size]
-            missing = {(job.task, job.recipe) for job in wave} - done
-            if not missing:
-                bar.update(images * sum(job.steps for job in wave))
-                continue
-            results = waves.run(wave, bar)
-            results = [row for row in results if (row["task"], row["recipe"]) in missing]
+    bar = progress(total=total, desc=f"{learner} {len(tasks.classes)} tasks", unit="image")
+    with connect(cluster), bar:
+        size = min(chunk or CHUNK, len(jobs)) if has_gpus() else training.size
+        waves = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+        missing = [w for w in waves if any((job.task, job.recipe) not in done for job in w)]
+        left = images * sum(job.steps for wave in missing for job in wave)
+        bar.update(total - left)
+        training.bar = None if cluster else bar
+        for i, results in run_all(training, missing, cluster=cluster, what=learner):
+            results = [row for row in results if (row["task"], row["recipe"]) not in done]
             if record is None:
                 rows += results
             else:
                 record.append(results)
+            if cluster:
+                bar.update(images * sum(job.steps for job in missing[i]))
     return _collect(rows, len(tasks.classes), len(recipes), recipe.epochs)
+
+
+@dataclasses.dataclass
+class _Training:
+    """Trains the jobs of a wave, here or on a worker, which has devices and programs of its own.
+
+    Attributes:
+      what: the first arguments of ``Waves``.
+      where: the arguments of ``_layout``.
+      bar: of this process; not sent.
+    """
+
+    what: Any
+    where: Any
+    bar: Any = None
+
+    def __call__(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        bar = self.bar or progress(desc=None, unit="image")
+        parts = [jobs[start : start + self.size] for start in range(0, len(jobs), self.size)]
+        return [row for part in parts for row in self.waves.run(part, bar)]
+
+    @property
+    def size(self) -> int:
+        """Jobs that the devices hold at once."""
+        return self.layout.chunk * self.layout.mesh.size
+
+    @cached_property
+    def layout(self) -> Layout:
+        return _layout(*self.where)
+
+    @cached_property
+    def waves(self) -> Waves:
+        return Waves(*self.what, self.layout)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"what": self.what, "where": self.where}
 
 
 def check_recipes(recipe: Recipe | Sequence[Recipe]) -> tuple[Recipe, ...]:
