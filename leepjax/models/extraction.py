@@ -68,7 +68,7 @@ def forward_seconds(source: Source, bank: Bank, *, batch_size: int = 512) -> flo
       bank: its first ``batch_size`` images are run, twice; the second time counts.
       batch_size: as of :func:`extract`.
     """
-    run = _runner(source, jax.devices()[:1])
+    run = make_runner(source, jax.devices()[:1])
     images = bank.images[:batch_size]
     jax.block_until_ready(run(images))
     start = time.perf_counter()
@@ -108,7 +108,7 @@ def _forward(
 def _compute(source: Source, bank: Bank, batch_size: int, devices: Sequence[Any]) -> Outputs:
     n = len(bank.images)
     batch_size = -(-min(batch_size, n) // len(devices)) * len(devices)
-    run = _runner(source, devices)
+    run = make_runner(source, devices)
     collected: list[Outputs] = []
     with progress(total=n, desc="extract", unit="image") as bar:
         for start in range(0, n, batch_size):
@@ -121,8 +121,8 @@ def _compute(source: Source, bank: Bank, batch_size: int, devices: Sequence[Any]
     return Outputs(*(np.concatenate(arrays) for arrays in zip(*collected, strict=True)))
 
 
-def _runner(source: Source, devices: Sequence[Any]) -> Callable[[np.ndarray], Outputs]:
-    """The forward pass of uint8 images, as many as the devices share evenly."""
+def make_runner(source: Source, devices: Sequence[Any]) -> Callable[[np.ndarray], Outputs]:
+    """The forward pass of ``[n, h, w, ch]`` uint8 images, as many as the devices share evenly."""
     mesh = jax.make_mesh(
         (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=list(devices)
     )
