@@ -19,6 +19,7 @@ BENCHMARKS = {
     "compile": "every program by another platform's compiler: seconds, bytes, memory",
     "ranking": "a ranking of cached sources: seconds, and the peak of memory",
     "cluster": "work on two nodes, with workers, nodes and drivers killed, beside one process",
+    "samples": "samples scored through Ray Data while a node dies, beside one process",
     "accuracy": "float32 scores beside float64",
     "fuzz": "metrics, readers and names on input that nobody would think of",
     "replicates": "every statistic in 10,000 replicates",

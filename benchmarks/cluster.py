@@ -5,20 +5,20 @@
     python -m benchmarks cluster meta --count 200
 
 The same work is done by one process, and on a Ray cluster of two nodes of one CPU each (pip install
-'leepjax[ray]'). There a worker is killed when a fifth is done, a node (which is replaced) at two
-fifths, and at three fifths the process that gives the work out; the same call is then made again.
+'leepjax[ray]'). There a worker is killed when a fifth is done, a node at two fifths, and at three
+fifths the process that gives the work out; with a new node the same call is then made again.
 The results are compared to the last digit.
 """
 
 import dataclasses
+import json
 import multiprocessing
 import os
 import signal
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -71,21 +71,23 @@ def _digits(count: int) -> tuple[Dataset, Source, Tasks]:
     return digits, source, sample_tasks(jax.random.key(0), digits, num_tasks=count, **options)
 
 
-def work(config: Config, folder: Path, cluster: str | None, journal: Path | None) -> Any:
-    """The result, as plain values that can be compared."""
+def work(config: Config, folder: Path, cluster: str | None, journal: Path | None) -> str:
+    """The result, as text with all its digits."""
     where: dict[str, Any] = {"cluster": cluster, "journal": journal}
     if config.what == "sources":
         paths = sorted(folder.glob("*.npz")) or write_sources(folder, config.count)
-        return leepjax.rank(sorted(paths), **where).to_dict()
+        return json.dumps(leepjax.rank(sorted(paths), **where).to_dict())
     digits, source, tasks = _digits(config.count)
     key = jax.random.key(1)
     if config.what == "tasks":
         recipe = Recipe(epochs=2, batch_size=5)
-        return [x.tolist() for x in fine_tune(key, source, digits, tasks, recipe, **where)]
+        result = fine_tune(key, source, digits, tasks, recipe, **where)
+        return json.dumps([x.tolist() for x in result])
     learner = make_learner("anil", source, 3)
     recipe = MetaRecipe(shots=(5,), steps=2, tasks=2)
     meta = meta_train(key, learner, digits.train, recipe)[0]
-    return [x.tolist() for x in adapt_tasks(learner, meta, digits, tasks, chunk=5, **where)]
+    result = adapt_tasks(learner, meta, digits, tasks, chunk=5, **where)
+    return json.dumps([x.tolist() for x in result])
 
 
 @contextmanager
@@ -106,19 +108,6 @@ def two_nodes() -> Iterator[Any]:
 def lines(journal: Path) -> int:
     """Results that a journal has."""
     return max(journal.read_bytes().count(b"\n") - 1, 0) if journal.exists() else 0
-
-
-def after(journal: Path, count: int, act: Callable[[], None]) -> threading.Thread:
-    """Act, in a thread, once a journal has so many results."""
-
-    def wait() -> None:
-        while lines(journal) < count:
-            time.sleep(0.01)
-        act()
-
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    return thread
 
 
 def kill_worker() -> None:
@@ -142,31 +131,25 @@ def kill_worker() -> None:
     raise RuntimeError("no worker is at work")
 
 
-def _replace_node(nodes: Any) -> None:
-    nodes.remove_node(nodes.list_all_nodes()[-1], allow_graceful=False)
-    nodes.add_node(num_cpus=1)
-
-
-def interrupted(config: Config, folder: Path, journal: Path) -> tuple[Any, dict[str, int]]:
+def interrupted(config: Config, folder: Path, journal: Path) -> tuple[str, dict[str, int]]:
     """The result on two nodes, with everything killed once; how much was done at each death."""
-    done, killed = {}, []
     with two_nodes() as nodes:
-
-        def kill(what: str, act: Callable[[], None]) -> Callable[[], None]:
-            def acted() -> None:
-                act()
-                done[what] = lines(journal)
-
-            return acted
-
         context = multiprocessing.get_context("spawn")
         driver = context.Process(target=work, args=(config, folder, nodes.address, journal))
+        deaths = {
+            "worker": kill_worker,
+            "node": lambda: nodes.remove_node(nodes.list_all_nodes()[-1], allow_graceful=False),
+            "driver": driver.kill,
+        }
         driver.start()
-        killed.append(after(journal, config.count * 3 // 5, kill("driver", driver.kill)))
-        after(journal, config.count // 5, kill("worker", kill_worker)).join()
-        after(journal, config.count * 2 // 5, kill("node", lambda: _replace_node(nodes))).join()
-        killed[0].join()
+        done = {}
+        for fifth, (what, kill) in enumerate(deaths.items(), 1):
+            while lines(journal) < config.count * fifth // 5 and driver.is_alive():
+                time.sleep(0.01)
+            done[what] = lines(journal)
+            kill()
         driver.join()
+        nodes.add_node(num_cpus=1)
         return work(config, folder, nodes.address, journal), done
 
 

@@ -59,8 +59,8 @@ def test_what_is_wrong_with_a_dataset_is_one_line(dataset, begin):
         score_dataset(dataset, begin, labels="y", features="features", logits="logits")
     with pytest.raises(ValueError, match=r"^dataset: probs: wanted an array"):
         score_dataset(dataset, begin, labels="label", features="features")
+    small = streaming.init(num_classes=C - 1)
     with pytest.raises(ValueError, match=r"^dataset: labels: "):
-        small = streaming.init(num_classes=C - 1)
         score_dataset(dataset, small, labels="label")
 
 
