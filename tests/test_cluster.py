@@ -235,3 +235,20 @@ def test_everything_killed_once_gives_the_result_of_one_process(what, count, tmp
     assert divided == alone
     assert {*done} == {"worker", "node", "driver"}
     assert lines(journal) >= done["driver"] > 0
+
+
+def _sleeps(x: int) -> int:
+    import time
+
+    time.sleep(20)
+    return x
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_worker_without_memory_is_named_and_the_others_go_on(monkeypatch):
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")  # of the machine: it is used
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "50")
+    found = dict(run_pieces(_sleeps, [1], cluster="local:1"))
+    assert isinstance(found[0].error, MemoryError)
+    assert str(found[0].error).startswith("its node ran out of memory 4 times; run fewer pieces")

@@ -144,6 +144,8 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
         except Exception as error:
             whole.append(Failure(name, (), _said(sources[name], error)))
             continue
+        if row.get("commit") is not None:
+            sources[name].commits[sources[name].shown] = row["commit"]
         unscored += [(name, failure) for failure in unscored_of(row)]
         if row["scores"]:
             found[name], known[name] = scores_of(row), own

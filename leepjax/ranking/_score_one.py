@@ -54,6 +54,7 @@ def score_one(judged: Judged, source: Any) -> Row:
         "unscored": [[[*metrics], why, lacking] for metrics, why, lacking in unscored],
         "facts": facts,
         "dimensions": _columns(arrays.get("features", ())),
+        "commit": arrays.get("commit"),
     }
 
 

@@ -146,6 +146,8 @@ def read(source: Any, labels: Any) -> dict[str, Any]:
                 f"wanted any of {', '.join(ARRAYS)}, got {', '.join(map(str, source))}"
             )
         return dict(source)
+    if hasattr(source, "of_bank"):  # networks.Pretrained
+        return source.of_bank(labels)
     if callable(source):
         return read(source(), labels)
     raise ValueError(f"wanted Outputs, a Source, arrays by name or a path, got {type(source)}")
