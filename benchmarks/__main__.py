@@ -22,6 +22,8 @@ BENCHMARKS = {
     "streams": "a stream of generated blocks: samples a second, and the peak of memory",
     "ranking": "a ranking of cached sources: seconds, and the peak of memory",
     "texts": "layers of a language model ranked here and by transformer-ranker",
+    "cluster": "work on two nodes, with workers, nodes and drivers killed, beside one process",
+    "samples": "samples scored through Ray Data while a node dies, beside one process",
     "accuracy": "float32 scores beside float64",
     "fuzz": "metrics, readers and names on input that nobody would think of",
     "replicates": "every statistic in 10,000 replicates",

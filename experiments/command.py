@@ -15,6 +15,7 @@ from rich.console import Console
 from leepjax import report
 from leepjax._seed import check_seed
 from leepjax._store import keep_programs
+from leepjax.cluster import connect
 from leepjax.data import Dataset, check_bank, load, shrink
 from leepjax.metrics import metrics_of
 
@@ -35,6 +36,15 @@ class StudyConfig:
     """How many devices share the work: a number, or all; on a CPU each core can be one."""
     overwrite: bool = False
     """Start anew where the same command has already run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterConfig(StudyConfig):
+    """The flags of experiments whose tasks can be divided over a cluster."""
+
+    cluster: str | None = None
+    """Divide the tasks that networks are trained on, or adapted to, over a Ray cluster: local:N
+    (workers on this machine), auto (the one this machine belongs to) or HOST:PORT."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +107,8 @@ def run_study(
     options = {"output_dir": config.output_dir, "overwrite": config.overwrite}
     with report.open_run(name, config, **options) as study:
         if not study.finished:
-            work(study, config, devices, console)
+            with connect(getattr(config, "cluster", None)):
+                work(study, config, devices, console)
     show(study.final, console)
     return study.final
 

@@ -12,13 +12,17 @@ from leepjax._text import printable
 
 
 def progress(
-    iterable: Iterable[Any] | None = None, *, total: int | None = None, desc: str, unit: str
+    iterable: Iterable[Any] | None = None, *, total: int | None = None, desc: str | None, unit: str
 ) -> Any:
-    """``tqdm`` with this project's manners: live on a terminal, one line each 10 s in a log."""
+    """``tqdm`` with this project's manners: live on a terminal, one line each 10 s in a log.
+
+    Nothing is shown where ``desc`` is None, as of a part of work that has a bar of its own.
+    """
     return tqdm(
         iterable,
         total=total,
         desc=desc,
+        disable=desc is None,
         unit=unit,
         unit_scale=unit != "task",
         dynamic_ncols=True,

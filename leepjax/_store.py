@@ -109,7 +109,7 @@ def pack(array: np.ndarray) -> str:
     >>> unpack(pack(np.array([0.1, np.nan])))
     array([0.1, nan])
     """
-    return f"{array.dtype.str} {base64.b64encode(np.ascontiguousarray(array)).decode()}"
+    return f"{array.dtype.str} {base64.b64encode(array.tobytes()).decode()}"
 
 
 def unpack(text: str) -> np.ndarray:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from leepjax._progress import say
 from leepjax._store import digest, keep_programs
 
-__all__ = ["Failed", "WorkerDied", "connect", "run_pieces"]
+__all__ = ["Failed", "WorkerDied", "connect", "has_gpus", "run_all", "run_pieces"]
 
 AGAIN = 3  # times that a piece is run again after its worker died
 AHEAD = 4  # pieces handed out for each CPU; more than one, so that no worker waits
@@ -62,7 +62,7 @@ def connect(cluster: str | None) -> Iterator[None]:
     kind, _, number = cluster.partition(":")
     if kind == "local" and not (number.isdecimal() and int(number) >= 1):
         raise ValueError(f"cluster: wanted local:N with N >= 1, got {cluster!r}")
-    ray = _ray()
+    ray = connected_ray()
     if ray.is_initialized():
         yield
         return
@@ -76,7 +76,7 @@ def connect(cluster: str | None) -> Iterator[None]:
     try:
         ray.init(**options)
     except Exception as error:  # ConnectionError, RuntimeError, gRPC's
-        raise ValueError(f"cluster: cannot connect to {cluster}: {_line(error)}") from None
+        raise ValueError(f"cluster: cannot connect to {cluster}: {one_line(error)}") from None
     try:
         yield
     finally:
@@ -124,19 +124,53 @@ def run_pieces(
         yield from _on_ray(function, pieces, resources)
 
 
+def run_all(
+    function: Callable[[Any], Any], pieces: Sequence[Any], *, cluster: str | None, what: str
+) -> Iterator[tuple[int, Any]]:
+    """:func:`run_pieces` where all are needed: a failure is raised, on a cluster after the others.
+
+    Args:
+      function: as of :func:`run_pieces`.
+      pieces: as of :func:`run_pieces`.
+      cluster: as of :func:`connect`.
+      what: what they are parts of, for the error.
+
+    Raises:
+      ValueError: as of :func:`run_pieces`; or pieces failed on the cluster, named by their number.
+      Exception: without a cluster, what the function raised.
+    """
+    failures = []
+    for i, result in run_pieces(function, pieces, cluster=cluster):
+        if not isinstance(result, Failed):
+            yield i, result
+        elif cluster is None:
+            raise result.error
+        else:
+            failures.append(f"part {i}: {type(result.error).__name__}: {one_line(result.error)}")
+    if failures:
+        raise ValueError(
+            f"{what}: {len(failures)} of {len(pieces)} parts failed and the others are done; first "
+            f"{failures[0]}"
+        )
+
+
+def has_gpus() -> bool:
+    """Whether there are GPUs in the cluster that this process is connected to, if it is to one."""
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized() and ray.cluster_resources().get("GPU", 0) >= 1
+
+
 def _on_ray(
     function: Callable[[Any], Any], pieces: Sequence[Any], resources: Mapping[str, float] | None
 ) -> Iterator[tuple[int, Any]]:
-    ray = _ray()
+    ray = connected_ray()
     there = ray.cluster_resources()
-    needs: dict[str, float] = {"num_cpus": 1} | (
-        {"num_gpus": 1} if there.get("GPU", 0) >= 1 else {}
-    )
+    needs: dict[str, float] = {"num_cpus": 1.0, **({"num_gpus": 1.0} if has_gpus() else {})}
     needs |= dict(resources or {})
     for name, of_ray in (("num_cpus", "CPU"), ("num_gpus", "GPU"), ("memory", "memory")):
         if needs.get(name, 0) > there.get(of_ray, 0):
             say(f"cluster: a piece needs {name}={needs[name]:g}, and no node has it yet; it waits")
-    remote = ray.remote(_work).options(max_retries=0, runtime_env=_environment(), **needs)
+    remote = ray.remote(_work).options(max_retries=0, runtime_env=environment(), **needs)
     held = [ray.put(function)]  # in a list, or each call would wait for a copy of its own
     most = max(16, AHEAD * int(there.get("CPU", 1)))
     to_do = deque((i, 0) for i in range(len(pieces)))
@@ -145,7 +179,7 @@ def _on_ray(
         while to_do or running:
             while to_do and len(running) < most:
                 i, deaths = to_do.popleft()
-                running[remote.remote(_versions(), held, pieces[i])] = i, deaths
+                running[remote.remote(versions(), held, pieces[i])] = i, deaths
             for ready in ray.wait([*running], num_returns=1)[0]:
                 i, deaths = running.pop(ready)
                 try:
@@ -153,7 +187,7 @@ def _on_ray(
                 except ray.exceptions.RayTaskError as error:  # before our code: no leepjax there
                     raise ValueError(_cannot_start(error)) from None
                 except ray.exceptions.RuntimeEnvSetupError as error:
-                    raise ValueError(f"cluster: a worker cannot start: {_line(error)}") from None
+                    raise ValueError(f"cluster: a worker cannot start: {one_line(error)}") from None
                 except ray.exceptions.RayError as error:
                     if deaths < AGAIN:
                         to_do.appendleft((i, deaths + 1))
@@ -174,20 +208,17 @@ class _Refused(NamedTuple):
 _HELD: dict[str, Any] = {}  # the function that this worker has, by its object's name
 
 
-def _work(versions: dict[str, str], held: list[Any], piece: Any) -> Any:
+def _work(here: dict[str, str], held: list[Any], piece: Any) -> Any:
     """One piece, on a worker."""
-    differ = [
-        f"{name} {own}, here {versions[name]}"
-        for name, own in _versions().items()
-        if own != versions[name]
-    ]
-    if differ:
-        return _Refused(f"node {socket.gethostname()} has {'; '.join(differ)}")
+    try:
+        check_versions(here)
+    except ValueError as error:
+        return _Refused(str(error))
     name = held[0].hex()
     if name not in _HELD:
         _HELD.clear()
         keep_programs()
-        _HELD[name] = _ray().get(held[0])
+        _HELD[name] = connected_ray().get(held[0])
     try:
         return _HELD[name](piece)
     except Exception as error:
@@ -196,12 +227,12 @@ def _work(versions: dict[str, str], held: list[Any], piece: Any) -> Any:
 
 def _result(value: Any) -> Any:
     if isinstance(value, _Refused):
-        raise ValueError(f"cluster: wanted the same versions on every node, {value.why}")
+        raise ValueError(value.why)
     return value
 
 
 @functools.cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """What has to be the same here and on a worker; of leepjax the source, which may be a checkout.
 
     Not of interest where one only reads: an error message says the version first.
@@ -215,7 +246,25 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _environment() -> dict[str, Any]:
+def check_versions(wanted: Mapping[str, str]) -> None:
+    """Check on a worker that it runs what the process that sent the work runs.
+
+    Raises:
+      ValueError: it has another version.
+    """
+    differ = [
+        f"{name} {own} there, {wanted[name]} here"
+        for name, own in versions().items()
+        if own != wanted[name]
+    ]
+    if differ:
+        node = socket.gethostname()
+        raise ValueError(
+            f"cluster: wanted the same versions on {node} as here: {'; '.join(differ)}"
+        )
+
+
+def environment() -> dict[str, Any]:
     """The workers': quiet, with this process's settings and its shared folders."""
     variables = {
         name: os.path.abspath(value) if name.endswith(("_CACHE", "_DIR")) and value else value
@@ -228,7 +277,12 @@ def _environment() -> dict[str, Any]:
     return {"env_vars": {**variables, "TQDM_DISABLE": "1"}}
 
 
-def _ray() -> Any:
+def connected_ray() -> Any:
+    """The module ``ray``.
+
+    Raises:
+      ValueError: it is not installed.
+    """
     try:
         return importlib.import_module("ray")
     except ImportError:
@@ -251,14 +305,14 @@ def _portable(error: Exception) -> Exception:
         pickle.loads(pickle.dumps(error))
         return error
     except Exception:
-        return RuntimeError(f"{type(error).__name__}: {_line(error)}")
+        return RuntimeError(f"{type(error).__name__}: {one_line(error)}")
 
 
 def _cannot_start(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if "Error" in line]
     return (
         "cluster: a worker cannot run leepjax; install the same leepjax on every node "
-        f"({lines[-1].strip() if lines else _line(error)})"
+        f"({lines[-1].strip() if lines else one_line(error)})"
     )
 
 
@@ -272,5 +326,5 @@ def _death(error: Exception, times: int) -> Exception:
     return WorkerDied(f"its worker died {times} times ({kind})")
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))

@@ -30,7 +30,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -39,7 +40,7 @@ from jax._src import distributed as _jax_distributed  # of public names none has
 from jax.experimental.multihost_utils import process_allgather
 from safetensors.numpy import load, save
 
-from leepjax._store import digest
+from leepjax._store import Journal, digest
 
 SMALL = 2**20  # bytes that go through the service of process 0; what is larger, over the devices
 BLOCK = 2**26  # bytes of each process at once, over the devices
@@ -212,6 +213,31 @@ def check_same(what: str, **parts: Any) -> None:
                 f"{differs[0]}: wanted the same in all {len(others) + 1} processes, got another in "
                 f"process {number} than in process 0 ({what})"
             )
+
+
+def open_journal(
+    what: str,
+    path: str | os.PathLike[str],
+    identity: Mapping[str, Any],
+    devices: Sequence[Any] | None,
+) -> tuple[Journal | None, list[dict[str, Any]]]:
+    """A journal, in a joint call open in process 0 alone; and the rows that it has, in all.
+
+    Raises:
+      ValueError: as of :class:`Journal`.
+    """
+    if not part_of(devices).joint:
+        record = Journal(Path(path), identity)
+        return record, record.rows
+    opened: list[Journal] = []
+
+    def earlier() -> list[dict[str, Any]]:
+        if is_main():
+            opened.append(Journal(Path(path), identity))
+        return opened[0].rows if opened else []
+
+    rows = gather_plain(what, earlier)[0]
+    return (opened[0], opened[0].rows) if opened else (None, rows)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.markup import escape
 
-from experiments.command import StudyConfig, show_sections, start
+from experiments.command import ClusterConfig, show_sections, start
 from experiments.comparison.grid import GRIDS, NOTES, Setting, identity, missing
 from experiments.comparison.tables import plan, sections
 from experiments.comparison.verdicts import compare
@@ -20,7 +20,7 @@ FINISHED = "finished"
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(StudyConfig):
+class Config(ClusterConfig):
     """LEEP against NCE and the H-score in a grid of settings, with intervals and nulls."""
 
     preset: Literal["smoke", "default"] = "default"
@@ -118,6 +118,7 @@ def _run_settings(
         _say(console, f"setting {i} of {len(settings)}: {name}{' is there' if done else ''}")
         where: dict[str, Any] = {"output_dir": places[name], "data_dir": config.data_dir}
         where |= {"devices": config.devices, "overwrite": config.overwrite and wanted}
+        where |= {"cluster": config.cluster}
         lacking = [] if done else missing(setting, config.data_dir)
         states[name] = FINISHED
         try:

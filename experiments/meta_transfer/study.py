@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from experiments.command import (
-    StudyConfig,
+    ClusterConfig,
     load_small,
     metric_names,
     named,
@@ -47,7 +47,7 @@ from leepjax.transfer import retrain_head
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(StudyConfig):
+class Config(ClusterConfig):
     """Scores of a source model against what learners that learnt to adapt reach, task by task."""
 
     preset: Literal["smoke", "default"] = "default"
@@ -165,8 +165,12 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
         queries = tasks[config.shots[0]].test.where.shape[1]
         notes[name] = f"{queries} together" if learner.transductive else "alone"
         for shots, drawn in tasks.items():
-            sharing = _sharing(learner, devices)
-            result: AdaptationResult = adapt_tasks(learner, meta, target, drawn, devices=sharing)
+            result: AdaptationResult = adapt_tasks(
+                *(learner, meta, target, drawn),
+                devices=_sharing(learner, devices),
+                journal=study.path / f"{name}-{shots}.journal",
+                cluster=config.cluster,
+            )
             settings[f"{name}-{shots}"] = drawn, scores[shots], result
             accuracies[shots][name] = result.accuracy
             failed[shots] |= result.failed > 0

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from experiments.command import (
-    StudyConfig,
+    ClusterConfig,
     load_small,
     metric_names,
     named,
@@ -48,7 +48,7 @@ BACKWARD = 2  # forward passes that a backward pass costs
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(StudyConfig):
+class Config(ClusterConfig):
     """Choosing one of several sources for a target: regret against cost."""
 
     preset: Literal["smoke", "default", "real"] = "default"
@@ -188,6 +188,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
             fine_tune(
                 *(key, source, dataset, tasks, recipe),
                 devices=devices,
+                cluster=config.cluster,
                 journal=study.path / f"{_file(i, spec)}-{recipe.epochs}.journal",
             )
             for recipe in budgets

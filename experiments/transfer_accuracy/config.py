@@ -4,11 +4,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.command import StudyConfig
+from experiments.command import ClusterConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(StudyConfig):
+class Config(ClusterConfig):
     """Scores of a source model against the accuracy of its transfer, task by task."""
 
     preset: Literal["smoke", "default", "paper"] = "default"

@@ -43,4 +43,5 @@ def train_networks(
     tried = recipes(config)
     study.log(event="recipes", setting=setting, recipes=[dataclasses.asdict(r) for r in tried])
     key = jax.random.key(config.seed)
-    return learner(key, source, dataset, tasks, tried, devices=devices, journal=journal)
+    where: dict[str, Any] = {"devices": devices, "journal": journal, "cluster": config.cluster}
+    return learner(key, source, dataset, tasks, tried, **where)

@@ -76,6 +76,10 @@ class Rank:
     """CSV of facts: model (a file's name without ending), parameters, source_accuracy, seconds."""
     halves: int = 0
     """Half-samples for the interval of a score --by that has no gradient; slow."""
+    cluster: str | None = None
+    """Divide the sources over a Ray cluster: local:N, auto or HOST:PORT."""
+    journal: Path | None = None
+    """Keep each source's scores in this file; a second run scores only what it does not hold."""
     output: Path | None = None
     """Also write the ranking to this .csv or .json."""
 
@@ -107,6 +111,8 @@ def rank_many(config: Rank, console: Console) -> None:
         confidence=config.confidence,
         facts=facts,
         num_halves=config.halves,
+        cluster=config.cluster,
+        journal=config.journal,
         **options,
     )
     heads = head_accuracies(sources, find_labels(labels, {})) if config.heads else None

@@ -72,8 +72,7 @@ def kendall_of_rows(x: np.ndarray, y: np.ndarray) -> float:
     constant = any(np.ptp(v) <= _RELATIVE * np.abs(v).max() for v in (x, y) if len(v))
     if len(x) < 3 or constant:
         return float("nan")
-    tau, _ = kendalltau(x, y)
-    return float(tau)
+    return float(np.asarray(kendalltau(x, y))[0])
 
 
 @_in_blocks

@@ -158,7 +158,7 @@ def forward_seconds(
       batch_size: as of :func:`extract`.
     """
     bank = _checked(source, bank, batch_size)
-    run = _runner(source, jax.local_devices()[:1])
+    run = make_runner(source, jax.local_devices()[:1])
     lengths = source.preprocess.lengths(bank.images)
     seconds = 0.0
     for length in np.unique(lengths):
@@ -232,7 +232,7 @@ def _passes(
     source: Any, bank: Bank, batch_size: int, devices: Sequence[Any], *, layers: bool = False
 ) -> Iterator[tuple[np.ndarray, Any]]:
     """Rows of a bank, and what a forward pass says of them, batch by batch, length by length."""
-    run = _runner(source, devices, layers=layers)
+    run = make_runner(source, devices, layers=layers)
     lengths = source.preprocess.lengths(bank.images)
     unit = "text" if isinstance(source.preprocess, Tokens) else "image"
     with progress(total=len(lengths), desc="extract", unit=unit) as bar:
@@ -258,7 +258,7 @@ def _filled(images: np.ndarray, size: int) -> np.ndarray:
     return np.pad(images, ((0, size - len(images)), *((0, 0),) * 3))
 
 
-def _runner(
+def make_runner(
     source: Source | TorchEncoder, devices: Sequence[Any], *, layers: bool = False
 ) -> Callable[[np.ndarray], Any]:
     """A forward pass of uint8 images, as many as the devices share evenly."""

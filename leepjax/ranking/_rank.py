@@ -14,7 +14,7 @@ from leepjax._progress import progress
 from leepjax._seed import check_seed
 from leepjax._store import Journal
 from leepjax.cluster import Failed, run_pieces
-from leepjax.data.bank import Bank
+from leepjax.data import Bank, TextBank
 from leepjax.ranking._score_one import Judged, Row, row_key, score_one, scores_of, unscored_of
 from leepjax.ranking.best import covariances
 from leepjax.ranking.files import FACTS
@@ -126,75 +126,89 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
     shown, unfitting = _fitting(shown, given.kind, by)
     deciding = (by,) if by else tuple(name for name in HELD_OUT if name in shown)
 
-    bank = labels if isinstance(labels, Bank) else None
+    start = time.perf_counter()
+    bank = labels if isinstance(labels, Bank | TextBank) else None
     judged = Judged(bank, given, tuple(shown), tuple(deciding), whole_target, some, of_some)
-    rows = dict(
-        progress(
-            _rows(judged, sources, cluster, journal),
-            total=len(sources),
-            desc="rank",
-            unit="source",
-        )
-    )
-    found: dict[str, dict[str, Scored]] = {}
-    known: dict[str, dict[str, float]] = {}
-    whole: list[Failure] = []
-    unscored: list[tuple[str, Unscored]] = []
-    for name in sources:  # in the order in which they were given
-        row = rows[name]
-        try:
-            if isinstance(row, Failed):
-                raise row.error
-            own = join_facts(row["facts"], facts.get(name, {}))
-        except Exception as error:
-            whole.append(Failure(name, (), _said(sources[name], error)))
-            continue
-        unscored += [(name, failure) for failure in unscored_of(row)]
-        if row["scores"]:
-            found[name], known[name] = scores_of(row), own
+    rows: dict[str, Row | Failed] = {}
     required = {by} if by else set()
     if metrics is not DEFAULT and metrics != "all":
         required |= {metrics} if isinstance(metrics, str) else {*metrics}
-    failures = [*whole, *_failures(unscored, found, required), *unfitting]
-    count = {name: sum(name in scored for scored in found.values()) for name in shown}
-    decides = max(deciding, key=lambda name: count[name])  # the first of equals
-    if not count[decides]:
-        said = "; ".join(f"{failure.source}: {failure.reason}" for failure in failures)
-        raise ValueError(f"sources: none could be scored: {said}")
-    names = [decides, *(name for name in shown if count[name] and name != decides)]
-    columns = {name: [found[s].get(name, _NOTHING) for s in found] for name in names}
-    held = {fact for of_source in known.values() for fact in of_source}
-    spread = covariances(
-        np.array([s.value for s in columns[decides]]), [s.deviations for s in columns[decides]]
-    )
-    return Ranking(
-        names=tuple(found),
-        scores={name: np.array([s.value for s in column]) for name, column in columns.items()},
-        shuffled={
-            name: np.array([s.shuffled[0] for s in column]) for name, column in columns.items()
-        },
-        covariance=spread.covariance,
-        p_value=_p_values(columns[decides], decides in HELD_OUT),
-        facts={
-            fact: np.array([known[name].get(fact, np.nan) for name in found])
-            for fact in FACTS
-            if fact in held
-        },
-        metrics=tuple(name for name in names if name == decides or name not in nulls),
-        nulls=tuple(name for name in names if name != decides and name in nulls),
-        confidence=confidence,
-        dimensions=np.array([rows[name]["dimensions"] for name in found]),
-        num_samples=len(given.values),
-        num_classes=whole_target.num_classes,
-        max_samples=len(some),
-        failures=tuple(failures),
-        leading=spread.leading,
-        variance=spread.variance,
-        kind=given.kind,
-        num_groups=None if given.groups is None else int(given.groups.max() + 1),
-        baseline=baseline(given),
-        constant=given.constant,
-    )
+
+    def ranked() -> Ranking:
+        found: dict[str, dict[str, Scored]] = {}
+        known: dict[str, dict[str, float]] = {}
+        whole: list[Failure] = []
+        unscored: list[tuple[str, Unscored]] = []
+        for name in filter(rows.__contains__, sources):  # in the order in which they were given
+            row = rows[name]
+            try:
+                if isinstance(row, Failed):
+                    raise row.error
+                own = join_facts(row["facts"], facts.get(name, {}))
+            except Exception as error:
+                whole.append(Failure(name, (), _said(sources[name], error)))
+                continue
+            unscored += [(name, failure) for failure in unscored_of(row)]
+            if row["scores"]:
+                found[name], known[name] = scores_of(row), own
+        failures = [*whole, *_failures(unscored, found, required), *unfitting]
+        count = {name: sum(name in scored for scored in found.values()) for name in shown}
+        decides = max(deciding, key=lambda name: count[name])  # the first of equals
+        if not count[decides]:
+            said = "; ".join(f"{failure.source}: {failure.reason}" for failure in failures)
+            raise ValueError(f"sources: none could be scored: {said}")
+        names = [decides, *(name for name in shown if count[name] and name != decides)]
+        columns = {name: [found[s].get(name, _NOTHING) for s in found] for name in names}
+        held = {fact for of_source in known.values() for fact in of_source}
+        spread = covariances(
+            np.array([s.value for s in columns[decides]]), [s.deviations for s in columns[decides]]
+        )
+        of_found = [rows[name] for name in found]
+        commits = {name: rows[name]["commit"] for name in found if rows[name].get("commit")}
+        return Ranking(
+            names=tuple(found),
+            scores={name: np.array([s.value for s in column]) for name, column in columns.items()},
+            shuffled={
+                name: np.array([s.shuffled[0] for s in column]) for name, column in columns.items()
+            },
+            covariance=spread.covariance,
+            p_value=_p_values(columns[decides], decides in HELD_OUT),
+            facts={
+                fact: np.array([known[name].get(fact, np.nan) for name in found])
+                for fact in FACTS
+                if fact in held
+            },
+            metrics=tuple(name for name in names if name == decides or name not in nulls),
+            nulls=tuple(name for name in names if name != decides and name in nulls),
+            confidence=confidence,
+            dimensions=np.array([row["dimensions"] for row in of_found]),
+            num_samples=len(given.values),
+            num_classes=whole_target.num_classes,
+            max_samples=len(some),
+            failures=tuple(failures),
+            leading=spread.leading,
+            variance=spread.variance,
+            kind=given.kind,
+            num_groups=None if given.groups is None else int(given.groups.max() + 1),
+            baseline=baseline(given),
+            constant=given.constant,
+            waiting=tuple(name for name in sources if name not in rows),
+            took=dict(zip(PARTS, np.transpose([row["took"] for row in of_found]), strict=True)),
+            elapsed=time.perf_counter() - start,
+            made={"seed": seed, **_versions(), "commits": commits},
+        )
+
+    scored = _rows(judged, sources, cluster, journal)
+    often = -(-len(sources) // CALLBACKS)
+    for name, row in progress(scored, total=len(sources), desc="rank", unit="source"):
+        rows[name] = row
+        if callback and len(rows) % often == 0 and any(_decided(row, deciding) for row in rows.values()):
+            callback(ranked())
+    return ranked()
+
+
+def _decided(row: Row | Failed, deciding: Sequence[str]) -> bool:
+    return not isinstance(row, Failed) and any(name in row["scores"] for name in deciding)
 
 
 def _rows(
@@ -210,14 +224,16 @@ def _rows(
         record = Journal(Path(journal), identity)
         keys = {name: row_key(judged, source) for name, source in sources.items()}
     done = {} if record is None else {row["key"]: row["row"] for row in record.rows}
-    yield from ((name, done[key]) for name, key in keys.items() if key in done)
+    none = {"took": [0.0] * len(PARTS)}
+    yield from ((name, {**done[key], **none}) for name, key in keys.items() if key in done)
     missing = [name for name, key in keys.items() if key not in done]
     pieces = [_absolute(sources[name]) if cluster else sources[name] for name in missing]
     for i, row in run_pieces(partial(score_one, judged), pieces, cluster=cluster):
         key = keys[missing[i]]
         whole = not isinstance(row, Failed) and all(lacking for _, _, lacking in row["unscored"])
         if record is not None and key is not None and whole:
-            record.append([{"key": key, "row": row}])
+            kept = {part: x for part, x in row.items() if part != "took"}  # another time's seconds
+            record.append([{"key": key, "row": kept}])
         yield missing[i], row
 
 

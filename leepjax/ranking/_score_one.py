@@ -1,6 +1,7 @@
 """One source read and scored: a pure function, whose row is small and plain, for a journal."""
 
 import os
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from leepjax._store import digest, pack, unpack
 from leepjax.data.bank import Bank
 from leepjax.ranking.files import ARRAYS
-from leepjax.ranking.inputs import check_same, facts_among, is_of, read
+from leepjax.ranking.inputs import arrays_of, check_same, facts_among, is_of, load
 from leepjax.ranking.scored import Scored, Target, Unscored, score_source
 from leepjax.ranking.targets import Labels
 
@@ -45,7 +46,13 @@ def score_one(judged: Judged, source: Any) -> Row:
     Raises:
       Exception: it cannot be read, whatever the reader or the network raises.
     """
-    arrays = read(source, judged.bank)
+    times = [time.perf_counter()]
+    loaded = load(source)
+    times.append(time.perf_counter())
+    arrays = arrays_of(loaded, judged.bank)
+    del loaded
+    times.append(time.perf_counter())
+    commit = arrays.pop("commit", None)
     given = judged.labels.given
     check_same(arrays.pop("labels", given), given)
     facts = facts_among(arrays)
@@ -57,6 +64,8 @@ def score_one(judged: Judged, source: Any) -> Row:
         "unscored": [[[*metrics], why, lacking] for metrics, why, lacking in unscored],
         "facts": facts,
         "dimensions": _columns(arrays.get("features", ())),
+        "commit": commit,
+        "took": np.diff([*times, time.perf_counter()]).tolist(),
     }
 
 

@@ -120,16 +120,32 @@ def find_groups(groups: Any) -> Any:
     return read_array(groups) if isinstance(groups, str | os.PathLike) else groups
 
 
-def read(source: Any, labels: Any) -> dict[str, Any]:
-    """The arrays of one source, by name, and the numbers and labels that come with them."""
+def load(source: Any) -> Any:
+    """A source as :func:`arrays_of` takes it: a file is read, a network loaded, a function called."""
     if isinstance(source, str | os.PathLike):
         return read_source(source)
-    if is_of("Source", source) or is_of("TorchEncoder", source):
-        from leepjax.models import extract
+    if hasattr(source, "load"):  # networks.Pretrained
+        return source.load()
+    if callable(source):
+        return load(source())
+    return source
 
-        if not isinstance(labels, Bank | TextBank):
-            raise ValueError(f"wanted labels to be the Bank it runs over, got {type(labels)}")
-        return {**by_array(extract(source, labels)), "parameters": source.num_parameters}
+
+def arrays_of(source: Any, bank: Any) -> dict[str, Any]:
+    """The arrays of one source, by name, and the numbers and labels that come with them."""
+    if hasattr(source, "of_bank"):  # networks.Opened
+        return source.of_bank(bank)
+    if is_of("Source", source) or is_of("TorchEncoder", source):
+        from leepjax.models import extract, forward_seconds
+
+        if not isinstance(bank, Bank | TextBank):
+            raise ValueError(f"wanted labels to be the Bank it runs over, got {type(bank)}")
+        batch = batch_of(source)
+        return {
+            **by_array(extract(source, bank, batch_size=batch)),
+            "parameters": source.num_parameters,
+            "seconds": forward_seconds(source, bank, batch_size=batch),
+        }
     if is_of("Outputs", source):
         return by_array(source)
     if isinstance(source, Mapping):
@@ -139,8 +155,6 @@ def read(source: Any, labels: Any) -> dict[str, Any]:
                 f"wanted any of {', '.join(ARRAYS)}, got {', '.join(map(str, source))}"
             )
         return dict(source)
-    if callable(source):
-        return read(source(), labels)
     raise ValueError(f"wanted Outputs, a Source, arrays by name or a path, got {type(source)}")
 
 
@@ -151,6 +165,15 @@ def is_of(kind: str, source: Any) -> bool:
     """
     models = sys.modules.get("leepjax.models")
     return models is not None and isinstance(source, getattr(models, kind))
+
+
+def batch_of(network: Any) -> int:
+    """Images at once: 32 of ImageNet's size, of smaller ones as many as have no more pixels.
+
+    Of language models 256 texts of 16 tokens, or as many tokens of longer ones.
+    """
+    size = getattr(network.preprocess, "size", None)
+    return 256 if size is None else min(max(32, 32 * 224**2 // size**2), 512)
 
 
 def by_array(outputs: "Outputs") -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from leepjax._extras import require
 from leepjax._text import decimal
+from leepjax.ranking.inputs import arrays_of, load
 from leepjax.ranking.result import Ranking
 from leepjax.tasks import Split, Tasks
 
@@ -114,17 +115,18 @@ def draw_layers(ranking: Ranking, heads: Mapping[str, float] | None = None) -> "
     return figure
 
 
-def head_accuracies(sources: Any, labels: np.ndarray, seed: int = 0) -> dict[str, float]:
+def head_accuracies(sources: Any, bank: Any, seed: int = 0) -> dict[str, float]:
     """Accuracy in [0, 1] of a head retrained on half of the samples, on the other half.
 
     Args:
-      sources: a mapping from names to functions that give ``features [n, d]``, as
-        :func:`leepjax.rank` takes them; one that fails is left out, as the ranking says why.
-      labels: ``[n]`` integers >= 0; classes of a single sample are left out.
+      sources: by name, as :func:`leepjax.rank` takes them; one that fails is left out, as the
+        ranking says why.
+      bank: the samples; classes of a single one are left out.
       seed: of the halves, which are the same for all sources and have half of each class.
     """
     from leepjax.transfer import retrain_head  # needs flax
 
+    labels = bank.labels
     train, test = _halves(labels, seed)
     classes, codes = np.unique(labels[train], return_inverse=True)
     tasks = Tasks(
@@ -136,7 +138,7 @@ def head_accuracies(sources: Any, labels: np.ndarray, seed: int = 0) -> dict[str
     found = {}
     for name, source in sources.items():
         try:
-            features = np.asarray(source()["features"])
+            features = np.asarray(arrays_of(load(source), bank)["features"])
         except Exception:  # the ranking has listed it
             continue
         result = retrain_head(features[train], features[test], tasks)

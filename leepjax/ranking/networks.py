@@ -1,11 +1,12 @@
 """Pre-trained networks as sources of a ranking: each loaded in its turn, run, and let go of."""
 
 import dataclasses
+import os
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,37 +15,76 @@ from leepjax.models import (
     Source,
     TorchEncoder,
     count_layers,
-    extract,
     extract_layers,
     find_checkpoint,
     forward_seconds,
     read_encoder_of,
     tokenize,
 )
-from leepjax.ranking.files import READERS, read_source
-from leepjax.ranking.inputs import by_array
+from leepjax.ranking.files import READERS
+from leepjax.ranking.inputs import arrays_of, batch_of
 from leepjax.ranking.layers import layer_name
 
-BATCH = 32  # images of ImageNet's size at once
-TEXTS = 256  # texts of 16 tokens at once, or as many tokens of longer ones
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A source that is loaded where it is run, over the bank that a worker has.
+
+    Attributes:
+      name: of the hub, or a folder.
+      pooling: of language models, as ``load_pretrained`` takes it.
+      layer: the one layer of a language model that is the source; None: what the network gives.
+    """
+
+    name: str
+    pooling: str | None = None
+    layer: int | None = None
+
+    def load(self) -> "Opened":
+        """Read the network."""
+        try:
+            return Opened(*_opened(self.name, self.pooling), self.layer)
+        except ValueError as error:
+            raise ValueError(str(error).removeprefix("name: ")) from None
+
+
+class Opened(NamedTuple):
+    """A network that was read; its commit, None of a folder; the layer that is the source."""
+
+    network: Source | TorchEncoder
+    commit: str | None
+    layer: int | None
+
+    def of_bank(self, bank: Bank | TextBank) -> dict[str, Any]:
+        """What the network says about a bank, facts, and the commit."""
+        network, commit, layer = self
+        samples = tokenize(network, bank) if isinstance(bank, TextBank) else bank
+        if layer is None:
+            return {**arrays_of(network, samples), "commit": commit}
+        size = batch_of(network)
+        return {
+            "features": np.array(extract_layers(network, samples, batch_size=size)[layer]),
+            "parameters": network.num_parameters,
+            "seconds": forward_seconds(network, samples, batch_size=size),
+            "commit": commit,
+        }
+
+
+@lru_cache(maxsize=1)  # the layers of one network come one after the other
+def _opened(name: str, pooling: str | None) -> tuple[Source | TorchEncoder, str | None]:
+    checkpoint = find_checkpoint(name)
+    return read_encoder_of(checkpoint, pooling=pooling), checkpoint.commit
 
 
 def pretrained_sources(
-    names: Sequence[str],
-    bank: Bank | TextBank,
-    commits: dict[str, str],
-    *,
-    every_layer: bool = False,
-    pooling: str | None = None,
-) -> dict[str, Callable[[], dict[str, Any]]]:
-    """What :func:`rank` takes: by name, functions that say what a network says about a bank.
+    names: Sequence[str], *, every_layer: bool = False, pooling: str | None = None
+) -> dict[str, Any]:
+    """What :func:`rank` takes: by name, networks that are loaded and run in their turn.
 
     Args:
       names: of the hub, ``NAME`` or ``NAME@REVISION``, or folders, as ``load_encoder`` takes
         them; a folder goes by its last part where that is unique. A file of arrays of the same
         samples (``.npz``, ``.safetensors``, Parquet) is read as :func:`rank` reads it.
-      bank: the images or texts; outputs are cached by ``extract``.
-      commits: filled, while the functions are called, with what was loaded from the hub.
       every_layer: a source for each layer of a language model.
       pooling: of language models, as ``load_pretrained`` takes it.
 
@@ -57,49 +97,17 @@ def pretrained_sources(
     twice = [name for name, n in Counter(shown).items() if n > 1]
     if twice:
         raise ValueError(f"hub: wanted each network once, got {twice[0]!r} twice")
-
-    def run(short: str, name: str) -> tuple[dict[str, Any], list[np.ndarray]]:
-        network = _opened(short, name, commits, pooling)
-        samples = tokenize(network, bank) if isinstance(bank, TextBank) else bank
-        size = TEXTS if isinstance(bank, TextBank) else BATCH
-        facts = {
-            "parameters": network.num_parameters,
-            "seconds": forward_seconds(network, samples, batch_size=size),
-        }
-        if every_layer and isinstance(bank, TextBank):
-            return facts, extract_layers(network, samples, batch_size=size)
-        return {**by_array(extract(network, samples, batch_size=size)), **facts}, []
-
-    run_once = lru_cache(maxsize=1)(run)  # the layers of one network come one after the other
-
-    def say(short: str, name: str, layer: int | None) -> dict[str, Any]:
-        if layer is None:
-            return run(short, name)[0]
-        facts, layers = run_once(short, name)
-        return {"features": np.array(layers[layer]), **facts}
-
-    sources = {}
+    sources: dict[str, Any] = {}
     for short, name in zip(shown, names, strict=True):
         if Path(name).suffix in READERS and Path(name).is_file():
-            sources[short] = partial(read_source, name)
+            sources[short] = Path(name)
             continue
-        count = count_layers(name) if every_layer and isinstance(bank, TextBank) else None
+        where = os.path.abspath(name) if Path(name).is_dir() else name
+        count = count_layers(name) if every_layer else None
         for layer in [None] if count is None else range(count):
             source = short if layer is None else layer_name(short, layer)
-            sources[source] = partial(say, short, name, layer)
+            sources[source] = Pretrained(where, pooling, layer)
     return sources
-
-
-def _opened(
-    short: str, name: str, commits: dict[str, str], pooling: str | None
-) -> Source | TorchEncoder:
-    try:
-        checkpoint = find_checkpoint(name)
-        if checkpoint.commit is not None:
-            commits[short] = checkpoint.commit
-        return read_encoder_of(checkpoint, pooling=pooling)
-    except ValueError as error:
-        raise ValueError(str(error).removeprefix("name: ")) from None
 
 
 def some_of(bank: Any, samples: int, seed: int = 0) -> Any:

@@ -40,7 +40,10 @@ _LOCK = ".lock"  # in a run's folder while it is written
 _FILES = "files.json"
 _AGAIN = "Delete its directory and run again, or pass --overwrite."
 # What changes where a run happens, not what comes out of it.
-_NOT_IDENTITY = ("output_dir", "data_dir", "devices", "overwrite", "preset", "weights_dir")
+_NOT_IDENTITY = (
+    *("output_dir", "data_dir", "devices", "overwrite", "preset", "weights_dir"),
+    "cluster",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ def map_tasks(
     *,
     devices: Sequence[Any] | None = None,
     chunk: int | None = None,
-    desc: str,
+    desc: str | None,
 ) -> Any:
     """Return ``fn(shared, tasks)``: a pytree of NumPy arrays ``[t, ...]`` in the tasks' order.
 
@@ -43,7 +43,7 @@ def map_tasks(
         processes the call is joint (``leepjax.distributed``): each process takes its share.
       chunk: tasks that a device holds at once; default as many as have about 65,000 training images
         together on all devices, which suits functions of features.
-      desc: what the progress bar says.
+      desc: what the progress bar says; None: there is none.
 
     Raises:
       ValueError: ``devices`` is empty, or ``chunk`` not an int >= 1.

@@ -8,6 +8,7 @@ the same alone, in any wave, and on any number of devices.
 
 import dataclasses
 from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,8 @@ import numpy as np
 
 from leepjax import distributed
 from leepjax._progress import progress
-from leepjax._store import Journal, digest
+from leepjax._store import digest
+from leepjax.cluster import connect, has_gpus, run_all
 from leepjax.data import Dataset, check_bank
 from leepjax.models import Source, Tokens, extract
 from leepjax.tasks import Strategy, Tasks, check_chunk, task_mesh, use_vmap
@@ -66,6 +68,7 @@ def fine_tune(
     chunk: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: Path | None = None,
+    cluster: str | None = None,
 ) -> NetworkResult:
     """Train the whole source network, with a new head, on each task.
 
@@ -86,11 +89,14 @@ def fine_tune(
         process 0 writes the journal.
       journal: a file that keeps what is finished; a call that names it again does the rest, with
         the same result.
+      cluster: divide the tasks over a Ray cluster: ``"local:N"``, ``"auto"`` or ``HOST:PORT``, as
+        of :func:`leepjax.cluster.connect`; each worker trains on its own first device.
 
     Raises:
       ValueError: an argument is of another kind or out of its range; a class of a task has no test
         image; a batch is larger than a task; a chunk does not fit in memory (the message names one
-        that does); the journal holds another configuration.
+        that does); the journal holds another configuration; the cluster does not answer, or some
+        tasks failed there (the others are in the journal).
 
     Example:
       >>> import jax
@@ -105,9 +111,8 @@ def fine_tune(
       ((4, 6), True)
     """
     recipes = check_recipes(recipe)
-    return _train(
-        key, source, dataset, tasks, recipes, strategy, chunk, devices, journal, scratch=False
-    )
+    where = strategy, chunk, devices, journal, cluster
+    return _train(key, source, dataset, tasks, recipes, *where, scratch=False)
 
 
 def from_scratch(
@@ -121,6 +126,7 @@ def from_scratch(
     chunk: int | None = None,
     devices: Sequence[Any] | None = None,
     journal: Path | None = None,
+    cluster: str | None = None,
 ) -> NetworkResult:
     """Train the source's network on each task from fresh parameters: what transfer is worth.
 
@@ -136,9 +142,8 @@ def from_scratch(
                 f"recipe.{name}: wanted {value!r} from scratch, where there is no source, got "
                 f"{getattr(first, name)!r}"
             )
-    return _train(
-        key, source, dataset, tasks, recipes, strategy, chunk, devices, journal, scratch=True
-    )
+    where = strategy, chunk, devices, journal, cluster
+    return _train(key, source, dataset, tasks, recipes, *where, scratch=True)
 
 
 def _train(
@@ -151,6 +156,7 @@ def _train(
     chunk: int | None,
     devices: Sequence[Any] | None,
     journal: Path | None,
+    cluster: str | None,
     *,
     scratch: bool,
 ) -> NetworkResult:
@@ -164,8 +170,8 @@ def _train(
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise ValueError(f"key: wanted a typed key such as jax.random.key(0), got {key!r}")
     jobs = make_jobs(key, dataset, tasks, recipes)
-    part = distributed.part_of(devices)
-    layout = _layout(strategy, chunk, part, len(jobs))
+    here = None if cluster else devices
+    part = distributed.part_of(here)
     identity = {
         "learner": learner,
         "source": source.digest,
@@ -175,56 +181,89 @@ def _train(
         "key": digest(jax.random.key_data(key)),
         "recipes": [dataclasses.asdict(r) for r in recipes],
     }
-    record = None
-
-    def earlier() -> list[dict[str, Any]]:
-        nonlocal record
-        record = None if journal is None else Journal(journal, identity)
-        return [] if record is None else list(record.rows)
-
     if part.joint:
+        layout = _layout(strategy, chunk, part, len(jobs))
         distributed.check_same(
             learner, **identity, layout=[layout.chunk, layout.mesh.size, layout.vmap]
         )
-        mine = earlier if distributed.is_main() else list
-        rows = distributed.gather_plain(learner, mine)[0]
-    else:
-        rows = earlier()
+    record, rows = None, []
+    if journal is not None:
+        record, rows = distributed.open_journal(learner, journal, identity, here)
     done = {(row["task"], row["recipe"]) for row in rows}
     heads = _heads(source, dataset, tasks, jobs, recipe, devices)
-    waves = Waves(key, source, dataset, recipes, heads, scratch, layout)
+    training = _Training(
+        (key, source, dataset, recipes, heads, scratch), (strategy, chunk, here, len(jobs))
+    )
     # Jobs of about equal length together; formed before what is done is left out, so that a wave
     # is the same whether a run was interrupted or not.
     jobs.sort(key=lambda job: (job.steps, job.recipe, job.task))
-    each = layout.chunk * layout.mesh.size
-    size = each * (jax.process_count() if part.joint else 1)
     images = recipe.epochs * recipe.batch_size
     total = images * sum(job.steps for job in jobs)
-    with progress(total=total, desc=f"{learner} {len(tasks.classes)} tasks", unit="image") as bar:
-        for start in range(0, len(jobs), size):
-            wave = jobs[start : start + size]
-            missing = {(job.task, job.recipe) for job in wave} - done
-            if not missing:
-                bar.update(images * sum(job.steps for job in wave))
-                continue
-            results = (
-                _share(learner, waves, wave, each, bar) if part.joint else waves.run(wave, bar)
-            )
-            results = [row for row in results if (row["task"], row["recipe"]) in missing]
-            rows += results
-            if record is not None:
+    bar = progress(total=total, desc=f"{learner} {len(tasks.classes)} tasks", unit="image")
+    with connect(cluster), bar:
+        size = min(chunk or CHUNK, len(jobs)) if has_gpus() else training.size
+        size *= jax.process_count() if part.joint else 1
+        waves = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+        missing = [w for w in waves if any((job.task, job.recipe) not in done for job in w)]
+        left = images * sum(job.steps for wave in missing for job in wave)
+        bar.update(total - left)
+        training.bar = None if cluster else bar
+        train = partial(_share, learner, training) if part.joint else training
+        for i, results in run_all(train, missing, cluster=cluster, what=learner):
+            results = [row for row in results if (row["task"], row["recipe"]) not in done]
+            if record is None:
+                rows += results
+            else:
                 record.append(results)
+            if cluster:
+                bar.update(images * sum(job.steps for job in missing[i]))
     return _collect(rows, len(tasks.classes), len(recipes), recipe.epochs)
 
 
-def _share(
-    learner: str, waves: Waves, wave: Sequence[Job], each: int, bar: Any
-) -> list[dict[str, Any]]:
-    """A wave of all processes, ``each`` jobs of it in one; what all of them reached."""
+def _share(learner: str, training: "_Training", wave: Sequence[Job]) -> list[dict[str, Any]]:
+    """A wave of all processes: what all of them reached, of which this one trains its part."""
+    each = training.size
     parts = [wave[i : i + each] for i in range(0, len(wave), each)]
     mine = parts[min(jax.process_index(), len(parts) - 1)]  # of a short wave some is done twice
-    results = distributed.gather_plain(learner, lambda: waves.run(mine, bar))
+    results = distributed.gather_plain(learner, lambda: training(mine))
     return [row for rows in results[: len(parts)] for row in rows]
+
+
+@dataclasses.dataclass
+class _Training:
+    """Trains the jobs of a wave, here or on a worker, which has devices and programs of its own.
+
+    Attributes:
+      what: the first arguments of ``Waves``.
+      where: strategy, chunk, devices, and how many jobs there are.
+      bar: of this process; not sent.
+    """
+
+    what: Any
+    where: Any
+    bar: Any = None
+
+    def __call__(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        bar = self.bar or progress(desc=None, unit="image")
+        parts = [jobs[start : start + self.size] for start in range(0, len(jobs), self.size)]
+        return [row for part in parts for row in self.waves.run(part, bar)]
+
+    @property
+    def size(self) -> int:
+        """Jobs that the devices hold at once."""
+        return self.layout.chunk * self.layout.mesh.size
+
+    @cached_property
+    def layout(self) -> Layout:
+        strategy, chunk, devices, jobs = self.where
+        return _layout(strategy, chunk, distributed.part_of(devices), jobs)
+
+    @cached_property
+    def waves(self) -> Waves:
+        return Waves(*self.what, self.layout)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"what": self.what, "where": self.where}
 
 
 def check_recipes(recipe: Recipe | Sequence[Recipe]) -> tuple[Recipe, ...]:
