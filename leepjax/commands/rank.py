@@ -1,8 +1,11 @@
 """``leepjax rank``: source models ranked, from arrays on disk or pre-trained networks by name."""
 
 import dataclasses
-import json
 import logging
+import math
+import shlex
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,14 +13,18 @@ from rich.console import Console
 from rich.text import Text
 from tyro.conf import Positional
 
-from leepjax._text import printable, table_text
+from leepjax._progress import say, tell
+from leepjax._text import duration, grid, printable
 from leepjax.audit import read_csv
 from leepjax.audit.columns import check_once
 from leepjax.commands._output import check_output, write_output
 from leepjax.data import load
-from leepjax.ranking import Ranking, rank
+from leepjax.ranking import Ranking, cost, rank, saved
+from leepjax.ranking.figure import FORMATS
 from leepjax.ranking.files import FACTS
 from leepjax.ranking.networks import pretrained_sources, some_of
+
+PAUSE = 2  # seconds between two pages: drawing one takes half of one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,17 +58,28 @@ class Rank:
     halves: int = 0
     """Half-samples for the interval of a score --by that has no gradient; slow."""
     output: Path | None = None
-    """Also write the ranking to this .csv or .json."""
+    """Also write the ranking to this folder, as a page for a browser (index.html) with CSV and JSON
+    beside it, kept up to date while it runs; or to this .csv or .json."""
+    plot: Path | None = None
+    """Also draw how far sources are behind the best to this .png, .svg or .pdf."""
 
 
 def rank_many(config: Rank, console: Console) -> None:
     """Rank, print, and write what is asked for."""
-    if config.output:
-        files = filter(None, (*config.sources, config.labels, config.models))
-        check_output(config.output, (".csv", ".json"), [*files, *map(Path, config.hub)])
+    files = [*filter(None, (*config.sources, config.labels, config.models)), *map(Path, config.hub)]
+    folder = config.output if config.output and _is_folder(config.output) else None
+    if folder:
+        saved.check_folder(folder)
+    elif config.output:
+        check_output(config.output, (".csv", ".json"), files)
+    if config.plot:
+        check_output(config.plot, FORMATS, files, "plot")
     options: dict[str, Any] = {"metrics": config.metrics} if config.metrics else {}
-    commits: dict[str, str] = {}
-    sources, labels = _networks(config, commits) if config.hub else (config.sources, config.labels)
+    made: dict[str, Any] = {"command": _command(config), "commits": {}}
+    if config.hub:
+        sources, labels = _networks(config, made)
+    else:
+        sources, labels = config.sources, config.labels
     if config.data and not config.hub:
         raise ValueError("data: wanted --hub too, the networks to run on it, got none")
     facts, unused = _read_facts(config.models) if config.models else (None, "")
@@ -72,21 +90,75 @@ def rank_many(config: Rank, console: Console) -> None:
         confidence=config.confidence,
         facts=facts,
         num_halves=config.halves,
+        callback=_follow(folder, made),
         **options,
     )
+    ranking = _with(ranking, made)
     try:  # before it is shown: a terminal that has gone takes nothing along
-        if config.output:
-            write_output(config.output, _as_text(ranking, config.output.suffix, commits))
+        if folder:
+            ranking.save(folder)
+        elif config.output:
+            as_text = saved.as_csv if config.output.suffix == ".csv" else saved.as_json
+            write_output(config.output, as_text(ranking))
+        if config.plot:
+            ranking.plot(config.plot)
     finally:  # nor does a full disk
         console.print(ranking)
+        console.print(grid(cost.sheet(ranking)), Text(printable(ranking.cost)))
         if unused:
             console.print(Text(printable(unused)))
-        for name, commit in commits.items():
+        for name, commit in made["commits"].items():
             console.print(Text(printable(f"{name} is commit {commit}.")))
 
 
-def _networks(config: Rank, commits: dict[str, str]) -> tuple[Any, Any]:
-    """Pre-trained networks as sources, and the images that they are ranked on."""
+def _is_folder(path: Path) -> bool:
+    return path.suffix not in (".csv", ".json") and (not path.suffix or path.is_dir())
+
+
+def _command(config: Rank) -> str:
+    """The command line that gives this configuration."""
+    words = ["leepjax", "rank", *map(str, config.sources)]
+    for field in dataclasses.fields(config)[1:]:
+        value = getattr(config, field.name)
+        if value != field.default:
+            words.append(f"--{field.name.replace('_', '-')}")
+            words += map(str, value if isinstance(value, tuple) else (value,))
+    return shlex.join(words)
+
+
+def _with(ranking: Ranking, made: dict[str, Any]) -> Ranking:
+    return dataclasses.replace(ranking, made={**made, **ranking.made})
+
+
+def _follow(folder: Path | None, made: dict[str, Any]) -> Callable[[Ranking], None]:
+    """What is done after each source: a line about it, and the page so far."""
+    told: set[str] = set()
+    saved_at = -math.inf
+
+    def follow(r: Ranking) -> None:
+        nonlocal saved_at
+        for i, name in enumerate(r.names):
+            if name not in told:
+                value, error = r.scores[r.by][i], r.standard_error[i]
+                score = f"{r.by} {value:.3f}" if value == value else f"no {r.by}"  # NaN is not
+                spread = f" ± {error:.3f}" if error == error else ""
+                tell(f"{name}: {score}{spread}, {duration(sum(x[i] for x in r.took.values()))}")
+        for failure in r.failures:
+            if not failure.metrics and failure.source not in told:
+                tell(f"{failure.source}: not scored: {failure.reason}")
+        told.update(r.names, (f.source for f in r.failures if not f.metrics))
+        if folder and r.waiting and time.monotonic() > saved_at + PAUSE:
+            try:
+                _with(r, made).save(folder)
+            except Exception as error:  # as of a full disk: no reason to stop
+                say(str(error))
+            saved_at = time.monotonic()
+
+    return follow
+
+
+def _networks(config: Rank, made: dict[str, Any]) -> tuple[Any, Any]:
+    """Pre-trained networks as sources, and the images that they are ranked on, which it notes."""
     if config.sources or config.labels:
         raise ValueError("hub: wanted no files and no labels beside it, as it runs on --data")
     if not config.data:
@@ -94,7 +166,8 @@ def _networks(config: Rank, commits: dict[str, str]) -> tuple[Any, Any]:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # or each try again is a line
     dataset = load(config.data, data_dir=config.data_dir)
     bank = some_of(dataset.train if config.split == "train" else dataset.test, config.samples)
-    return pretrained_sources(config.hub, bank, commits), bank
+    made["data"] = f"{config.data}, {config.split}: {len(bank.images):,} images ({bank.digest})"
+    return pretrained_sources(config.hub, made["commits"]), bank
 
 
 def _read_facts(path: Path) -> tuple[dict[str, dict[str, float]], str]:
@@ -112,27 +185,3 @@ def _read_facts(path: Path) -> tuple[dict[str, dict[str, float]], str]:
         for i, name in enumerate(names)
     }
     return facts, f"{table.source}, not used: {', '.join(others)}." if others else ""
-
-
-def _as_text(ranking: Ranking, suffix: str, commits: dict[str, str]) -> str:
-    """The ranking as JSON, or as CSV with a row for each source, those that failed last."""
-    everything = ranking.to_dict()
-    for source in everything["sources"]:
-        source |= {"commit": commits[source["source"]]} if source["source"] in commits else {}
-    if suffix == ".json":
-        return json.dumps(everything, indent=2) + "\n"
-    rows = []
-    for source in everything["sources"]:
-        scores, shuffled = source.pop("scores"), source.pop("shuffled")
-        row = {"rank": source.pop("rank"), "source": source.pop("source")}
-        chosen = {"chosen": row["source"] in everything["choice"]}
-        of_labels = {f"{name}_shuffled": value for name, value in shuffled.items()}
-        rows.append(row | chosen | scores | source | of_labels)
-    for failure in everything["failures"]:
-        about = ", ".join(failure["metrics"])
-        said = f"{about}: {failure['reason']}" if about else failure["reason"]
-        held = [row for row in rows if row["source"] == failure["source"]]
-        row = held[0] if held else {"source": failure["source"]}
-        row["failure"] = "; ".join(filter(None, (row.get("failure"), said)))
-        rows += [] if held else [row]
-    return table_text(rows)

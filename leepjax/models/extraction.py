@@ -1,5 +1,7 @@
 """One forward pass over a bank, done once and kept."""
 
+import contextlib
+import platform
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,7 +17,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from leepjax._progress import progress
-from leepjax._store import cache_dir, digest, optional, whole, writing
+from leepjax._store import (
+    cache_dir,
+    digest,
+    optional,
+    read_record,
+    whole,
+    write_record,
+    writing,
+)
 from leepjax.data.bank import Bank, check_bank
 from leepjax.models.preprocess import Preprocess
 from leepjax.models.source import Outputs, Source, apply
@@ -63,17 +73,27 @@ def extract(
 def forward_seconds(source: Source, bank: Bank, *, batch_size: int = 512) -> float:
     """Seconds that an image takes on the first device, among a batch's; compiling is left out.
 
+    It is measured once: the cache holds it by source, size of the batch, device and machine.
+
     Args:
       source: the source model.
       bank: its first ``batch_size`` images are run, twice; the second time counts.
       batch_size: as of :func:`extract`.
     """
-    run = _runner(source, jax.devices()[:1])
-    images = bank.images[:batch_size]
+    images, device = bank.images[:batch_size], jax.devices()[0]
+    where = (device.platform, device.device_kind, platform.node(), jax.__version__)
+    path = cache_dir("seconds") / f"{digest(source.digest, images.shape, *where)}.json"
+    if path.exists():
+        with contextlib.suppress(OSError, ValueError, KeyError):  # damaged: it is measured anew
+            return read_record(path)["seconds"]
+    run = _runner(source, [device])
     jax.block_until_ready(run(images))
     start = time.perf_counter()
     jax.block_until_ready(run(images))
-    return (time.perf_counter() - start) / len(images)
+    seconds = (time.perf_counter() - start) / len(images)
+    with optional(path):
+        write_record(path, {"seconds": seconds})
+    return seconds
 
 
 def accuracy(source: Source, bank: Bank) -> float:

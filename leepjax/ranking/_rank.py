@@ -1,6 +1,9 @@
 """Sources read one at a time, scored, and ranked."""
 
-from collections.abc import Mapping, Sequence
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -8,10 +11,12 @@ import numpy as np
 
 from leepjax._progress import progress
 from leepjax._seed import check_seed
+from leepjax.ranking.cost import PARTS
 from leepjax.ranking.files import FACTS
 from leepjax.ranking.inputs import (
     Facts,
     Sources,
+    arrays_of,
     by_name,
     check_facts,
     check_labels,
@@ -20,7 +25,7 @@ from leepjax.ranking.inputs import (
     facts_among,
     find_labels,
     join_facts,
-    read,
+    load,
 )
 from leepjax.ranking.result import Failure, Ranking
 from leepjax.ranking.scored import HELD_OUT, Scored, Target, Unscored, reason_of, score_source
@@ -41,6 +46,7 @@ def rank(
     max_samples: int = 5000,
     num_halves: int = 0,
     seed: int = 0,
+    callback: Callable[[Ranking], Any] | None = None,
 ) -> Ranking:
     """Rank source models for one target, by what they say of labelled samples they have not seen.
 
@@ -74,6 +80,8 @@ def rank(
       num_halves: random halves for intervals of a metric ``by`` that has no weights; 0: it has no
         intervals. Each costs as much as the score of half the samples.
       seed: of these draws and of random metrics.
+      callback: called with the ranking so far each time that a source has had its turn, once one of
+        them has a score that decides; those whose turn is to come are ``waiting``.
 
     Returns:
       A :class:`Ranking`, which prints as a table.
@@ -107,14 +115,61 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
     target, some, of_some = _targets(given, max_samples, num_halves, seed)
     deciding = (by,) if by else HELD_OUT
 
+    start = time.perf_counter()
     found: dict[str, dict[str, Scored]] = {}
     known: dict[str, dict[str, float]] = {}
     dimensions: dict[str, int] = {}
+    took: dict[str, np.ndarray] = {}
     whole: list[Failure] = []
     unscored: list[tuple[str, Unscored]] = []
-    for name in progress(sources, desc="rank", unit="source"):
+
+    def ranked(waiting: Sequence[str]) -> Ranking:
+        required = {by} if by else set()
+        if metrics is not DEFAULT and metrics != "all":
+            required |= {metrics} if isinstance(metrics, str) else {*metrics}
+        failures = [*whole, *_failures(unscored, found, required)]
+        count = {name: sum(name in scored for scored in found.values()) for name in shown}
+        decides = max(deciding, key=lambda name: count[name])  # the first of equals
+        if not count[decides]:
+            said = "; ".join(f"{failure.source}: {failure.reason}" for failure in failures)
+            raise ValueError(f"sources: none could be scored: {said}")
+        names = [decides, *(name for name in shown if count[name] and name != decides)]
+        columns = {name: [found[s].get(name, _NOTHING) for s in found] for name in names}
+        held = {fact for of_source in known.values() for fact in of_source}
+        return Ranking(
+            names=tuple(found),
+            scores={name: np.array([s.value for s in column]) for name, column in columns.items()},
+            shuffled={
+                name: np.array([s.shuffled[0] for s in column]) for name, column in columns.items()
+            },
+            covariance=_covariance(columns[decides]),
+            p_value=_p_values(columns[decides], decides in HELD_OUT),
+            facts={
+                fact: np.array([known[name].get(fact, np.nan) for name in found])
+                for fact in FACTS
+                if fact in held
+            },
+            metrics=tuple(name for name in names if name == decides or name not in nulls),
+            nulls=tuple(name for name in names if name != decides and name in nulls),
+            confidence=confidence,
+            dimensions=np.array([dimensions[name] for name in found]),
+            num_samples=len(given),
+            num_classes=target.num_classes,
+            max_samples=len(some),
+            failures=tuple(failures),
+            waiting=tuple(waiting),
+            took=dict(zip(PARTS, np.transpose([took[name] for name in found]), strict=True)),
+            elapsed=time.perf_counter() - start,
+            made={"seed": seed, **_versions()},
+        )
+
+    for turn, name in enumerate(progress(sources, desc="rank", unit="source"), start=1):
         try:
-            arrays = read(sources[name], labels)
+            times = [time.perf_counter()]
+            loaded = load(sources[name])
+            times.append(time.perf_counter())
+            arrays = arrays_of(loaded, labels)
+            times.append(time.perf_counter())
             check_same(arrays.pop("labels", given), given)
             known[name] = join_facts(facts_among(arrays), facts.get(name, {}))
             scored, failed = score_source(arrays, shown, deciding, target, some, of_some)
@@ -122,43 +177,13 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
             if scored:
                 found[name] = scored
                 dimensions[name] = _columns(arrays.get("features", ()))
+                took[name] = np.diff([*times, time.perf_counter()])
         except Exception as error:  # whatever a reader, a network, JAX or the system raises
             whole.append(Failure(name, (), reason_of(error).removeprefix(f"{sources[name]}: ")))
-        arrays = None  # let go of it before the next one is read
-    required = {by} if by else set()
-    if metrics is not DEFAULT and metrics != "all":
-        required |= {metrics} if isinstance(metrics, str) else {*metrics}
-    failures = [*whole, *_failures(unscored, found, required)]
-    count = {name: sum(name in scored for scored in found.values()) for name in shown}
-    decides = max(deciding, key=lambda name: count[name])  # the first of equals
-    if not count[decides]:
-        said = "; ".join(f"{failure.source}: {failure.reason}" for failure in failures)
-        raise ValueError(f"sources: none could be scored: {said}")
-    names = [decides, *(name for name in shown if count[name] and name != decides)]
-    columns = {name: [found[s].get(name, _NOTHING) for s in found] for name in names}
-    held = {fact for of_source in known.values() for fact in of_source}
-    return Ranking(
-        names=tuple(found),
-        scores={name: np.array([s.value for s in column]) for name, column in columns.items()},
-        shuffled={
-            name: np.array([s.shuffled[0] for s in column]) for name, column in columns.items()
-        },
-        covariance=_covariance(columns[decides]),
-        p_value=_p_values(columns[decides], decides in HELD_OUT),
-        facts={
-            fact: np.array([known[name].get(fact, np.nan) for name in found])
-            for fact in FACTS
-            if fact in held
-        },
-        metrics=tuple(name for name in names if name == decides or name not in nulls),
-        nulls=tuple(name for name in names if name != decides and name in nulls),
-        confidence=confidence,
-        dimensions=np.array([dimensions[name] for name in found]),
-        num_samples=len(given),
-        num_classes=target.num_classes,
-        max_samples=len(some),
-        failures=tuple(failures),
-    )
+        arrays = loaded = None  # let go of it before the next one is read
+        if callback and any(score in scored for scored in found.values() for score in deciding):
+            callback(ranked([*sources][turn:]))
+    return ranked(())
 
 
 def _targets(
@@ -181,6 +206,12 @@ def _targets(
         return Target(labels, len(present), key, num_halves)
 
     return target(codes), some, target(codes[some])
+
+
+def _versions() -> dict[str, str]:
+    held = {name: version(name) for name in ("leepjax", "jax", "numpy")}
+    device = jax.devices()[0].device_kind
+    return {**held, "python": platform.python_version(), "device": str(device)}
 
 
 def _columns(features: Any) -> int:

@@ -13,7 +13,7 @@ from leepjax._names import normal, without_partner
 from leepjax.data.bank import Bank
 from leepjax.evaluation.study import NULLS
 from leepjax.metrics import METRICS, metrics_of
-from leepjax.models import Outputs, Source, extract
+from leepjax.models import Outputs, Source, extract, forward_seconds
 from leepjax.ranking.files import ARRAYS, FACTS, read_labels, read_source
 
 _Path = str | os.PathLike[str]
@@ -78,7 +78,7 @@ def check_facts(facts: Facts, sources: Mapping[str, Any]) -> Facts:
 def join_facts(own: Mapping[str, float], given: Mapping[str, float]) -> dict[str, float]:
     """The facts that come with a source and those given beside it: of both, they agree."""
     for fact in own.keys() & given.keys():
-        if own[fact] != given[fact]:
+        if own[fact] != given[fact] and fact != "seconds":  # measured anew: those given count
             raise ValueError(
                 f"{fact}: wanted one value, got {own[fact]:g} with the source and {given[fact]:g} "
                 "in facts"
@@ -128,15 +128,26 @@ def check_labels(labels: Any) -> np.ndarray:
     return labels
 
 
-def read(source: Any, labels: Any) -> dict[str, Any]:
-    """The arrays of one source, by name, and the numbers and labels that come with them."""
+def load(source: Any) -> Any:
+    """A source as :func:`arrays_of` takes it: a file is read, a function called."""
     if isinstance(source, str | os.PathLike):
         return read_source(source)
+    if callable(source):
+        return load(source())
+    return source
+
+
+def arrays_of(source: Any, labels: Any) -> dict[str, Any]:
+    """The arrays of one source, by name, and the numbers and labels that come with them."""
     if isinstance(source, Source):
         if not isinstance(labels, Bank):
             raise ValueError(f"wanted labels to be the Bank it runs over, got {type(labels)}")
-        parameters = sum(np.size(x) for x in jax.tree.leaves(source.params))
-        return {**by_array(extract(source, labels)), "parameters": parameters}
+        batch = _batch(source)
+        return {
+            **by_array(extract(source, labels, batch_size=batch)),
+            "parameters": sum(np.size(x) for x in jax.tree.leaves(source.params)),
+            "seconds": forward_seconds(source, labels, batch_size=batch),
+        }
     if isinstance(source, Outputs):
         return by_array(source)
     if isinstance(source, Mapping):
@@ -146,9 +157,12 @@ def read(source: Any, labels: Any) -> dict[str, Any]:
                 f"wanted any of {', '.join(ARRAYS)}, got {', '.join(map(str, source))}"
             )
         return dict(source)
-    if callable(source):
-        return read(source(), labels)
     raise ValueError(f"wanted Outputs, a Source, arrays by name or a path, got {type(source)}")
+
+
+def _batch(source: Source) -> int:
+    """Images at once: 32 of ImageNet's size, of smaller ones as many as have no more pixels."""
+    return min(max(32, 32 * 224**2 // source.preprocess.size**2), 512)
 
 
 def by_array(outputs: Outputs) -> dict[str, Any]:

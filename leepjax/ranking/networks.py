@@ -5,27 +5,21 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
 
 from leepjax.data.bank import Bank
-from leepjax.models import extract, find_checkpoint, forward_seconds, read_checkpoint
-from leepjax.ranking.inputs import by_array
-
-BATCH = 32  # images of ImageNet's size at once
+from leepjax.models import Source, find_checkpoint, read_checkpoint
 
 
 def pretrained_sources(
-    names: Sequence[str], bank: Bank, commits: dict[str, str]
-) -> dict[str, Callable[[], dict[str, Any]]]:
-    """What :func:`rank` takes: by name, functions that say what a network says about a bank.
+    names: Sequence[str], commits: dict[str, str]
+) -> dict[str, Callable[[], Source]]:
+    """What :func:`rank` takes: by name, functions that load a network.
 
     Args:
       names: of the hub, ``NAME`` or ``NAME@REVISION``, or folders, as ``load_pretrained`` takes
         them; a folder goes by its last part where that is unique.
-      bank: the images; outputs are cached by ``extract``.
       commits: filled, while the functions are called, with what was loaded from the hub.
 
     Raises:
@@ -38,21 +32,16 @@ def pretrained_sources(
     if twice:
         raise ValueError(f"hub: wanted each network once, got {twice[0]!r} twice")
 
-    def say(short: str, name: str) -> dict[str, Any]:
+    def load(short: str, name: str) -> Source:
         try:
             checkpoint = find_checkpoint(name)
             if checkpoint.commit is not None:
                 commits[short] = checkpoint.commit
-            network = read_checkpoint(checkpoint)
+            return read_checkpoint(checkpoint)
         except ValueError as error:
             raise ValueError(str(error).removeprefix("name: ")) from None
-        return {
-            **by_array(extract(network, bank, batch_size=BATCH)),
-            "parameters": sum(np.size(x) for x in jax.tree.leaves(network.params)),
-            "seconds": forward_seconds(network, bank, batch_size=BATCH),
-        }
 
-    return {short: partial(say, short, name) for short, name in zip(shown, names, strict=True)}
+    return {short: partial(load, short, name) for short, name in zip(shown, names, strict=True)}
 
 
 def some_of(bank: Bank, samples: int, seed: int = 0) -> Bank:
