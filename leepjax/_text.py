@@ -18,6 +18,7 @@ _EXECUTED = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 # Controls, such as those that begin a terminal's escapes; line and paragraph separators; what turns
 # the direction of all that follows; halves of characters, which no encoding has.
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+LEAST = 24  # characters of a name that are beside each other
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-inf")
 
 
@@ -97,13 +98,16 @@ def grid(sheet: Sheet) -> "Table":
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD)
-    for heading, words in zip(sheet.headings, sheet.of_words, strict=True):
+    columns = zip(*sheet.rows, strict=True) if sheet.rows else [()] * len(sheet.headings)
+    for heading, words, column in zip(sheet.headings, sheet.of_words, columns, strict=True):
+        longest = max(map(len, column), default=0)
         table.add_column(
             Text(printable(heading)),
             justify="left" if words else "right",
             style="dim" if _faint(heading) else None,
             no_wrap=not words,
             overflow="fold" if words else "ellipsis",
+            min_width=min(longest, LEAST) if words else None,
         )
     for row in sheet.rows:
         table.add_row(

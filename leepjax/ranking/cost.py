@@ -57,12 +57,12 @@ def words(ranking: Ranking) -> str:
 def sheet(ranking: Ranking) -> Sheet:
     """Seconds of each source, those that took longest first."""
     r, none = ranking, np.full(len(ranking.names), np.nan)
-    columns = {f"{name} (s)": r.took.get(part, none) for part, name in PARTS.items()}
-    columns["together (s)"] = np.sum([*columns.values()], axis=0)
-    columns["one sample (ms)"] = 1000 * r.facts.get("seconds", none)
-    columns["fine-tuning, estimate (s)"] = fine_tune_seconds(r)
+    columns = {f"{part} (s)": r.took.get(part, none) for part in PARTS}
+    columns["total (s)"] = np.sum([*columns.values()], axis=0)
+    columns["ms a sample"] = 1000 * r.facts.get("seconds", none)
+    columns["fine-tune (s)"] = fine_tune_seconds(r)
     columns = {name: x for name, x in columns.items() if np.nanmax(x, initial=0) >= 0.005}
-    order = np.argsort(-columns.get("together (s)", none), kind="stable")
+    order = np.argsort(-columns.get("total (s)", none), kind="stable")
     rows = [[r.names[i], *(_number(float(x[i])) for x in columns.values())] for i in order]
     return Sheet(["source", *columns], rows)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".svg", ".pdf")
 CHOSEN, OTHER = "#0072B2", "#808080"  # seen on white and on black
 LONGEST = 26  # characters of a name
+MOST = 100  # sources
 
 
 def plot(ranking: Ranking, path: str | os.PathLike[str] | None) -> Figure:
@@ -55,8 +56,10 @@ def draw(ranking: Ranking) -> Figure:
 
     r = ranking
     scored = [i for i in r.order if np.isfinite(r.scores[r.by][i])]
+    best = f", the best {MOST} of {len(scored):,}" if len(scored) > MOST else ""
+    scored = scored[:MOST]
     behind = np.array(r.behind())[scored]
-    errors = 1.96 * np.nan_to_num(behind[:, 1])
+    errors = 1.96 * behind[:, 1]
     places = np.arange(len(scored))[::-1]
     with matplotlib.rc_context({"font.size": 10}):
         figure = Figure(figsize=(5.4, 0.9 + 0.26 * len(scored)), layout="constrained")
@@ -69,7 +72,8 @@ def draw(ranking: Ranking) -> Figure:
         names = [_short(printable(r.names[i])) for i in scored]
         axis.set_yticks(places, names, parse_math=False)
         axis.set_ylim(-0.6, len(scored) - 0.4)
-        axis.set_xlabel(f"{r.by}, less that of the best" + (" (95 %)" if errors.any() else ""))
+        intervals = " (95 %)" if np.nansum(errors) > 0 else ""
+        axis.set_xlabel(f"{r.by}, less that of the best{intervals}{best}")
         axis.locator_params(axis="x", nbins=5)  # more overlap
         chances = r.probability_best()[scored]
         if not np.isnan(chances).all():

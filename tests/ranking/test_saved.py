@@ -255,7 +255,7 @@ def test_cost_in_words_and_numbers():
         "in each of 10 epochs."
     )
     table = sheet(ranking)
-    assert table.headings[1:4] == ["loading (s)", "forward passes (s)", "scores (s)"]
+    assert table.headings[1:4] == ["load (s)", "forward (s)", "scores (s)"]
     assert table.rows[0] == ["a", "1", "2", "0.50", "3.5", "2", "60"]
 
 
