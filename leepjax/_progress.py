@@ -27,8 +27,13 @@ def progress(
         unit_scale=unit != "task",
         dynamic_ncols=True,
         mininterval=0.2 if sys.stderr and sys.stderr.isatty() else 10.0,
-        file=_Optional(),
+        file=_STDERR,
     )
+
+
+def tell(line: str) -> None:
+    """A line of what has been done so far, above the bars that run."""
+    tqdm.write(printable(line), file=_STDERR)
 
 
 def say(line: str) -> None:
@@ -49,3 +54,6 @@ class _Optional:
     def flush(self) -> None:
         with contextlib.suppress(OSError, AttributeError, ValueError):
             sys.stderr.flush()
+
+
+_STDERR: Any = _Optional()

@@ -18,17 +18,25 @@ _EXECUTED = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 # Controls, such as those that begin a terminal's escapes; line and paragraph separators; what turns
 # the direction of all that follows; halves of characters, which no encoding has.
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+LEAST = 24  # characters of a name that are beside each other
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-inf")
 
 
 class Sheet(NamedTuple):
     """A table of text: its headings, and rows of as many cells.
 
-    Names of nulls end in ``*``; what is to be read over stands in parentheses.
+    Names of nulls end in ``*``; what is to be read over stands in parentheses. ``words`` are the
+    headings of columns of words, which stand to the left; without any the first column is one.
     """
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
+    words: Collection[str] = ()
+
+    @property
+    def of_words(self) -> list[bool]:
+        """Which columns are of words."""
+        return [heading in (self.words or self.headings[:1]) for heading in self.headings]
 
 
 def starred(name: str, nulls: Collection[str]) -> str:
@@ -49,6 +57,22 @@ def probability(p: float) -> str:
     return "> .99" if p > 0.995 else "< .01" if p < 0.005 else decimal(p)
 
 
+def duration(seconds: float) -> str:
+    """``0.04 s``, ``3.2 s``, ``41 s``, ``4 min 10 s``, ``2 h 5 min``; nothing of a NaN.
+
+    >>> print(duration(0.037), duration(41.4), duration(249.7), duration(7499), sep=", ")
+    0.04 s, 41 s, 4 min 10 s, 2 h 5 min
+    """
+    if math.isnan(seconds):
+        return ""
+    for below, digits in ((0.095, 2), (9.95, 1), (59.5, 0)):
+        if seconds < below:
+            return f"{seconds:.{digits}f} s"
+    unit, large, small = (1, "min", "s") if seconds < 3599.5 else (60, "h", "min")
+    whole, rest = divmod(round(seconds / unit), 60)
+    return f"{whole:,} {large} {rest} {small}"
+
+
 def printable(text: str) -> str:
     r"""The text with what a terminal or a page would obey spelt out: ``\x1b``, ``\u202e``."""
     return _UNSEEN.sub(lambda match: ascii(match[0])[1:-1], text)
@@ -67,19 +91,23 @@ def from_spreadsheet(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _EXECUTED.match(cell) else cell
 
 
-def grid(sheet: Sheet, left: Collection[str]) -> "Table":
-    """The sheet for rich: columns of these headings to the left, nulls dim, no name cut."""
+def grid(sheet: Sheet) -> "Table":
+    """The sheet for rich: columns of words to the left, folded where too long; nulls dim."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD)
-    for heading in sheet.headings:
+    columns = zip(*sheet.rows, strict=True) if sheet.rows else [()] * len(sheet.headings)
+    for heading, words, column in zip(sheet.headings, sheet.of_words, columns, strict=True):
+        longest = max(map(len, column), default=0)
         table.add_column(
             Text(printable(heading)),
-            justify="left" if heading in left else "right",
+            justify="left" if words else "right",
             style="dim" if _faint(heading) else None,
-            no_wrap=True,
+            no_wrap=not words,
+            overflow="fold" if words else "ellipsis",
+            min_width=min(longest, LEAST) if words else None,
         )
     for row in sheet.rows:
         table.add_row(
@@ -97,15 +125,22 @@ def in_html(text: str) -> str:
     return escape(printable(text))
 
 
-def html_table(sheet: Sheet, heading: str = "<th>{}</th>") -> str:
-    """The sheet in HTML, its text escaped; rows of nulls have the class ``null``."""
-    head = "".join(heading.format(in_html(text)) for text in sheet.headings)
+def html_table(sheet: Sheet, heading: str = "{}") -> str:
+    """The sheet in HTML, its text escaped, each heading in the given tags.
+
+    Rows of nulls have the class ``null``, columns of words the class ``words``.
+    """
+    classes = [" class=words" if words else "" for words in sheet.of_words]
+
+    def row(tag: str, cells: Sequence[str], form: str = "{}") -> str:
+        both = zip(classes, cells, strict=True)
+        return "".join(f"<{tag}{c}>{form.format(in_html(cell))}</{tag}>" for c, cell in both)
+
     rows = "".join(
-        f"<tr{' class=null' if row[0].endswith('*') else ''}>"
-        + "".join(f"<td>{in_html(cell)}</td>" for cell in row)
-        + "</tr>"
-        for row in sheet.rows
+        f"<tr{' class=null' if cells[0].endswith('*') else ''}>{row('td', cells)}</tr>"
+        for cells in sheet.rows
     )
+    head = row("th", sheet.headings, heading)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 

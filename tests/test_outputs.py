@@ -85,6 +85,25 @@ def test_a_disk_that_fills_up_leaves_the_older_file_and_shows_the_result(
     assert not [name for name in os.listdir(folder) if name.startswith(".")]
 
 
+def test_a_disk_that_is_full_from_the_first_source_on_takes_no_result(
+    folder, monkeypatch, capsys, caplog
+):
+    main([*ASKED, "out"])
+    before = (folder / "out" / "index.html").read_bytes()
+    capsys.readouterr()
+
+    def none(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", none)
+    with pytest.raises(SystemExit, match=r"^error: output: cannot write .*out: No space left"):
+        main([*ASKED, "out"])
+    assert "2 sources on 60 samples" in capsys.readouterr().out
+    assert caplog.messages == ["output: cannot write out: No space left on device"]  # a page so far
+    assert (folder / "out" / "index.html").read_bytes() == before
+    assert sorted(os.listdir("out")) == ["index.html", "ranking.csv", "ranking.json"]
+
+
 class Full(io.RawIOBase):
     """A terminal, log or pipe that takes nothing."""
 

@@ -20,9 +20,9 @@ from benchmarks.fuzz.target import Target
 from leepjax.__main__ import main
 from leepjax._names import normal
 from leepjax._text import Sheet, from_spreadsheet
-from leepjax.commands.rank import _as_text
 from leepjax.ranking import Ranking
 from leepjax.ranking.result import Failure
+from leepjax.ranking.saved import as_csv, as_json
 from leepjax.report import Section, print_section, write_page
 
 PIECES = (
@@ -120,14 +120,14 @@ def check_page(names: list[str]) -> str:
 def check_spreadsheet(names: list[str]) -> str:
     """A ranking written: no cell that is executed, and every name as it was."""
     ranking = ranking_of(names)
-    rows = [*csv.reader(io.StringIO(_as_text(ranking, ".csv", {}), newline=""), strict=True)]
+    rows = [*csv.reader(io.StringIO(as_csv(ranking), newline=""), strict=True)]
     cells = [cell for row in rows for cell in row]
     for cell in cells:
         number = re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?|[-+]?\.\d+|-inf", cell, re.ASCII)
         assert cell[:1] not in EXECUTED or not cell or number, f"{cell!r} would be executed"
     column = [from_spreadsheet(row[rows[0].index("source")]) for row in rows[1:]]
     assert sorted(column) == sorted({*names, _FAILED}), f"{names} became {column}"
-    held = json.loads(_as_text(ranking, ".json", {}))
+    held = json.loads(as_json(ranking))
     assert sorted(source["source"] for source in held["sources"]) == sorted(names)
     return "value"
 

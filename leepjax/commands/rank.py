@@ -1,8 +1,11 @@
 """``leepjax rank``: source models ranked, from arrays on disk or pre-trained networks by name."""
 
 import dataclasses
-import json
 import logging
+import math
+import shlex
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,15 +13,18 @@ from rich.console import Console
 from rich.text import Text
 from tyro.conf import Positional
 
-from leepjax._text import printable, table_text
+from leepjax._progress import say, tell
+from leepjax._text import duration, grid, printable
 from leepjax.audit import read_csv
 from leepjax.audit.columns import check_once
 from leepjax.commands._output import check_output, write_output
-from leepjax.data import load
-from leepjax.ranking import Ranking, rank
+from leepjax.data import TextBank, load
+from leepjax.ranking import Ranking, cost, rank, saved
+from leepjax.ranking.figure import FORMATS
 from leepjax.ranking.files import FACTS
-from leepjax.ranking.inputs import find_labels
 from leepjax.ranking.layers import Layers, best_layers, draw_layers, head_accuracies, head_lines
+
+PAUSE = 2  # seconds between two pages: drawing one takes half of one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +69,8 @@ class Rank:
     """.npy that says which samples belong together (a sentence, an image, a patient), and are left
     out together."""
     target: Literal["auto", "class", "multilabel", "regression"] = "auto"
-    """What labels are: classes, several at once (0 and 1), numbers. Of --data classes by default; of
-    arrays what dtype and shape say."""
+    """What labels are: classes, several at once (0 and 1), numbers. The default is classes for
+    --data, and what dtype and shape say for arrays."""
     by: str | None = None
     """The score that decides; default what all sources have of predictive_r2 (a linear head, on
     samples left out) and cross_fitted_leep."""
@@ -81,24 +87,35 @@ class Rank:
     journal: Path | None = None
     """Keep each source's scores in this file; a second run scores only what it does not hold."""
     output: Path | None = None
-    """Also write the ranking to this .csv or .json."""
+    """Also write the ranking to this folder, as a page for a browser (index.html) with CSV and JSON
+    beside it, kept up to date while it runs; or to this .csv or .json."""
+    plot: Path | None = None
+    """Also draw how far sources are behind the best to this .png, .svg or .pdf."""
 
 
 def rank_many(config: Rank, console: Console) -> None:
     """Rank, print, and write what is asked for."""
-    if config.output:
-        files = filter(None, (*config.sources, config.labels, config.groups, config.models))
-        check_output(config.output, (".csv", ".json"), [*files, *map(Path, config.hub)])
+    files = filter(None, (*config.sources, config.labels, config.groups, config.models))
+    files = [*files, *map(Path, config.hub)]
+    folder = config.output if config.output and _is_folder(config.output) else None
+    if folder:
+        saved.check_folder(folder)
+    elif config.output:
+        check_output(config.output, (".csv", ".json"), files)
+    if config.plot:
+        check_output(config.plot, FORMATS, files, "plot")
+    if config.figure:
+        check_output(config.figure, FORMATS, files, "figure")
     options: dict[str, Any] = {"metrics": config.metrics} if config.metrics else {}
     if not config.hub and (config.layers != "last" or config.pooling or config.heads):
         raise ValueError("layers, pooling, heads: wanted --hub too, the networks, got none")
     if config.figure and config.layers == "last":
         raise ValueError("figure: wanted --layers all or best, as it is of layers, got last")
-    if config.figure:
-        folders = [*map(Path, config.hub)]
-        check_output(config.figure, (".png", ".svg", ".pdf"), folders, name="figure")
-    commits: dict[str, str] = {}
-    sources, labels = _networks(config, commits) if config.hub else (config.sources, config.labels)
+    made: dict[str, Any] = {"command": _command(config)}
+    if config.hub:
+        sources, labels = _networks(config, made)
+    else:
+        sources, labels = config.sources, config.labels
     if config.data and not config.hub:
         raise ValueError("data: wanted --hub too, the networks to run on it, got none")
     facts, unused = _read_facts(config.models) if config.models else (None, "")
@@ -113,28 +130,81 @@ def rank_many(config: Rank, console: Console) -> None:
         num_halves=config.halves,
         cluster=config.cluster,
         journal=config.journal,
+        callback=_follow(folder, made),
         **options,
     )
-    heads = head_accuracies(sources, find_labels(labels, {})) if config.heads else None
-    every = ranking
+    heads = head_accuracies(sources, labels) if config.heads else None
+    every = ranking = _with(ranking, made)
     ranking = best_layers(ranking) if config.layers == "best" else ranking
     try:  # before it is shown: a terminal that has gone takes nothing along
-        if config.output:
-            write_output(config.output, _as_text(ranking, config.output.suffix, commits))
+        if folder:
+            ranking.save(folder)
+        elif config.output:
+            as_text = saved.as_csv if config.output.suffix == ".csv" else saved.as_json
+            write_output(config.output, as_text(ranking))
+        if config.plot:
+            ranking.plot(config.plot)
         if config.figure:
             draw_layers(every, heads).savefig(config.figure)
     finally:  # nor does a full disk
         console.print(ranking)
+        console.print(grid(cost.sheet(ranking)), Text(printable(ranking.cost)))
         for line in head_lines(every, heads or {}):
             console.print(Text(printable(line)))
         if unused:
             console.print(Text(printable(unused)))
-        for name, commit in commits.items():
+        for name, commit in ranking.made["commits"].items():
             console.print(Text(printable(f"{name} is commit {commit}.")))
 
 
-def _networks(config: Rank, commits: dict[str, str]) -> tuple[Any, Any]:
-    """Pre-trained networks as sources, and the images that they are ranked on."""
+def _is_folder(path: Path) -> bool:
+    return path.suffix not in (".csv", ".json") and (not path.suffix or path.is_dir())
+
+
+def _command(config: Rank) -> str:
+    """The command line that gives this configuration."""
+    words = ["leepjax", "rank", *map(str, config.sources)]
+    for field in dataclasses.fields(config)[1:]:
+        value = getattr(config, field.name)
+        if value != field.default:
+            words.append(f"--{field.name.replace('_', '-')}")
+            words += map(str, value if isinstance(value, tuple) else (value,))
+    return shlex.join(words)
+
+
+def _with(ranking: Ranking, made: dict[str, Any]) -> Ranking:
+    return dataclasses.replace(ranking, made={**made, **ranking.made})
+
+
+def _follow(folder: Path | None, made: dict[str, Any]) -> Callable[[Ranking], None]:
+    """What is done after each source: a line about it, and the page so far."""
+    told: set[str] = set()
+    saved_at = -math.inf
+
+    def follow(r: Ranking) -> None:
+        nonlocal saved_at
+        for i, name in enumerate(r.names):
+            if name not in told:
+                value, error = r.scores[r.by][i], r.standard_error[i]
+                score = f"{r.by} {value:.3f}" if value == value else f"no {r.by}"  # NaN is not
+                spread = f" ± {error:.3f}" if error == error else ""
+                tell(f"{name}: {score}{spread}, {duration(sum(x[i] for x in r.took.values()))}")
+        for failure in r.failures:
+            if not failure.metrics and failure.source not in told:
+                tell(f"{failure.source}: not scored: {failure.reason}")
+        told.update(r.names, (f.source for f in r.failures if not f.metrics))
+        if folder and r.waiting and time.monotonic() > saved_at + PAUSE:
+            try:
+                _with(r, made).save(folder)
+            except Exception as error:  # as of a full disk: no reason to stop
+                say(str(error))
+            saved_at = time.monotonic()
+
+    return follow
+
+
+def _networks(config: Rank, made: dict[str, Any]) -> tuple[Any, Any]:
+    """Pre-trained networks as sources, and the images that they are ranked on, which it notes."""
     from leepjax.ranking.networks import pretrained_sources, some_of  # needs flax, files do not
 
     if config.sources or config.labels:
@@ -152,8 +222,10 @@ def _networks(config: Rank, commits: dict[str, str]) -> tuple[Any, Any]:
         skip_damaged=config.skip_damaged,
     )
     bank = some_of(dataset.train if config.split == "train" else dataset.test, config.samples)
-    options = {"every_layer": config.layers != "last", "pooling": config.pooling}
-    return pretrained_sources(config.hub, bank, commits, **options), bank
+    kind = "texts" if isinstance(bank, TextBank) else "images"
+    made["data"] = f"{config.data}, {config.split}: {len(bank.labels):,} {kind} ({bank.digest})"
+    every = config.layers != "last"
+    return pretrained_sources(config.hub, every_layer=every, pooling=config.pooling), bank
 
 
 def _read_facts(path: Path) -> tuple[dict[str, dict[str, float]], str]:
@@ -171,27 +243,3 @@ def _read_facts(path: Path) -> tuple[dict[str, dict[str, float]], str]:
         for i, name in enumerate(names)
     }
     return facts, f"{table.source}, not used: {', '.join(others)}." if others else ""
-
-
-def _as_text(ranking: Ranking, suffix: str, commits: dict[str, str]) -> str:
-    """The ranking as JSON, or as CSV with a row for each source, those that failed last."""
-    everything = ranking.to_dict()
-    for source in everything["sources"]:
-        source |= {"commit": commits[source["source"]]} if source["source"] in commits else {}
-    if suffix == ".json":
-        return json.dumps(everything, indent=2) + "\n"
-    rows = []
-    for source in everything["sources"]:
-        scores, shuffled = source.pop("scores"), source.pop("shuffled")
-        row = {"rank": source.pop("rank"), "source": source.pop("source")}
-        chosen = {"chosen": row["source"] in everything["choice"]}
-        of_labels = {f"{name}_shuffled": value for name, value in shuffled.items()}
-        rows.append(row | chosen | scores | source | of_labels)
-    for failure in everything["failures"]:
-        about = ", ".join(failure["metrics"])
-        said = f"{about}: {failure['reason']}" if about else failure["reason"]
-        held = [row for row in rows if row["source"] == failure["source"]]
-        row = held[0] if held else {"source": failure["source"]}
-        row["failure"] = "; ".join(filter(None, (row.get("failure"), said)))
-        rows += [] if held else [row]
-    return table_text(rows)

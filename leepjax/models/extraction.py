@@ -1,5 +1,7 @@
 """One forward pass over a bank, done once and kept."""
 
+import contextlib
+import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +20,17 @@ from safetensors.numpy import save_file
 
 from leepjax import distributed
 from leepjax._progress import progress
-from leepjax._store import cache_dir, digest, intact, optional, seal, whole, writing
+from leepjax._store import (
+    cache_dir,
+    digest,
+    intact,
+    optional,
+    read_record,
+    seal,
+    whole,
+    write_record,
+    writing,
+)
 from leepjax.data import Bank, TextBank, check_bank
 from leepjax.models.source import Outputs, Source, apply
 from leepjax.models.tokens import Tokens, tokenize
@@ -152,23 +164,33 @@ def forward_seconds(
 
     Compiling is left out. Texts of each length are timed, and count as often as they are there.
 
+    It is measured once: the cache holds it by source, size of the batch, device and machine.
+
     Args:
       source: the source model.
       bank: its first batch (of each length) is run, twice; the second time counts.
       batch_size: as of :func:`extract`.
     """
-    bank = _checked(source, bank, batch_size)
-    run = make_runner(source, jax.local_devices()[:1])
-    lengths = source.preprocess.lengths(bank.images)
-    seconds = 0.0
-    for length in np.unique(lengths):
-        count = int(np.sum(lengths == length))
+    bank, device = _checked(source, bank, batch_size), jax.local_devices()[0]
+    lengths, counts = np.unique(source.preprocess.lengths(bank.images), return_counts=True)
+    shares = counts / counts.sum()
+    of = (*bank.images.shape[1:], batch_size, lengths.tolist(), shares.round(3).tolist())
+    where = (device.platform, device.device_kind, platform.node(), jax.__version__)
+    path = cache_dir("seconds") / f"{digest(source.digest, of, *where)}.json"
+    if path.exists():
+        with contextlib.suppress(OSError, ValueError, KeyError):  # damaged: it is measured anew
+            return read_record(path)["seconds"]
+    run, seconds = make_runner(source, [device]), 0.0
+    for length, count, share in zip(lengths, counts, shares, strict=True):
         size = _size(source, batch_size, length, count, 1)
-        images = _filled(bank.images[lengths == length][:size, :length], size)
+        rows = np.flatnonzero(source.preprocess.lengths(bank.images) == length)[:size]
+        images = _filled(bank.images[rows, :length], size)
         jax.block_until_ready(run(images))
         start = time.perf_counter()
         jax.block_until_ready(run(images))
-        seconds += (time.perf_counter() - start) / size * count / len(lengths)
+        seconds += (time.perf_counter() - start) / size * share
+    with optional(path):
+        write_record(path, {"seconds": float(seconds)})
     return float(seconds)
 
 

@@ -1,7 +1,9 @@
 """Sources read one at a time, scored, and ranked."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +19,7 @@ from leepjax.cluster import Failed, run_pieces
 from leepjax.data import Bank, TextBank
 from leepjax.ranking._score_one import Judged, Row, row_key, score_one, scores_of, unscored_of
 from leepjax.ranking.best import covariances
+from leepjax.ranking.cost import PARTS
 from leepjax.ranking.files import FACTS
 from leepjax.ranking.inputs import (
     Facts,
@@ -35,6 +38,7 @@ from leepjax.ranking.targets import Labels, baseline, read_target, unfit
 
 DEFAULT = ("leep", "nce", "h_score", "regularized_h_score", "logme")
 NULLS = ("knn", "linear_probe")
+CALLBACKS = 100  # at most: each ranks all that there is
 
 
 def rank(
@@ -53,6 +57,7 @@ def rank(
     seed: int = 0,
     cluster: str | None = None,
     journal: str | os.PathLike[str] | None = None,
+    callback: Callable[[Ranking], Any] | None = None,
 ) -> Ranking:
     """Rank source models for one target, by what they say of labelled samples they have not seen.
 
@@ -91,6 +96,8 @@ def rank(
       journal: a file that keeps the scores of each source, under the content of its arrays, the
         labels and the arguments; a call that names it again scores what it does not hold. Sources
         with a failure are tried again, and functions, whose content is not known.
+      callback: called with the ranking so far as sources have had their turn, once one of them
+        has a score that decides; those whose turn is to come are ``waiting``.
 
     Returns:
       A :class:`Ranking`, which prints as a table.
@@ -202,7 +209,11 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
     often = -(-len(sources) // CALLBACKS)
     for name, row in progress(scored, total=len(sources), desc="rank", unit="source"):
         rows[name] = row
-        if callback and len(rows) % often == 0 and any(_decided(row, deciding) for row in rows.values()):
+        if (
+            callback
+            and len(rows) % often == 0
+            and any(_decided(row, deciding) for row in rows.values())
+        ):
             callback(ranked())
     return ranked()
 
@@ -291,6 +302,12 @@ def _fitting(names: Sequence[str], kind: str, by: str | None) -> tuple[list[str]
                 raise ValueError(f"by: {by!r} does not apply: {reason}")
     failures = [Failure("all sources", tuple(unfits), why) for why, unfits in reasons.items()]
     return [name for name in dict.fromkeys(names) if not unfit(name, kind)], failures
+
+
+def _versions() -> dict[str, str]:
+    held = {name: version(name) for name in ("leepjax", "jax", "numpy")}
+    device = jax.devices()[0].device_kind
+    return {**held, "python": platform.python_version(), "device": str(device)}
 
 
 _NOTHING = Scored(np.nan, np.full(1, np.nan))

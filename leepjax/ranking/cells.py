@@ -1,4 +1,4 @@
-"""A ranking as tables for a terminal and a notebook, and as a figure; drawing imports late."""
+"""A ranking as tables for a terminal and a notebook."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leepjax._extras import require
 from leepjax._text import Sheet, decimal, grid, html_table, in_html, printable, probability, starred
 from leepjax.evaluation.study import NULLS
 from leepjax.ranking.scored import HELD_OUT, OF_SOME
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from rich.table import Table
     from rich.text import Text
 
     from leepjax.ranking.result import Ranking
 
 WIDE = 4  # columns of scores beside each other in a terminal
-POINTS = "#0072B2"
 
 
 def tables(ranking: Ranking, wide: int = WIDE) -> list[Sheet]:
@@ -37,7 +34,20 @@ def tables(ranking: Ranking, wide: int = WIDE) -> list[Sheet]:
 
 
 def notes(ranking: Ranking) -> list[str]:
-    """What stands below the tables: how to read them, agreement, limits, failures."""
+    """What stands below the tables: how to read them, agreement, failures."""
+    r, lines = ranking, reading(ranking)
+    tau = {name: t for name, t in r.agreement().items() if math.isfinite(t)}
+    if tau:
+        listed = ", ".join(f"{_starred(name)} {decimal(t)}" for name, t in tau.items())
+        lines.append(f"Agreement with {r.by} (Kendall's tau over sources): {listed}.")
+    for failure in r.failures:
+        what = f" ({', '.join(failure.metrics)})" if failure.metrics else ""
+        lines.append(f"Not scored: {failure.source}{what}: {failure.reason}")
+    return lines
+
+
+def reading(ranking: Ranking) -> list[str]:
+    """How to read the tables."""
     r = ranking
     lines = ["In parentheses: the same under shuffled labels."]
     hollow = [name for name in r.scores if name != r.by and r.misleading(name)]
@@ -47,10 +57,6 @@ def notes(ranking: Ranking) -> list[str]:
     if r.by == "cross_fitted_leep" and without.any() and not without.all():
         names = ", ".join(name for name, out in zip(r.names, without, strict=True) if out)
         lines.append(f"{r.by} decides, which all have: without features of their own are {names}.")
-    tau = {name: t for name, t in r.agreement().items() if math.isfinite(t)}
-    if tau:
-        listed = ", ".join(f"{_starred(name)} {decimal(t)}" for name, t in tau.items())
-        lines.append(f"Agreement with {r.by} (Kendall's tau over sources): {listed}.")
     if any(name in NULLS and name != r.by for name in (*r.scores, *r.facts)):
         lines.append("* null: it needs no theory of transfer.")
     if r.max_samples < r.num_samples:
@@ -71,9 +77,6 @@ def notes(ranking: Ranking) -> list[str]:
         lines.append(f"Left out: columns of the labels that do not vary: {columns}.")
     if np.isnan(r.standard_error).all():
         lines.append(f"No interval of {r.by}; half-samples (num_halves=100) give one.")
-    for failure in r.failures:
-        what = f" ({', '.join(failure.metrics)})" if failure.metrics else ""
-        lines.append(f"Not scored: {failure.source}{what}: {failure.reason}")
     return lines
 
 
@@ -84,7 +87,7 @@ def renderables(ranking: Ranking) -> Iterator[Table | Text]:
     for line in headlines(ranking):
         yield Text(printable(line), style="bold")
     for sheet in tables(ranking):
-        yield grid(sheet, left=("source", "score"))
+        yield grid(sheet)
     for line in notes(ranking):
         yield Text(printable(line))
 
@@ -92,7 +95,7 @@ def renderables(ranking: Ranking) -> Iterator[Table | Text]:
 def html(ranking: Ranking) -> str:
     """For a notebook: the decision, one table, how to read it."""
     parts = [f"<p><b>{in_html(line)}</b></p>" for line in headlines(ranking)]
-    parts += map(html_table, [_joined(tables(ranking, wide=len(ranking.scores) + 9))])
+    parts += [html_table(joined(tables(ranking, wide=len(ranking.scores) + 9)))]
     return "\n".join([*parts, *(f"<p>{in_html(line)}</p>" for line in notes(ranking))])
 
 
@@ -107,10 +110,13 @@ def headlines(ranking: Ranking) -> list[str]:
         "multilabel": "one label" if one else f"{r.num_classes} labels each",
         "regression": "one number" if one else f"{r.num_classes} numbers each",
     }
+    if r.waiting:
+        done = len(r.names) + sum(not failure.metrics for failure in r.failures)
+        sources = f"{done} of {done + len(r.waiting)} sources so far"
     return [f"{sources} on {r.num_samples:,} samples{within} of {of[r.kind]}", r.decision]
 
 
-def _joined(sheets: list[Sheet]) -> Sheet:
+def joined(sheets: list[Sheet]) -> Sheet:
     """Sheets of the same rows beside each other, the names of the sources once."""
     first, *others = sheets
     headings = [*first.headings, *(h for sheet in others for h in sheet.headings[1:])]
@@ -118,38 +124,7 @@ def _joined(sheets: list[Sheet]) -> Sheet:
     for sheet in others:
         for row, cells in zip(rows, sheet.rows, strict=True):
             row += cells[1:]
-    return Sheet(headings, rows)
-
-
-def draw(ranking: Ranking) -> Figure:
-    """A panel for each score: its values, what decides with 95 % intervals, and shuffled labels."""
-    require("figures")
-    from matplotlib.figure import Figure
-
-    r, places = ranking, np.arange(len(ranking.names))[::-1]
-    shown = [name for name in r.scores if np.isfinite(r.scores[name]).any()]
-    columns = min(3, len(shown))
-    rows = -(-len(shown) // columns)
-    size = (1.5 + 2.4 * columns, rows * (1 + 0.22 * len(places)) + 0.3)
-    figure = Figure(figsize=size, layout="constrained")
-    axes = np.atleast_1d(figure.subplots(rows, columns, sharey=True, squeeze=False)).ravel()
-    for axis, name in zip(axes, shown, strict=False):
-        color = "0.6" if r.misleading(name) else POINTS
-        error = 1.96 * np.nan_to_num(r.standard_error[r.order]) if name == r.by else None
-        values, shuffled = r.scores[name][r.order], r.shuffled[name][r.order]
-        axis.plot(shuffled, places, "o", color="0.6", fillstyle="none", markersize=4)
-        axis.errorbar(values, places, xerr=error, fmt="o", color=color, markersize=4)
-        axis.set_title(_heading(r, name), fontsize=9, color=color if color != POINTS else "black")
-        axis.set_yticks(places, [r.names[i] for i in r.order], fontsize=8)
-        axis.tick_params(axis="x", labelsize=7)
-        axis.locator_params(axis="x", nbins=5)  # more overlap
-    for axis in axes[len(shown) :]:
-        axis.remove()
-    label = (
-        f"hollow: under shuffled labels; {r.by} with 95 % intervals; grey: no better than shuffled"
-    )
-    figure.supxlabel(label, fontsize=8)
-    return figure
+    return Sheet(headings, rows, first.words)
 
 
 def _standing(r: Ranking) -> list[tuple[str, list[str]]]:
@@ -175,7 +150,7 @@ def _of_one(r: Ranking) -> Sheet:
 
 def _sorted(r: Ranking, columns: list[tuple[str, list[str]]]) -> Sheet:
     rows = [[cells[i] for _, cells in columns] for i in r.order]
-    return Sheet([heading for heading, _ in columns], rows)
+    return Sheet([heading for heading, _ in columns], rows, words=("source",))
 
 
 def _score_column(r: Ranking, name: str) -> tuple[str, list[str]]:

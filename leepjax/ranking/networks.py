@@ -40,7 +40,7 @@ class Pretrained:
     pooling: str | None = None
     layer: int | None = None
 
-    def load(self) -> "Opened":
+    def open_network(self) -> "Opened":
         """Read the network."""
         try:
             return Opened(*_opened(self.name, self.pooling), self.layer)

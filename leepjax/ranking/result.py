@@ -2,14 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from leepjax.evaluation.correlation import kendall_of_rows
-from leepjax.ranking import cells, verdict
+from leepjax.ranking import cells, cost, figure, saved, verdict
 from leepjax.ranking.best import Paired, less, probability_best, smallest_set
 
 if TYPE_CHECKING:
@@ -64,6 +65,12 @@ class Ranking:
         over them, of one column of numbers the root mean squared error of their mean, in their
         units; else NaN.
       constant: columns of the labels that do not vary, and are left out.
+      waiting: sources whose turn is still to come; none at the end.
+      took: ``{part: [m]}`` seconds that each source took here: to ``load`` it, in its ``forward``
+        passes (hardly any where they were cached), and for its ``scores``.
+      elapsed: seconds since ``rank`` was called.
+      made: how it was made, by name: the seed, versions, the device. Add what else is to stand on
+        the page with ``dataclasses.replace``; ``commits`` is ``{source: commit}``.
     """
 
     names: tuple[str, ...]
@@ -86,6 +93,10 @@ class Ranking:
     num_groups: int | None = None
     baseline: float = math.nan
     constant: tuple[int, ...] = ()
+    waiting: tuple[str, ...] = ()
+    took: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    elapsed: float = math.nan
+    made: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def by(self) -> str:
@@ -219,9 +230,24 @@ class Ranking:
         """What to do, in words, how sure that is, and whether other scores agree."""
         return verdict.decision(self)
 
+    @property
+    def cost(self) -> str:
+        """What the ranking took, and about what fine-tuning the choice would take, in words."""
+        return cost.words(self)
+
+    def fine_tune_seconds(self) -> np.ndarray:
+        """``[m]`` seconds that fine-tuning each source would take: an estimate, with its formula.
+
+        A step of training is taken for three forward passes, as its backward pass computes about
+        twice as much as a forward pass: 3 x the fact ``seconds``, of one sample's forward pass, x
+        ``num_samples`` x epochs of the default :class:`leepjax.Recipe`. NaN without that fact.
+        """
+        return cost.fine_tune_seconds(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything that is shown, as plain values for JSON; None where there is no value."""
         p, behind, errors = self.probability_best(), self.behind(), self.standard_error
+        estimate, commits = self.fine_tune_seconds(), self.made.get("commits", {})
         rank = {int(i): place for place, i in enumerate(self.order, 1)}
         decided = np.isfinite(self.scores[self.by])
         sources = [
@@ -235,6 +261,9 @@ class Ranking:
                 "scores": {name: _plain(values[i]) for name, values in self.scores.items()},
                 "shuffled": {name: _plain(values[i]) for name, values in self.shuffled.items()},
                 **{fact: _plain(values[i]) for fact, values in self.facts.items()},
+                "took": {part: _plain(values[i]) for part, values in self.took.items()},
+                "fine_tune_seconds": _plain(estimate[i]),
+                **({"commit": commits[self.names[i]]} if self.names[i] in commits else {}),
             }
             for i in map(int, self.order)
         ]
@@ -256,11 +285,35 @@ class Ranking:
             "sources": sources,
             "kendall": {name: _plain(tau) for name, tau in self.agreement().items()},
             "failures": [failure._asdict() for failure in self.failures],
+            "waiting": list(self.waiting),
+            "elapsed": _plain(self.elapsed),
+            "made": dict(self.made),
         }
 
-    def plot(self) -> "Figure":
-        """A panel for each score: what each source has, and has under shuffled labels."""
-        return cells.draw(self)
+    def plot(self, path: str | os.PathLike[str] | None = None) -> "Figure":
+        """Draw how far each source is behind the best, with 95 % intervals of the differences.
+
+        Args:
+          path: ``.png``, ``.svg`` or ``.pdf`` to write it to, whole or not at all; None: nowhere.
+
+        Raises:
+          ValueError: another ending, or a file that cannot be written.
+        """
+        return figure.plot(self, path)
+
+    def save(self, output: str | os.PathLike[str]) -> None:
+        """Write a folder: the page ``index.html``, ``ranking.csv`` and ``ranking.json``.
+
+        The page is one file that loads nothing. All three are written before any takes its place,
+        so that what an earlier ranking left there stays where the disk is full.
+
+        Args:
+          output: a new folder, an empty one, or one of an earlier ranking.
+
+        Raises:
+          ValueError: it holds something else, or cannot be written.
+        """
+        saved.save(self, output)
 
     def __str__(self) -> str:
         from rich.console import Console

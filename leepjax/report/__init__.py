@@ -1,5 +1,7 @@
 """What a study leaves behind: a run directory, tables and figures."""
 
+from leepjax._page import Section as Section
+from leepjax._page import write_page as write_page
 from leepjax._text import Sheet as Sheet
 from leepjax.report.figures import scatter as scatter
 from leepjax.report.learners import HEAD as HEAD
@@ -12,7 +14,6 @@ from leepjax.report.learners import side_by_side as side_by_side
 from leepjax.report.levels import draw_levels as draw_levels
 from leepjax.report.levels import finding as finding
 from leepjax.report.levels import print_levels as print_levels
-from leepjax.report.page import write_page as write_page
 from leepjax.report.page import write_study_page as write_study_page
 from leepjax.report.run import Run as Run
 from leepjax.report.run import open_run as open_run
@@ -22,7 +23,6 @@ from leepjax.report.study import read_correlations as read_correlations
 from leepjax.report.study import show_study as show_study
 from leepjax.report.study import write_correlations as write_correlations
 from leepjax.report.study import write_study as write_study
-from leepjax.report.tables import Section as Section
 from leepjax.report.tables import estimate_columns as estimate_columns
 from leepjax.report.tables import format_estimate as format_estimate
 from leepjax.report.tables import format_mean as format_mean

@@ -1,13 +1,12 @@
 """The tables of a study as text, for a terminal and in words."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from leepjax._page import Section
 from leepjax._text import Sheet, decimal, grid, printable, starred
 from leepjax.evaluation import NULLS, Correlation, Estimate
 
@@ -17,22 +16,6 @@ HEADINGS = {
     "pearson|num_classes": "r | class count",
     "pearson|group": "r | group",
 }  # Kendall's tau is in correlation.csv: six columns do not fit 80 characters
-
-
-class Section(NamedTuple):
-    """A part of a page.
-
-    Attributes:
-      heading: what it is about.
-      sheets: tables.
-      text: what they say.
-      figures: image files (svg or png) that go into the page.
-    """
-
-    heading: str
-    sheets: Sequence[Sheet] = ()
-    text: str = ""
-    figures: Sequence[Path] = ()
 
 
 def print_correlations(title: str, table: Sequence[Correlation], console: Console) -> None:
@@ -50,7 +33,7 @@ def print_section(section: Section, console: Console) -> None:
     """Print a section to a terminal, nulls dim."""
     console.print(Text(printable(section.heading)), style="bold", soft_wrap=True)
     for sheet in section.sheets:
-        console.print(grid(sheet, left=sheet.headings[:1]))
+        console.print(grid(sheet))
     if section.text:
         console.print(Text(f"{printable(section.text)}\n"))
 

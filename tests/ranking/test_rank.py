@@ -243,19 +243,12 @@ def test_text_is_plain_in_a_notebook_too(ranking, monkeypatch):
     assert "\x1b" not in expected
 
 
-def test_to_dict_is_json_and_plot_has_a_panel_for_each_score(ranking, tmp_path):
+def test_to_dict_is_json(ranking):
     plain = json.loads(json.dumps(ranking.to_dict(), allow_nan=False))
     assert [s["source"] for s in plain["sources"]] == list(ranking.best)
     assert plain["sources"][0]["behind"] == 0
     assert plain["choice"] == list(ranking.choice)
     assert plain["decision"] == ranking.decision
-    figure = ranking.plot()
-    assert len(figure.axes) == len(ranking.scores)
-    with_errors = [axis.containers[0].has_xerr for axis in figure.axes]
-    assert with_errors == [name == ranking.by for name in ranking.scores]
-    figure.savefig(tmp_path / "ranking.png")
-    unknown = replace(ranking, scores=ranking.scores | {"knn": np.full(4, np.nan)})
-    assert len(unknown.plot().axes) == len(ranking.scores) - 1
 
 
 def test_half_samples_give_nulls_their_intervals():
