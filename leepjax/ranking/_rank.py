@@ -3,10 +3,8 @@
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,10 +12,9 @@ import numpy as np
 
 from leepjax._progress import progress
 from leepjax._seed import check_seed
-from leepjax._store import Journal
-from leepjax.cluster import Failed, run_pieces
+from leepjax.cluster import Failed
 from leepjax.data import Bank, TextBank
-from leepjax.ranking._score_one import Judged, Row, row_key, score_one, scores_of, unscored_of
+from leepjax.ranking._score_one import Judged, Row, scores_of, unscored_of
 from leepjax.ranking.best import covariances
 from leepjax.ranking.cost import PARTS
 from leepjax.ranking.files import FACTS
@@ -32,7 +29,8 @@ from leepjax.ranking.inputs import (
     join_facts,
 )
 from leepjax.ranking.result import Failure, Ranking
-from leepjax.ranking.scored import HELD_OUT, Scored, Target, Unscored, reason_of
+from leepjax.ranking.rows import rows_of, said_of
+from leepjax.ranking.scored import HELD_OUT, Scored, Target, Unscored
 from leepjax.ranking.shuffles import p_value
 from leepjax.ranking.targets import Labels, baseline, read_target, unfit
 
@@ -143,6 +141,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
 
     def ranked() -> Ranking:
         found: dict[str, dict[str, Scored]] = {}
+        of_found: list[Row] = []
         known: dict[str, dict[str, float]] = {}
         whole: list[Failure] = []
         unscored: list[tuple[str, Unscored]] = []
@@ -153,11 +152,12 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
                     raise row.error
                 own = join_facts(row["facts"], facts.get(name, {}))
             except Exception as error:
-                whole.append(Failure(name, (), _said(sources[name], error)))
+                whole.append(Failure(name, (), said_of(sources[name], error)))
                 continue
             unscored += [(name, failure) for failure in unscored_of(row)]
             if row["scores"]:
                 found[name], known[name] = scores_of(row), own
+                of_found.append(row)
         failures = [*whole, *_failures(unscored, found, required), *unfitting]
         count = {name: sum(name in scored for scored in found.values()) for name in shown}
         decides = max(deciding, key=lambda name: count[name])  # the first of equals
@@ -170,8 +170,11 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
         spread = covariances(
             np.array([s.value for s in columns[decides]]), [s.deviations for s in columns[decides]]
         )
-        of_found = [rows[name] for name in found]
-        commits = {name: rows[name]["commit"] for name in found if rows[name].get("commit")}
+        commits = {
+            name: row["commit"]
+            for name, row in zip(found, of_found, strict=True)
+            if row.get("commit") is not None
+        }
         return Ranking(
             names=tuple(found),
             scores={name: np.array([s.value for s in column]) for name, column in columns.items()},
@@ -205,63 +208,18 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
             made={"seed": seed, **_versions(), "commits": commits},
         )
 
-    scored = _rows(judged, sources, cluster, journal)
-    often = -(-len(sources) // CALLBACKS)
+    often, decided = -(-len(sources) // CALLBACKS), False
+    scored = rows_of(judged, sources, cluster, journal)
     for name, row in progress(scored, total=len(sources), desc="rank", unit="source"):
         rows[name] = row
-        if (
-            callback
-            and len(rows) % often == 0
-            and any(_decided(row, deciding) for row in rows.values())
-        ):
+        decided = decided or _decided(row, deciding)
+        if callback and decided and len(rows) % often == 0:
             callback(ranked())
     return ranked()
 
 
 def _decided(row: Row | Failed, deciding: Sequence[str]) -> bool:
     return not isinstance(row, Failed) and any(name in row["scores"] for name in deciding)
-
-
-def _rows(
-    judged: Judged,
-    sources: Mapping[str, Any],
-    cluster: str | None,
-    journal: str | os.PathLike[str] | None,
-) -> Iterator[tuple[str, Row | Failed]]:
-    """The row of each source by its name: from the journal, else scored, and then written there."""
-    record, keys = None, dict.fromkeys(sources)
-    if journal is not None:
-        identity = {"rows": "leepjax.rank", "leepjax": version("leepjax")}
-        record = Journal(Path(journal), identity)
-        keys = {name: row_key(judged, source) for name, source in sources.items()}
-    done = {} if record is None else {row["key"]: row["row"] for row in record.rows}
-    none = {"took": [0.0] * len(PARTS)}
-    yield from ((name, {**done[key], **none}) for name, key in keys.items() if key in done)
-    missing = [name for name, key in keys.items() if key not in done]
-    pieces = [_absolute(sources[name]) if cluster else sources[name] for name in missing]
-    for i, row in run_pieces(partial(score_one, judged), pieces, cluster=cluster):
-        key = keys[missing[i]]
-        whole = not isinstance(row, Failed) and all(lacking for _, _, lacking in row["unscored"])
-        if record is not None and key is not None and whole:
-            kept = {part: x for part, x in row.items() if part != "took"}  # another time's seconds
-            record.append([{"key": key, "row": kept}])
-        yield missing[i], row
-
-
-def _absolute(source: Any) -> Any:
-    """What a worker in another folder can open."""
-    return os.path.abspath(source) if isinstance(source, str | os.PathLike) else source
-
-
-def _said(source: Any, error: Exception) -> str:
-    """Why a source has no row; of a file, whether a worker does not see what is here."""
-    reason = reason_of(error)
-    if not isinstance(source, str | os.PathLike):
-        return reason.removeprefix(f"{source}: ")
-    reason = reason.removeprefix(f"{source}: ").removeprefix(f"{_absolute(source)}: ")
-    if "No such file" in reason and os.path.exists(source):
-        reason += "; it is on this machine: a worker has to see it too, as on a shared file system"
-    return reason
 
 
 def _targets(

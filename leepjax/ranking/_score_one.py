@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from leepjax._store import digest, pack, unpack
-from leepjax.data.bank import Bank
+from leepjax.data import Bank, TextBank
 from leepjax.ranking.files import ARRAYS
 from leepjax.ranking.inputs import arrays_of, check_same, facts_among, is_of, load
 from leepjax.ranking.scored import Scored, Target, Unscored, score_source
@@ -31,7 +31,7 @@ class Judged(NamedTuple):
       of_some: the labels of these.
     """
 
-    bank: Bank | None
+    bank: Bank | TextBank | None
     labels: Labels
     metrics: tuple[str, ...]
     deciding: tuple[str, ...]
@@ -95,7 +95,7 @@ def row_key(judged: Judged, source: Any) -> str | None:
     return content and digest(content, *of_labels, judged.metrics, judged.deciding)
 
 
-def _content(source: Any, bank: Bank | None) -> str | None:
+def _content(source: Any, bank: Bank | TextBank | None) -> str | None:
     if isinstance(source, str | os.PathLike):
         return digest(os.path.splitext(source)[1], np.memmap(source, np.uint8, "r"))
     if is_of("Source", source):

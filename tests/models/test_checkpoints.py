@@ -144,7 +144,7 @@ def test_a_network_without_a_head_is_ranked_by_its_features(tmp_path, bank):
     write(tmp_path / "full", "vit-timm")
     write(tmp_path / "headless", "vit-timm", headless("vit-timm"))
     names = [str(tmp_path / "full"), str(tmp_path / "headless")]
-    found = rank(pretrained_sources(names, bank, {}), bank, metrics=["h_score", "leep"], nulls=())
+    found = rank(pretrained_sources(names), bank, metrics=["h_score", "leep"], nulls=())
     assert found.best == ("full", "headless")
     np.testing.assert_allclose(*found.scores["h_score"], rtol=1e-5)
     (failure,) = found.failures

@@ -142,11 +142,11 @@ def test_all_are_ranked_beside_each_other_and_what_fails_is_one_line(tmp_path):
     (broken / "pytorch_model.bin").write_bytes(b"pickle")
     names = [str(tmp_path / name) for name in ("Bert", "GPT2", "T5", "broken")]
     bank = texts_of([5] * 40)
-    ranking = rank(pretrained_sources(names, bank, {}), bank, metrics=("logme",))
+    ranking = rank(pretrained_sources(names), bank, metrics=("logme",))
     assert {*ranking.names} == {"Bert", "GPT2", "T5"}
     (failure,) = ranking.failures
     assert "a pickle can run any code" in failure.reason
-    layers = rank(pretrained_sources(names[:2], bank, {}, every_layer=True), bank, metrics=())
+    layers = rank(pretrained_sources(names[:2], every_layer=True), bank, metrics=())
     assert len(layers.names) == 6
 
 

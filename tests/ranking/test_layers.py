@@ -9,6 +9,7 @@ from rich.console import Console
 from leepjax.commands import rank as command
 from leepjax.data import Dataset
 from leepjax.ranking import rank
+from leepjax.ranking.inputs import arrays_of, load
 from leepjax.ranking.layers import best_layers, draw_layers, head_accuracies, head_lines, layer_of
 from leepjax.ranking.networks import pretrained_sources, some_of
 from tests.models.languages import texts_of, write_model
@@ -115,8 +116,10 @@ def test_sources_give_pooled_states(tmp_path):
     pytest.importorskip("tokenizers")
     folder = str(write_model(tmp_path / "bert"))
     bank = texts_of([4] * 10)
-    last = pretrained_sources([folder], bank, {})["bert"]()
-    every = pretrained_sources([folder], bank, {}, every_layer=True)
+    last = arrays_of(load(pretrained_sources([folder])["bert"]), bank)
+    every = pretrained_sources([folder], every_layer=True)
     assert list(every) == [f"bert layer {i}" for i in range(3)]
-    np.testing.assert_allclose(every["bert layer 2"]()["features"], last["features"], atol=1e-6)
-    assert last["parameters"] == every["bert layer 0"]()["parameters"] > 0
+    np.testing.assert_allclose(
+        arrays_of(load(every["bert layer 2"]), bank)["features"], last["features"], atol=1e-6
+    )
+    assert last["parameters"] == arrays_of(load(every["bert layer 0"]), bank)["parameters"] > 0
