@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from leepjax._ray import check_versions, environment, import_ray, one_line, versions
 from leepjax._store import keep_programs
-from leepjax.cluster import check_versions, connected_ray, environment, one_line, versions
 from leepjax.metrics import streaming
 from leepjax.metrics.streaming import Stream
 from leepjax.models import Source
@@ -79,7 +79,7 @@ def stream_dataset(dataset: Any, begin: Stream, columns: Mapping[str, str]) -> S
     Raises:
       ValueError: as of :func:`score_dataset`.
     """
-    ray = connected_ray()
+    ray = import_ray()
     begin = jax.device_get(begin)
     arguments = {"held": [ray.put(begin)], "columns": dict(columns), "here": versions()}
     options = {"batch_format": "numpy", "num_cpus": 1, "runtime_env": environment()}
@@ -113,7 +113,7 @@ def extract_dataset(
     Raises:
       ValueError: Ray is not installed.
     """
-    ray = connected_ray()
+    ray = import_ray()
     there = ray.cluster_resources()
     gpus = int(there.get("GPU", 0))
     needs: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": 1}
@@ -136,7 +136,7 @@ class _Network:
     def __init__(self, held: list[Any], here: dict[str, str]):
         check_versions(here)
         keep_programs()
-        self.run = make_runner(connected_ray().get(held[0]), jax.devices()[:1])
+        self.run = make_runner(import_ray().get(held[0]), jax.devices()[:1])
 
     def __call__(self, batch: dict[str, Any], images: str, batch_size: int) -> dict[str, Any]:
         if images not in batch:
@@ -187,7 +187,7 @@ def _begin(held: list[Any], here: dict[str, str]) -> Stream:
         check_versions(here)
         keep_programs()
         _HELD.clear()
-        _HELD[name] = jax.tree.map(jnp.asarray, connected_ray().get(held[0]))
+        _HELD[name] = jax.tree.map(jnp.asarray, import_ray().get(held[0]))
     return _HELD[name]
 
 

@@ -1,10 +1,7 @@
 """Sources read one at a time, scored, and ranked."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,10 +9,10 @@ import numpy as np
 
 from leepjax._progress import progress
 from leepjax._seed import check_seed
-from leepjax._store import Journal
-from leepjax.cluster import Failed, run_pieces
+from leepjax.cluster import Failed
 from leepjax.data.bank import Bank
-from leepjax.ranking._score_one import Judged, Row, row_key, score_one, scores_of, unscored_of
+from leepjax.ranking._pieces import all_rows, why_not
+from leepjax.ranking._score_one import Judged, scores_of, unscored_of
 from leepjax.ranking.best import covariances
 from leepjax.ranking.files import FACTS
 from leepjax.ranking.inputs import (
@@ -29,7 +26,7 @@ from leepjax.ranking.inputs import (
     join_facts,
 )
 from leepjax.ranking.result import Failure, Ranking
-from leepjax.ranking.scored import HELD_OUT, Scored, Target, Unscored, reason_of
+from leepjax.ranking.scored import HELD_OUT, Scored, Target, Unscored
 from leepjax.ranking.shuffles import p_value
 
 DEFAULT = ("leep", "nce", "h_score", "regularized_h_score", "logme")
@@ -125,7 +122,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
     judged = Judged(bank, given, tuple(shown), tuple(deciding), target, some, of_some)
     rows = dict(
         progress(
-            _rows(judged, sources, cluster, journal),
+            all_rows(judged, sources, cluster, journal),
             total=len(sources),
             desc="rank",
             unit="source",
@@ -142,7 +139,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
                 raise row.error
             own = join_facts(row["facts"], facts.get(name, {}))
         except Exception as error:
-            whole.append(Failure(name, (), _said(sources[name], error)))
+            whole.append(Failure(name, (), why_not(sources[name], error)))
             continue
         if row.get("commit") is not None:
             sources[name].commits[sources[name].shown] = row["commit"]
@@ -188,46 +185,6 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
         leading=spread.leading,
         variance=spread.variance,
     )
-
-
-def _rows(
-    judged: Judged,
-    sources: Mapping[str, Any],
-    cluster: str | None,
-    journal: str | os.PathLike[str] | None,
-) -> Iterator[tuple[str, Row | Failed]]:
-    """The row of each source by its name: from the journal, else scored, and then written there."""
-    record, keys = None, dict.fromkeys(sources)
-    if journal is not None:
-        identity = {"rows": "leepjax.rank", "leepjax": version("leepjax")}
-        record = Journal(Path(journal), identity)
-        keys = {name: row_key(judged, source) for name, source in sources.items()}
-    done = {} if record is None else {row["key"]: row["row"] for row in record.rows}
-    yield from ((name, done[key]) for name, key in keys.items() if key in done)
-    missing = [name for name, key in keys.items() if key not in done]
-    pieces = [_absolute(sources[name]) if cluster else sources[name] for name in missing]
-    for i, row in run_pieces(partial(score_one, judged), pieces, cluster=cluster):
-        key = keys[missing[i]]
-        whole = not isinstance(row, Failed) and all(lacking for _, _, lacking in row["unscored"])
-        if record is not None and key is not None and whole:
-            record.append([{"key": key, "row": row}])
-        yield missing[i], row
-
-
-def _absolute(source: Any) -> Any:
-    """What a worker in another folder can open."""
-    return os.path.abspath(source) if isinstance(source, str | os.PathLike) else source
-
-
-def _said(source: Any, error: Exception) -> str:
-    """Why a source has no row; of a file, whether a worker does not see what is here."""
-    reason = reason_of(error)
-    if not isinstance(source, str | os.PathLike):
-        return reason.removeprefix(f"{source}: ")
-    reason = reason.removeprefix(f"{source}: ").removeprefix(f"{_absolute(source)}: ")
-    if "No such file" in reason and os.path.exists(source):
-        reason += "; it is on this machine: a worker has to see it too, as on a shared file system"
-    return reason
 
 
 def _targets(
