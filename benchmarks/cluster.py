@@ -31,7 +31,7 @@ from tyro.conf import Positional
 import leepjax
 from leepjax._store import keep_programs
 from leepjax.data import Dataset
-from leepjax.meta import MetaRecipe, adapt_tasks, make_learner, meta_train
+from leepjax.meta import EpisodeShape, MetaRecipe, adapt_tasks, make_learner, meta_train
 from leepjax.models import Source, SourceRecipe, train_source
 from leepjax.tasks import Tasks, sample_tasks
 from leepjax.transfer import Recipe, fine_tune
@@ -84,7 +84,7 @@ def work(config: Config, folder: Path, cluster: str | None, journal: Path | None
         result = fine_tune(key, source, digits, tasks, recipe, **where)
         return json.dumps([x.tolist() for x in result])
     learner = make_learner("anil", source, 3)
-    recipe = MetaRecipe(shots=(5,), steps=2, tasks=2)
+    recipe = MetaRecipe(episode=EpisodeShape(3, 5, 5), shots=(5,), steps=2, tasks=2)
     meta = meta_train(key, learner, digits.train, recipe)[0]
     result = adapt_tasks(learner, meta, digits, tasks, chunk=5, **where)
     return json.dumps([x.tolist() for x in result])

@@ -7,29 +7,23 @@ under way. Ray is imported only where a cluster is asked for.
 """
 
 import contextlib
-import functools
-import importlib
-import os
 import pickle
-import platform
 import socket
 import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from leepjax._progress import say
-from leepjax._store import digest, keep_programs
+from leepjax._ray import check_versions, environment, import_ray, one_line, versions
+from leepjax._store import keep_programs
 
 __all__ = ["Failed", "WorkerDied", "connect", "has_gpus", "run_all", "run_pieces"]
 
 AGAIN = 3  # times that a piece is run again after its worker died
 AHEAD = 4  # pieces handed out for each CPU; more than one, so that no worker waits
 ANSWER = 10  # seconds in which an address has to answer
-# Of this process's environment: what decides digits, and where caches and data are.
-_PASSED_ON = ("JAX_", "XLA_", "LEEPJAX_", "TFDS_")
-_OF_THIS_MACHINE = ("JAX_PLATFORMS", "JAX_COORDINATOR_ADDRESS")
 
 
 class WorkerDied(RuntimeError):
@@ -62,7 +56,7 @@ def connect(cluster: str | None) -> Iterator[None]:
     kind, _, number = cluster.partition(":")
     if kind == "local" and not (number.isdecimal() and int(number) >= 1):
         raise ValueError(f"cluster: wanted local:N with N >= 1, got {cluster!r}")
-    ray = connected_ray()
+    ray = import_ray()
     if ray.is_initialized():
         yield
         return
@@ -74,7 +68,9 @@ def connect(cluster: str | None) -> Iterator[None]:
             _check_answers(cluster)
         options |= {"address": cluster}
     try:
-        ray.init(**options)
+        with warnings.catch_warnings():  # it starts programs, of which JAX's threads know nothing
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+            ray.init(**options)
     except Exception as error:  # ConnectionError, RuntimeError, gRPC's
         raise ValueError(f"cluster: cannot connect to {cluster}: {one_line(error)}") from None
     try:
@@ -163,7 +159,7 @@ def has_gpus() -> bool:
 def _on_ray(
     function: Callable[[Any], Any], pieces: Sequence[Any], resources: Mapping[str, float] | None
 ) -> Iterator[tuple[int, Any]]:
-    ray = connected_ray()
+    ray = import_ray()
     there = ray.cluster_resources()
     needs: dict[str, float] = {"num_cpus": 1.0, **({"num_gpus": 1.0} if has_gpus() else {})}
     needs |= dict(resources or {})
@@ -171,7 +167,10 @@ def _on_ray(
         if needs.get(name, 0) > there.get(of_ray, 0):
             say(f"cluster: a piece needs {name}={needs[name]:g}, and no node has it yet; it waits")
     remote = ray.remote(_work).options(max_retries=0, runtime_env=environment(), **needs)
-    held = [ray.put(function)]  # in a list, or each call would wait for a copy of its own
+    try:
+        held = [ray.put(function)]  # in a list, or each call would wait for a copy of its own
+    except (TypeError, pickle.PicklingError) as error:
+        raise ValueError(f"cluster: the work cannot be sent: {one_line(error)}") from None
     most = max(16, AHEAD * int(there.get("CPU", 1)))
     to_do = deque((i, 0) for i in range(len(pieces)))
     running: dict[Any, tuple[int, int]] = {}
@@ -179,8 +178,11 @@ def _on_ray(
         while to_do or running:
             while to_do and len(running) < most:
                 i, deaths = to_do.popleft()
-                running[remote.remote(versions(), held, pieces[i])] = i, deaths
-            for ready in ray.wait([*running], num_returns=1)[0]:
+                try:
+                    running[remote.remote(versions(), held, pieces[i])] = i, deaths
+                except (TypeError, pickle.PicklingError) as error:
+                    yield i, Failed(ValueError(f"cannot be sent to a worker: {one_line(error)}"))
+            for ready in ray.wait([*running], num_returns=1)[0] if running else ():
                 i, deaths = running.pop(ready)
                 try:
                     yield i, _result(ray.get(ready))
@@ -218,7 +220,7 @@ def _work(here: dict[str, str], held: list[Any], piece: Any) -> Any:
     if name not in _HELD:
         _HELD.clear()
         keep_programs()
-        _HELD[name] = connected_ray().get(held[0])
+        _HELD[name] = import_ray().get(held[0])
     try:
         return _HELD[name](piece)
     except Exception as error:
@@ -229,64 +231,6 @@ def _result(value: Any) -> Any:
     if isinstance(value, _Refused):
         raise ValueError(value.why)
     return value
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """What has to be the same here and on a worker; of leepjax the source, which may be a checkout.
-
-    Not of interest where one only reads: an error message says the version first.
-    """
-    root = Path(__file__).parent
-    code = [path.read_bytes().hex() for path in sorted(root.rglob("*.py"))]
-    return {
-        "leepjax": f"{importlib.import_module('leepjax').__version__} ({digest(code)})",
-        "jax": importlib.import_module("jax").__version__,
-        "Python": platform.python_version(),
-    }
-
-
-def check_versions(wanted: Mapping[str, str]) -> None:
-    """Check on a worker that it runs what the process that sent the work runs.
-
-    Raises:
-      ValueError: it has another version.
-    """
-    differ = [
-        f"{name} {own} there, {wanted[name]} here"
-        for name, own in versions().items()
-        if own != wanted[name]
-    ]
-    if differ:
-        node = socket.gethostname()
-        raise ValueError(
-            f"cluster: wanted the same versions on {node} as here: {'; '.join(differ)}"
-        )
-
-
-def environment() -> dict[str, Any]:
-    """The workers': quiet, with this process's settings and its shared folders."""
-    variables = {
-        name: os.path.abspath(value) if name.endswith(("_CACHE", "_DIR")) and value else value
-        for name, value in os.environ.items()
-        if name.startswith(_PASSED_ON) and name not in _OF_THIS_MACHINE
-    }
-    jax = sys.modules.get("jax")
-    if jax is not None and jax.config.jax_enable_x64:
-        variables["JAX_ENABLE_X64"] = "true"
-    return {"env_vars": {**variables, "TQDM_DISABLE": "1"}}
-
-
-def connected_ray() -> Any:
-    """The module ``ray``.
-
-    Raises:
-      ValueError: it is not installed.
-    """
-    try:
-        return importlib.import_module("ray")
-    except ImportError:
-        raise ValueError("cluster: it needs Ray: pip install 'leepjax[ray]'") from None
 
 
 def _check_answers(address: str) -> None:
@@ -324,7 +268,3 @@ def _death(error: Exception, times: int) -> Exception:
             "resources={'memory': BYTES}"
         )
     return WorkerDied(f"its worker died {times} times ({kind})")
-
-
-def one_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))

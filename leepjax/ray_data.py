@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from leepjax._ray import check_versions, environment, import_ray, one_line, versions
 from leepjax._store import keep_programs
-from leepjax.cluster import check_versions, connected_ray, environment, one_line, versions
 from leepjax.metrics import streaming
 from leepjax.metrics.streaming import Stream
 from leepjax.models import Source
@@ -79,7 +79,7 @@ def stream_dataset(dataset: Any, begin: Stream, columns: Mapping[str, str]) -> S
     Raises:
       ValueError: as of :func:`score_dataset`.
     """
-    ray = connected_ray()
+    ray = import_ray()
     begin = jax.device_get(begin)
     arguments = {"held": [ray.put(begin)], "columns": dict(columns), "here": versions()}
     options = {"batch_format": "numpy", "num_cpus": 1, "runtime_env": environment()}
@@ -88,12 +88,11 @@ def stream_dataset(dataset: Any, begin: Stream, columns: Mapping[str, str]) -> S
     state = begin
     try:
         for batch in states.iter_batches(batch_size=1, batch_format="numpy"):
+            if batch["error"][0]:
+                raise ValueError(f"dataset: {batch['error'][0]}")
             state = streaming.merge(state, _restore(begin, batch["state"][0]))
-    except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None) or error
-        while getattr(cause, "__cause__", None) is not None:
-            cause = cause.__cause__
-        raise ValueError(f"dataset: {one_line(cause)}") from None
+    except ray.exceptions.RayError as error:  # of reading the data, or of a worker each time
+        raise ValueError(f"dataset: {one_line(error)}") from None
     return state
 
 
@@ -113,7 +112,7 @@ def extract_dataset(
     Raises:
       ValueError: Ray is not installed.
     """
-    ray = connected_ray()
+    ray = import_ray()
     there = ray.cluster_resources()
     gpus = int(there.get("GPU", 0))
     needs: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": 1}
@@ -136,7 +135,7 @@ class _Network:
     def __init__(self, held: list[Any], here: dict[str, str]):
         check_versions(here)
         keep_programs()
-        self.run = make_runner(connected_ray().get(held[0]), jax.devices()[:1])
+        self.run = make_runner(import_ray().get(held[0]), jax.devices()[:1])
 
     def __call__(self, batch: dict[str, Any], images: str, batch_size: int) -> dict[str, Any]:
         if images not in batch:
@@ -150,30 +149,39 @@ class _Network:
 def _fold(
     batch: dict[str, Any], held: list[Any], columns: dict[str, str], here: dict[str, str]
 ) -> dict[str, Any]:
-    """A block as one state."""
-    begin = _begin(held, here)
-    missing = [column for column in columns.values() if column not in batch]
-    if missing:
-        raise ValueError(f"wanted a column {missing[0]!r}, got {', '.join(batch) or 'none'}")
-    state, total = begin, len(batch[columns["labels"]])
-    for start in range(0, total, ROWS):
-        rows = slice(start, start + ROWS)
-        arrays = {name: batch[column][rows] for name, column in columns.items()}
-        where = np.arange(ROWS) < len(arrays["labels"])
-        arrays = {name: _filled(x, ROWS) for name, x in arrays.items()}
-        state = streaming.update(state, where=where, **arrays)
-    return {"state": np.array([_changed(begin, state)], object)}
+    """A block as one state, or what is wrong with it."""
+    try:
+        begin = _begin(held, here)
+        missing = [column for column in columns.values() if column not in batch]
+        if missing:
+            raise ValueError(f"wanted a column {missing[0]!r}, got {', '.join(batch) or 'none'}")
+        state, total = begin, len(batch[columns["labels"]])
+        for start in range(0, total, ROWS):
+            arrays = {name: batch[column][start : start + ROWS] for name, column in columns.items()}
+            where = np.arange(ROWS) < len(arrays["labels"])
+            arrays = {name: _filled(x, ROWS) for name, x in arrays.items()}
+            state = streaming.update(state, where=where, **arrays)
+        return _row(_changed(begin, state))
+    except Exception as error:  # Ray would wrap it in pages
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        return _row(b"", kind + one_line(error))
 
 
 def _fold_states(
     batch: dict[str, Any], held: list[Any], columns: dict[str, str], here: dict[str, str]
 ) -> dict[str, Any]:
-    """Several states as one."""
+    """Several states as one, or the first that is wrong."""
     del columns
+    wrong = [error for error in batch["error"] if error]
+    if wrong:
+        return _row(b"", wrong[0])
     begin = _begin(held, here)
     states = (_restore(begin, state) for state in batch["state"])
-    state = functools.reduce(streaming.merge, states, begin)
-    return {"state": np.array([_changed(begin, state)], object)}
+    return _row(_changed(begin, functools.reduce(streaming.merge, states, begin)))
+
+
+def _row(state: bytes, error: str = "") -> dict[str, Any]:
+    return {"state": np.array([state], object), "error": np.array([error], object)}
 
 
 _HELD: dict[
@@ -187,7 +195,7 @@ def _begin(held: list[Any], here: dict[str, str]) -> Stream:
         check_versions(here)
         keep_programs()
         _HELD.clear()
-        _HELD[name] = jax.tree.map(jnp.asarray, connected_ray().get(held[0]))
+        _HELD[name] = jax.tree.map(jnp.asarray, import_ray().get(held[0]))
     return _HELD[name]
 
 

@@ -18,7 +18,7 @@ from leepjax import cluster
 from leepjax.__main__ import main
 from leepjax._store import pack, unpack
 from leepjax.cluster import Failed, WorkerDied, connect, run_all, run_pieces
-from leepjax.ranking import _rank
+from leepjax.ranking import _pieces
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed: leepjax[ray]"
@@ -102,13 +102,13 @@ def sources(tmp_path):
 
 def scored(monkeypatch):
     """Which sources are scored from now on."""
-    names, score_one = [], _rank.score_one
+    names, score_one = [], _pieces.score_one
 
     def counted(judged, source):
         names.append(Path(source).stem)
         return score_one(judged, source)
 
-    monkeypatch.setattr(_rank, "score_one", counted)
+    monkeypatch.setattr(_pieces, "score_one", counted)
     return names
 
 
@@ -129,7 +129,7 @@ def test_what_determines_the_scores_is_in_the_key(sources, tmp_path, monkeypatch
     labels = np.load(sources[0])["labels"]
     bare = {"a": {"features": np.load(sources[0])["features"]}}
     names = []
-    monkeypatch.setattr(_rank, "score_one", partial(_counted, names, _rank.score_one))
+    monkeypatch.setattr(_pieces, "score_one", partial(_counted, names, _pieces.score_one))
     calls = [
         lambda: leepjax.rank(bare, labels, journal=journal),
         lambda: leepjax.rank(bare, labels[::-1], journal=journal),
@@ -193,6 +193,15 @@ def test_what_dies_is_run_again_and_what_fails_everywhere_is_named(address, tmp_
         ValueError, match=r"^squares: 1 of 3 parts failed and the others are done; "
     ):
         list(run_all(square, [2, 3, 4], cluster=address, what="squares"))
+
+
+def test_what_cannot_be_sent_is_named(address):
+    lock = __import__("threading").Lock()
+    found = dict(run_pieces(str, [1, lock], cluster=address))
+    assert found[0] == "1"
+    assert "cannot be sent to a worker" in str(found[1].error)
+    with pytest.raises(ValueError, match=r"^cluster: the work cannot be sent: "):
+        list(run_pieces(partial(max, lock), [1], cluster=address))
 
 
 def test_workers_of_another_version_are_refused(address, monkeypatch):

@@ -12,7 +12,7 @@ import tyro
 from flax import nnx
 from rich.console import Console
 
-from experiments.command import StudyConfig, load_small, named, run_study, show_sections, start
+from experiments.command import ClusterConfig, load_small, named, run_study, show_sections, start
 from experiments.multitask_groups.scores import null_scores, pairwise_scores
 from experiments.multitask_groups.show import draw, sections
 from experiments.multitask_groups.tables import comparison_rows, correlation_rows
@@ -29,13 +29,14 @@ from leepjax.choosing import (
     group_tasks,
     random_partitions,
 )
+from leepjax.cluster import run_all
 from leepjax.data import Bank, Dataset
 from leepjax.models import Conv4, Preprocess, Source, SourceRecipe, make_source
 from leepjax.transfer import accuracy_by_task, train_jointly
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(StudyConfig):
+class Config(ClusterConfig):
     """Scores between tasks, the groups they make, and what training together gains."""
 
     preset: Literal["smoke", "default"] = "default"
@@ -111,7 +112,8 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     together: Partition = (tuple(tasks),)
     partitions = [*chosen.values(), *(p for ps in random.values() for p in ps), together]
     groups = dict.fromkeys([*combinations(tasks, 2), *(g for p in partitions for g in p)])
-    reached = _joint(study, source, drawn.dataset, training, list(groups), seeds, alone)
+    joint = study, source, drawn.dataset, training, list(groups), seeds, alone
+    reached = _joint(*joint, config.cluster)
     _write(study, drawn, scores, independent, chosen, random, alone, reached)
     draw(study.path)
     figures = report.Section(
@@ -180,6 +182,7 @@ def _joint(
     groups: Sequence[Group],
     seeds: Sequence[int],
     alone: np.ndarray,
+    cluster: str | None,
 ) -> dict[Group, np.ndarray]:
     """Test accuracies ``[seeds, tasks of the group]`` of every group."""
     reached: dict[Group, np.ndarray] = {(t,): alone[:, [t]] for t in range(alone.shape[1])}
@@ -193,10 +196,18 @@ def _joint(
     done = {(*row["group"], row["seed"]): row["accuracy"] for row in journal.rows}
     wanted = [(g, s) for g in groups if len(g) > 1 for s in seeds if (*g, s) not in done]
     total = sum(len(group) for group, _ in wanted) * training.steps * training.batch_size
+
+    def train(piece: tuple[Group, int]) -> list[float]:  # of leepjax alone, which workers have
+        group, seed = piece
+        try:
+            trained = train_jointly(source, dataset.train, group, training, seed=seed)
+        except ValueError as error:
+            raise ValueError(f"--learning-rate: {error}") from None
+        return accuracy_by_task(trained, dataset.test, group)
+
     with progress(total=total, desc="together", unit="image") as bar:
-        for group, seed in wanted:
-            trained = _trained(source, dataset.train, group, training, seed)
-            accuracy = accuracy_by_task(trained, dataset.test, group)
+        for i, accuracy in run_all(train, wanted, cluster=cluster, what="groups"):
+            group, seed = wanted[i]
             journal.append([{"group": group, "seed": seed, "accuracy": accuracy}])
             done[*group, seed] = accuracy
             bar.update(len(group) * training.steps * training.batch_size)

@@ -14,6 +14,7 @@ from leepjax._progress import progress
 from leepjax._seed import check_seed
 from leepjax.cluster import Failed
 from leepjax.data import Bank, TextBank
+from leepjax.ranking._pieces import all_rows, why_not
 from leepjax.ranking._score_one import Judged, Row, scores_of, unscored_of
 from leepjax.ranking.best import covariances
 from leepjax.ranking.cost import PARTS
@@ -29,7 +30,6 @@ from leepjax.ranking.inputs import (
     join_facts,
 )
 from leepjax.ranking.result import Failure, Ranking
-from leepjax.ranking.rows import rows_of, said_of
 from leepjax.ranking.scored import HELD_OUT, Scored, Target, Unscored
 from leepjax.ranking.shuffles import p_value
 from leepjax.ranking.targets import Labels, baseline, read_target, unfit
@@ -152,7 +152,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
                     raise row.error
                 own = join_facts(row["facts"], facts.get(name, {}))
             except Exception as error:
-                whole.append(Failure(name, (), said_of(sources[name], error)))
+                whole.append(Failure(name, (), why_not(sources[name], error)))
                 continue
             unscored += [(name, failure) for failure in unscored_of(row)]
             if row["scores"]:
@@ -209,7 +209,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
         )
 
     often, decided = -(-len(sources) // CALLBACKS), False
-    scored = rows_of(judged, sources, cluster, journal)
+    scored = all_rows(judged, sources, cluster, journal)
     for name, row in progress(scored, total=len(sources), desc="rank", unit="source"):
         rows[name] = row
         decided = decided or _decided(row, deciding)

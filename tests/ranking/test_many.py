@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from leepjax._store import pack
-from leepjax.ranking import _rank, rank
+from leepjax.ranking import _pieces, rank
 from leepjax.ranking.best import ALL, DRAWS, covariances, probability_best
 
 N = 300
@@ -75,9 +75,9 @@ def fake(m, n, monkeypatch=None):
         }
 
     if monkeypatch is None:
-        _rank.score_one = score_one
+        _pieces.score_one = score_one
     else:
-        monkeypatch.setattr(_rank, "score_one", score_one)
+        monkeypatch.setattr(_pieces, "score_one", score_one)
     labels = np.arange(n) % 3
     sources = {f"s{i}": lambda i=i: {"features": np.full((n, 1), i)} for i in range(m)}
     return rank(sources, labels, max_samples=n, metrics=("leep",), nulls=())

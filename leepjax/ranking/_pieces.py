@@ -1,4 +1,4 @@
-"""The rows of many sources: from a journal, in this process, or on a cluster."""
+"""The rows of all sources: from a journal, else scored, in this process or over a cluster."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from leepjax.ranking.cost import PARTS
 from leepjax.ranking.scored import reason_of
 
 
-def rows_of(
+def all_rows(
     judged: Judged,
     sources: Mapping[str, Any],
     cluster: str | None,
@@ -46,7 +46,7 @@ def _absolute(source: Any) -> Any:
     return os.path.abspath(source) if isinstance(source, str | os.PathLike) else source
 
 
-def said_of(source: Any, error: Exception) -> str:
+def why_not(source: Any, error: Exception) -> str:
     """Why a source has no row; of a file, whether a worker does not see what is here."""
     reason = reason_of(error)
     if not isinstance(source, str | os.PathLike):
