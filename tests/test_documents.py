@@ -125,6 +125,7 @@ def numbers(text):
         ["README.md"],
         ["docs/tutorial.md", "docs/how-to/own_metric.md"],
         ["docs/how-to/own_data.md", "docs/how-to/own_model.md", "docs/how-to/many_devices.md"],
+        ["docs/how-to/other_targets.md"],
     ],
     ids=lambda pages: Path(pages[-1]).stem,
 )

@@ -128,6 +128,9 @@ def score_source(
     if target.groups is not None and "cross_fitted_leep" in others:
         others.remove("cross_fitted_leep")
         parts.append({"cross_fitted_leep": _left_out_leep(ready, target)})
+    if target.kind == "regression" and "logme_regression" in others:
+        others.remove("logme_regression")
+        parts.append(_scores(_centred(ready), target, ["logme_regression"], deciding))
     parts += [_scores(few, of_some, costly, deciding), _scores(ready, target, others, deciding)]
     found: dict[str, Scored] = {}
     for name, scored in (item for part in parts for item in part.items()):
@@ -152,6 +155,12 @@ def _held_out(ready, target: Target, names: Sequence[str]) -> dict[str, Scored |
         "linear_probe": Scored(judged.accuracy, np.array([judged.shuffled_accuracy])),
     }
     return {name: both[name] for name in names}
+
+
+def _centred(ready):
+    """For LogME, which has no constant: features about their mean, as the numbers are."""
+    x = ready["features"].astype(jnp.promote_types(ready["features"].dtype, jnp.float32))
+    return ready | {"features": x - x.mean(0)}
 
 
 def _knn(ready, target: Target) -> Scored | str:
