@@ -112,6 +112,6 @@ def test_bad_tokens():
         score(TAGS[:32].reshape(8, 4), features=tokens, num_classes=3)
     with pytest.raises(ValueError, match="'knn' does not apply: it leaves single tokens out"):
         score(TAGS.reshape(8, 5), features=tokens, num_classes=3, metrics="knn")
+    where = jnp.ones(40, bool)
     with pytest.raises(ValueError, match=r"where: wanted shape \[8, 5\] like labels"):
-        where = jnp.ones(40, bool)
         score(TAGS.reshape(8, 5), features=tokens, where=where, num_classes=3)

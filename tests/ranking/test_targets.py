@@ -421,6 +421,10 @@ def test_half_samples_of_groups():
     options = {"metrics": (), "nulls": (), "num_halves": 20}
     found = rank(few, TAGS, groups=SENTENCES, by="lda_score", **options)
     assert (found.standard_error > 0).all()
+    for null, labels in (("knn", TAGS), ("linear_probe", TAGS), ("knn", NUMBERS)):
+        found = rank(few, labels, groups=SENTENCES, by=null, **options)
+        assert (found.standard_error > 0).all()
+        assert found.choice[0] == "s0"
     influences = rank(few, TAGS, groups=SENTENCES, by="h_score", **options)
     error = jackknife(
         lambda k: oracles.h_score(SOURCES["s0"][k], TAGS[k], num_classes=3), SENTENCES
