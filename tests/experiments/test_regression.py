@@ -20,7 +20,7 @@ def test_images_are_moved_as_it_says():
     np.testing.assert_allclose(down, done[:, 2], atol=0.1)
     rx, ry = x - right[:, None, None], y - down[:, None, None]
     xx, yy, xy = ((mass * m).sum((1, 2)) for m in (rx**2, ry**2, rx * ry))
-    angle = np.rad2deg(np.arctan2(2 * xy, xx - yy) / 2)
+    angle = -np.rad2deg(np.arctan2(2 * xy, xx - yy) / 2)  # rows count downwards
     assert np.corrcoef(angle, done[:, 0])[0, 1] > 0.99
     assert np.abs(np.abs(angle) - np.abs(done[:, 0])).max() < 3
     np.testing.assert_allclose(out.max((1, 2, 3)), 200 * done[:, 4], atol=1)
