@@ -90,8 +90,8 @@ def run(config: Config, console: Console) -> Path:
 def moved(images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Images ``[n, h, w, 1]`` moved at random, and what was done: ``[n, 6]`` of ``TARGETS``.
 
-    Angles are in degrees, shifts in pixels, sizes and brightness are factors, ink is the mean of
-    the pixels in [0, 1].
+    Angles are in degrees anticlockwise, shifts in pixels, sizes and brightness are factors, ink is
+    the mean of the pixels in [0, 1].
     """
     n, h = images.shape[:2]
     done = rng.uniform((-45, -h / 8, -h / 8, 0.75, 0.4), (45, h / 8, h / 8, 1.25, 1), (n, 5))

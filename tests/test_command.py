@@ -141,6 +141,41 @@ def test_score_of_predictions_and_of_named_arrays(tmp_path, capsys):
     assert f" leep {value:.3f} (-" in " ".join(capsys.readouterr().out.split())
 
 
+def test_labels_that_are_no_classes(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    features, groups = rng.normal(size=(120, 5)), np.arange(120) // 6
+    files = [str(tmp_path / name) for name in ("near.npz", "far.npz")]
+    for file, noise in zip(files, (0.1, 2.0), strict=True):
+        np.savez(file, features=features + noise * rng.normal(size=features.shape))
+    labels = {
+        "numbers": features[:, 0] * 3,
+        "counts": np.round(features[:, 0] * 3),
+        "several": features[:, :3] > 0,
+        "tags": features[:, :3].argmax(1),
+    }
+    for name, y in {**labels, "groups": groups}.items():
+        np.save(tmp_path / f"{name}.npy", y)
+    said = {
+        "numbers": ([], "of one number", "misses by"),
+        "counts": (["--target", "regression"], "of one number", "misses by"),
+        "several": ([], "of 3 labels each", "The most frequent value of each label"),
+        "tags": (["--groups", str(tmp_path / "groups.npy")], "in 20 groups, of 3", "new groups"),
+    }
+    for name, (options, *shown) in said.items():
+        given = str(tmp_path / f"{name}.npy")
+        output = ["--output", str(tmp_path / f"{name}.json")]
+        main(["rank", *files, "--labels", given, "--metrics", "logme", *options, *output])
+        text = " ".join(capsys.readouterr().out.split())
+        for line in (*shown, "Fine-tune near:"):
+            assert line in text
+        held = json.loads((tmp_path / f"{name}.json").read_text())
+        assert held["num_groups"] == (20 if name == "tags" else None)
+    main(["score", files[0], str(tmp_path / "numbers.npy"), "--metrics", "logme"])
+    assert "logme_regression" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="ask for target='regression'"):
+        main(["rank", *files, "--labels", str(tmp_path / "counts.npy")])
+
+
 def test_rank_names_columns_that_are_no_facts_and_writes_no_formulas(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save(tmp_path, sources=("=a", "[bold]b"))

@@ -126,6 +126,7 @@ def numbers(text):
         ["docs/tutorial.md", "docs/how-to/own_metric.md"],
         ["docs/how-to/own_data.md", "docs/how-to/own_model.md", "docs/how-to/many_devices.md"],
         ["docs/how-to/many_machines.md"],
+        ["docs/how-to/other_targets.md"],
     ],
     ids=lambda pages: Path(pages[-1]).stem,
 )

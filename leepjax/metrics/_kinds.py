@@ -60,6 +60,7 @@ def over_columns(
     Kernels of targets get the columns as they are.
     """
     labels = jnp.asarray(arrays["labels"])
+    labels = labels.astype(jnp.int32) if labels.dtype == bool else labels
     shared = {k: x for k, x in arrays.items() if k not in ("labels", "targets")}
     counts = {**counts, "num_classes": 2}
     _check(labels, shared, counts)

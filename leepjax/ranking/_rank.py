@@ -69,16 +69,31 @@ def rank(
     arrays that you hold); what stays is a number a sample, from which paired differences follow.
     What cannot be read or scored is listed among the ``failures``, and the others are ranked.
 
+    Labels may be several at once, or numbers; and of tokens, pixels, or samples that come in groups
+    whole sentences, images or groups are left out, and standard errors are of groups. Several
+    labels have the mean over labels of the scores of each as two classes, one linear head and the
+    same neighbours; numbers are standardised and have ``predictive_r2``, ``logme_regression`` and
+    ``knn``.
+
     Args:
       sources: ``{name: source}``, or paths, which name themselves. A source is ``Outputs``; a
-        mapping with any of ``features [n, d]``, ``logits [n, s]``, ``probs [n, s]``; a path of
+        mapping with any of ``features [n, d]``, ``logits [n, s]``, ``probs [n, s]`` (of tokens
+        ``[n, tokens, d]``, of pixels ``[n, h, w, d]``, of which h and w may be fewer); a path of
         ``.npz``, ``.safetensors`` or Parquet that holds them by these names; a ``Source``, if
         ``labels`` is a bank; or a function without arguments that returns one of these.
-      labels: ``[n]`` integers >= 0, a path of them (``.npy``, or ``labels`` in a file as above), a
+      labels: ``[n]`` integers >= 0, classes; ``[n, t]`` 0 and 1, several labels at once; ``[n]`` or
+        ``[n, t]`` floats, numbers; ``[n, tokens]`` or ``[n, h, w]`` integers, -1 for none, classes
+        of tokens or pixels. Or a path of them (``.npy``, or ``labels`` in a file as above), a
         ``Bank`` or a ``TextBank``; default those in the first source file that has some.
+      groups: ``[n]`` integers or names, or a path of them (``.npy``): samples that belong together,
+        of a sentence, an image, a patient, and are left out together; at least three. Beside them
+        a label of -1 is none. Default of tokens and pixels: those of the same row of labels.
+      target: what labels are where dtype and shape do not say it: ``"class"``, ``"multilabel"`` or
+        ``"regression"``, as of integers that are numbers. Floats that are all whole want it.
       by: the score that decides in place of what is held out; any metric, nulls too.
       metrics: the scores to stand beside it, names from ``leepjax.metrics.METRICS``; ``"all"``. By
-        default LEEP, NCE, the two H-scores and LogME.
+        default LEEP, NCE, the two H-scores and LogME. Those that labels of this kind do not have
+        are among the ``failures``.
       nulls: what needs no theory of transfer, the same way.
       confidence: the probability, in (0, 1), with which the choice is to contain the best source.
       facts: ``{name: {"parameters": ..., "source_accuracy": ..., "seconds": ...}}`` of the sources,
@@ -101,9 +116,10 @@ def rank(
       A :class:`Ranking`, which prints as a table.
 
     Raises:
-      ValueError: labels (of at least two classes and three samples), an unknown metric or fact,
-        a seed, names that are not unique, no source that could be scored, a cluster that does not
-        answer, or a journal of other things; it names the argument.
+      ValueError: labels (of at least two classes, or a column that varies, and three samples),
+        groups, an unknown metric or fact, a seed, names that are not unique, no source that could
+        be scored, a cluster that does not answer, or a journal of other things; it names the
+        argument.
 
     Example:
       >>> rng = np.random.default_rng(0)

@@ -64,10 +64,9 @@ def reading(ranking: Ranking) -> list[str]:
         seen = f"{r.max_samples:,} of the {r.num_samples:,} samples"
         lines.append(f"On {seen} (max_samples): {', '.join(of_some)}.")
     if r.num_groups is not None:
-        lines.append(
-            "Groups are left out whole, and standard errors and shuffled labels are of groups, by "
-            f"{', '.join(name for name in r.scores if name in (*OF_SOME, *HELD_OUT))}."
-        )
+        whole = ", ".join(name for name in r.scores if name in (*OF_SOME, *HELD_OUT))
+        lines.append(f"Groups are left out whole by {whole}.")
+        lines[-1] += " Standard errors and shuffled labels are of groups."
     if (r.kind == "multilabel" or r.num_groups is not None) and r.kind != "regression":
         each = "of each label" if r.kind == "multilabel" else "among the labels"
         right = probability(r.baseline)

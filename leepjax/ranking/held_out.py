@@ -68,6 +68,13 @@ def held_out(
     return HeldOut(r2, fit.accuracy, deviations, shuffled, first.accuracy)
 
 
+def accuracy(
+    features: np.ndarray, columns: np.ndarray, kind: str, groups: np.ndarray | None = None
+) -> float:
+    """``HeldOut.accuracy`` alone; arguments as of :func:`held_out`."""
+    return _fit(_basis(np.asarray(features, float)), columns, kind, groups).accuracy
+
+
 class _Basis(NamedTuple):
     left: np.ndarray  # [n, r] singular vectors of the centred features
     values: np.ndarray  # [r] their squared singular values

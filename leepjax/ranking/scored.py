@@ -10,64 +10,22 @@ import numpy as np
 
 from leepjax._numbers import as_numbers
 from leepjax.metrics import METRICS, Metric, score, uncertainty
-from leepjax.ranking import by_group
 from leepjax.ranking.files import ARRAYS
-from leepjax.ranking.held_out import held_out
-from leepjax.ranking.left_out_leep import left_out_leep
-from leepjax.ranking.neighbours import judge, nearest
+from leepjax.ranking.left_out import (
+    HEADS,
+    Scored,
+    Target,
+    halves,
+    is_left_out,
+    left_out,
+    reason_of,
+    spread_of,
+)
 from leepjax.ranking.shuffles import shuffle, shuffled_scores
 
 HELD_OUT = ("predictive_r2", "cross_fitted_leep")  # of samples that were not fitted on: they decide
-HEADS = ("predictive_r2", "linear_probe")  # in float64 NumPy
 OF_SOME = (*HEADS, "knn")  # whose cost, or memory, grows with the square
 _OF_TARGET = ("labels", "targets")
-
-
-class Target(NamedTuple):
-    """What all sources are judged by.
-
-    Attributes:
-      labels: ``[n]`` in 0..c-1, each of which is there; ``[n, t]`` 0 and 1, or numbers.
-      num_classes: c; of the others how many columns.
-      key: of random metrics and half-samples, the same for all sources.
-      num_halves: half-samples for the deviations of metrics without weights; 0: none.
-      kind: what the labels are, of ``targets.KINDS``.
-      groups: ``[n]`` ascending from 0, those that are left out, and vary, together; None: samples.
-    """
-
-    labels: np.ndarray
-    num_classes: int
-    key: jax.Array
-    num_halves: int
-    kind: str = "class"
-    groups: np.ndarray | None = None
-
-    @property
-    def columns(self) -> np.ndarray:
-        """``[n, t]`` what a linear head predicts."""
-        if self.kind == "class":
-            return np.eye(self.num_classes)[self.labels]
-        return self.labels.astype(float)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """What metrics are told."""
-        return {"num_classes": self.num_classes} if self.kind == "class" else {}
-
-
-class Scored(NamedTuple):
-    """A score, and numbers of which the sums of products are covariances between sources.
-
-    Attributes:
-      value: the score.
-      shuffled: ``[s]`` as ``shuffled_scores``.
-      deviations: ``[n]`` influences of the samples, or one a group, or ``[r]`` centred scores of
-        half-samples; None without either.
-    """
-
-    value: float
-    shuffled: np.ndarray
-    deviations: np.ndarray | None = None
 
 
 class Unscored(NamedTuple):
@@ -76,13 +34,6 @@ class Unscored(NamedTuple):
     metrics: tuple[str, ...]
     reason: str
     lacking: bool
-
-
-def reason_of(error: Exception) -> str:
-    """One line: errors of bad input say it themselves, others with their kind."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    kind = "" if isinstance(error, ValueError) and line else type(error).__name__
-    return ": ".join(filter(None, (kind, line)))
 
 
 def score_source(
@@ -116,18 +67,13 @@ def score_source(
             lacks = f"needs {_or(missing[0])}; the source has {_listed(ready)}"
             reasons.setdefault((lacks, True), []).append(name)
     few = {name: x[some] for name, x in ready.items()} if {*there} & {*OF_SOME} else {}
-    # Where the probe itself decides it wants half-samples, which are the metric's own.
-    plain = target.kind == "class" and target.groups is None
-    heads = [n for n in there if n in HEADS and (n in HELD_OUT or n not in deciding or not plain)]
-    costly = [name for name in there if name in OF_SOME and name not in heads]
-    others = [name for name in there if name not in OF_SOME]
-    parts = [_held_out(few, of_some, heads)]
-    if not plain:
-        parts.append({name: _knn(few, of_some) for name in costly})
-        costly = []
-    if target.groups is not None and "cross_fitted_leep" in others:
-        others.remove("cross_fitted_leep")
-        parts.append({"cross_fitted_leep": _left_out_leep(ready, target)})
+    own = [name for name in there if is_left_out(name, target, deciding)]
+    costly = [name for name in there if name in OF_SOME and name not in own]
+    others = [name for name in there if name not in (*OF_SOME, *own)]
+    parts = [left_out(own, few, of_some, ready, target, deciding)]
+    if target.kind == "regression" and "logme_regression" in others:
+        others.remove("logme_regression")
+        parts.append(_scores(_centred(ready), target, ["logme_regression"], deciding))
     parts += [_scores(few, of_some, costly, deciding), _scores(ready, target, others, deciding)]
     found: dict[str, Scored] = {}
     for name, scored in (item for part in parts for item in part.items()):
@@ -139,55 +85,10 @@ def score_source(
     return found, [Unscored(tuple(names), *why) for why, names in reasons.items()]
 
 
-def _held_out(ready, target: Target, names: Sequence[str]) -> dict[str, Scored | str]:
-    if not names:
-        return {}
-    try:
-        features = np.asarray(ready["features"])
-        judged = held_out(features, target.columns, target.kind, target.groups)
-    except Exception as error:  # of memory, or of LAPACK
-        return dict.fromkeys(names, reason_of(error))
-    both = {
-        "predictive_r2": Scored(float(judged.r2), judged.shuffled_r2, judged.deviations),
-        "linear_probe": Scored(judged.accuracy, np.array([judged.shuffled_accuracy])),
-    }
-    return {name: both[name] for name in names}
-
-
-def _knn(ready, target: Target) -> Scored | str:
-    """Of several labels, of numbers, and among other groups."""
-    try:
-        found = nearest(np.asarray(ready["features"]), target.groups)
-    except Exception as error:  # of memory
-        return reason_of(error)
-    own = np.arange(len(target.labels)) if target.groups is None else target.groups
-    first = shuffle(target.labels, 0, target.groups)
-    value, nothing = (
-        judge(found, labels, target.kind, by_group.spread(target.columns, own))
-        for labels in (target.labels, first)
-    )
-    return Scored(value, np.array([nothing]))
-
-
-def _left_out_leep(ready, target: Target) -> Scored | str:
-    """Where groups are left out; of several labels the mean over them."""
-    groups, probs = target.groups, np.asarray(ready["probs"])
-
-    def judged(labels: np.ndarray) -> tuple[float, np.ndarray]:
-        columns = labels.T if target.kind == "multilabel" else labels[None]
-        values, deviations = zip(*(left_out_leep(probs, y, groups) for y in columns), strict=True)
-        return float(np.mean(values)), np.mean(deviations, 0)
-
-    try:
-        value, deviations = judged(target.labels)
-        error = float(np.sqrt(np.sum(deviations**2)))
-        first = judged(shuffle(target.labels, 0, groups))[0]
-        shuffled = shuffled_scores(
-            value, error, first, lambda labels: judged(labels)[0], target.labels, groups
-        )
-    except Exception as error:  # of memory
-        return reason_of(error)
-    return Scored(value, shuffled, deviations)
+def _centred(ready):
+    """For LogME, which has no constant: features about their mean, as the numbers are."""
+    x = ready["features"].astype(jnp.promote_types(ready["features"].dtype, jnp.float32))
+    return ready | {"features": x - x.mean(0)}
 
 
 def _scores(ready, target: Target, names, deciding) -> dict[str, Scored | str]:
@@ -285,16 +186,10 @@ def _deviations(metric: Metric, ready, target: Target) -> np.ndarray | None:
     inputs = [target.key, *inputs] if metric.key else inputs
     if target.groups is None:
         number = {"num_replicates": target.num_halves}
-        halves = uncertainty.subsample(target.key, metric.fn, *inputs, **number, **options)
-    else:
-        rng = np.random.default_rng(0)
-        number = target.groups.max() + 1
-        chosen = [
-            rng.permutation(number)[target.groups] < number / 2 for _ in range(target.num_halves)
-        ]
-        halves = [metric.fn(*inputs, where=where, **options) for where in chosen]
-    halves = np.asarray(halves, float)
-    return (halves - halves.mean()) / np.sqrt(max(len(halves) - 1, 1))
+        return spread_of(uncertainty.subsample(target.key, metric.fn, *inputs, **number, **options))
+    every = np.arange(len(target.labels))
+    masks = [np.isin(every, rows) for _, rows in halves(target)]
+    return spread_of([metric.fn(*inputs, where=where, **options) for where in masks])
 
 
 @partial(jax.jit, static_argnames=("fn", "options"))

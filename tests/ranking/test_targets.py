@@ -162,7 +162,7 @@ def test_numbers():
         means = np.array([np.delete(own, i, 0).mean(0) for i in range(N)])
         r2 = 1 - np.square(own - near).sum() / np.square(own - means).sum()
         assert found.scores["knn"][i] == pytest.approx(r2, abs=1e-9)
-        expected = oracles.logme_regression(x, own)
+        expected = oracles.logme_regression(x - x.mean(0), own)
         assert found.scores["logme_regression"][i] == pytest.approx(expected, abs=1e-4)
         error = jackknife(
             lambda k, x=x, p=by_hand.penalty: refitted(x[k], own[k], ALONE[k], p).r2, ALONE
@@ -421,6 +421,10 @@ def test_half_samples_of_groups():
     options = {"metrics": (), "nulls": (), "num_halves": 20}
     found = rank(few, TAGS, groups=SENTENCES, by="lda_score", **options)
     assert (found.standard_error > 0).all()
+    for null, labels in (("knn", TAGS), ("linear_probe", TAGS), ("knn", NUMBERS)):
+        found = rank(few, labels, groups=SENTENCES, by=null, **options)
+        assert (found.standard_error > 0).all()
+        assert found.choice[0] == "s0"
     influences = rank(few, TAGS, groups=SENTENCES, by="h_score", **options)
     error = jackknife(
         lambda k: oracles.h_score(SOURCES["s0"][k], TAGS[k], num_classes=3), SENTENCES
