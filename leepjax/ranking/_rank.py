@@ -11,6 +11,8 @@ import numpy as np
 
 from leepjax._progress import progress
 from leepjax._seed import check_seed
+from leepjax._store import digest
+from leepjax.data.bank import Bank
 from leepjax.ranking.cost import PARTS
 from leepjax.ranking.files import FACTS
 from leepjax.ranking.inputs import (
@@ -116,6 +118,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
     deciding = (by,) if by else HELD_OUT
 
     start = time.perf_counter()
+    data = labels.digest if isinstance(labels, Bank) else digest(given)
     found: dict[str, dict[str, Scored]] = {}
     known: dict[str, dict[str, float]] = {}
     dimensions: dict[str, int] = {}
@@ -160,7 +163,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
             waiting=tuple(waiting),
             took=dict(zip(PARTS, np.transpose([took[name] for name in found]), strict=True)),
             elapsed=time.perf_counter() - start,
-            made={"seed": seed, **_versions()},
+            made={"data": data, "seed": seed, **_versions()},
         )
 
     for turn, name in enumerate(progress(sources, desc="rank", unit="source"), start=1):
@@ -209,9 +212,11 @@ def _targets(
 
 
 def _versions() -> dict[str, str]:
+    """What it is made with, and when."""
     held = {name: version(name) for name in ("leepjax", "jax", "numpy")}
     device = jax.devices()[0].device_kind
-    return {**held, "python": platform.python_version(), "device": str(device)}
+    held |= {"python": platform.python_version(), "device": str(device)}
+    return held | {"date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())}
 
 
 def _columns(features: Any) -> int:

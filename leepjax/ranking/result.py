@@ -56,8 +56,9 @@ class Ranking:
       took: ``{part: [m]}`` seconds that each source took here: to ``load`` it, in its ``forward``
         passes (hardly any where they were cached), and for its ``scores``.
       elapsed: seconds since ``rank`` was called.
-      made: how it was made, by name: the seed, versions, the device. Add what else is to stand on
-        the page with ``dataclasses.replace``; ``commits`` is ``{source: commit}``.
+      made: how it was made, by name: a digest of the data, the seed, versions, device and date. Add
+        what else is to stand on the page with ``dataclasses.replace``; ``commits`` is ``{source:
+        commit}``.
     """
 
     names: tuple[str, ...]

@@ -116,7 +116,7 @@ def _sections(r: Ranking) -> Iterator[Section]:
     agreement = r.agreement()
     tau = [[starred(n, NULLS), decimal(t)] for n, t in agreement.items() if t == t]  # NaN is not
     if tau:
-        yield Section("Agreement", [Sheet(["score", f"tau with {r.by}"], tau)], AGREEMENT)
+        yield Section("Agreement", [Sheet(["score", "tau"], tau)], AGREEMENT)
     if r.failures:
         rows = [[f.source, ", ".join(f.metrics) or "all", f.reason] for f in r.failures]
         headings = ["source", "scores", "reason"]
