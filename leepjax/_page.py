@@ -134,11 +134,13 @@ body {{ max-width: 70rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: any
 h1, h2 {{ line-height: 1.25 }}
 h1 + p {{ font-size: 1.15rem }}
 div {{ overflow-x: auto }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1rem 0 }}
+table {{ border-spacing: 0; font-variant-numeric: tabular-nums; margin: 1rem 0 }}
 th, td {{ padding: .2rem .8rem; text-align: right; white-space: nowrap; vertical-align: top }}
-.words {{ text-align: left; white-space: normal; min-width: 5rem; max-width: 36rem }}
+.words {{ text-align: left }}
+.long {{ white-space: normal; min-width: 10rem; max-width: 36rem }}
 .words:first-child {{ position: sticky; left: 0; background: Canvas }}
-thead {{ border-bottom: 1px solid }}
+th.words:first-child {{ z-index: 1 }}
+th {{ border-bottom: 1px solid }}
 tbody tr:hover {{ background: #8882 }}
 .null {{ opacity: .65; font-style: italic }}
 button {{ all: unset; cursor: pointer; font-weight: 600 }}
@@ -148,7 +150,11 @@ button:focus-visible {{ outline: 2px solid }}
 figure {{ margin: 1rem 0 }}
 svg {{ max-width: 100%; height: auto; fill: currentColor }}
 img {{ max-width: 100%; background: #fff }}
-@media (max-width: 40rem) {{ th, td {{ padding: .2rem .4rem }} }}
+@media (max-width: 40rem) {{
+  th, td {{ padding: .2rem .4rem }}
+  td.words {{ white-space: normal }}
+  td.words:first-child, .long {{ min-width: 8rem }}
+}}
 @media print {{
   :root {{ color-scheme: light; font-size: 10pt }}
   body {{ margin: 0; max-width: none }}

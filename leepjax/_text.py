@@ -18,7 +18,7 @@ _EXECUTED = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 # Controls, such as those that begin a terminal's escapes; line and paragraph separators; what turns
 # the direction of all that follows; halves of characters, which no encoding has.
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-LEAST = 24  # characters of a name that are beside each other
+LEAST = 24  # characters of words that stay in one line
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-inf")
 
 
@@ -128,13 +128,17 @@ def in_html(text: str) -> str:
 def html_table(sheet: Sheet, heading: str = "{}") -> str:
     """The sheet in HTML, its text escaped, each heading in the given tags.
 
-    Rows of nulls have the class ``null``, columns of words the class ``words``.
+    Rows of nulls have the class ``null``, cells of words ``words``, those to be folded ``long``.
     """
-    classes = [" class=words" if words else "" for words in sheet.of_words]
 
     def row(tag: str, cells: Sequence[str], form: str = "{}") -> str:
-        both = zip(classes, cells, strict=True)
-        return "".join(f"<{tag}{c}>{form.format(in_html(cell))}</{tag}>" for c, cell in both)
+        parts = []
+        for cell, words in zip(cells, sheet.of_words, strict=True):
+            kind = " class=words" if words else ""
+            if words and len(cell) > LEAST:
+                kind = ' class="words long"'
+            parts.append(f"<{tag}{kind}>{form.format(in_html(cell))}</{tag}>")
+        return "".join(parts)
 
     rows = "".join(
         f"<tr{' class=null' if cells[0].endswith('*') else ''}>{row('td', cells)}</tr>"

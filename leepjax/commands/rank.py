@@ -173,7 +173,8 @@ def _command(config: Rank) -> str:
 
 
 def _with(ranking: Ranking, made: dict[str, Any]) -> Ranking:
-    return dataclasses.replace(ranking, made={**made, **ranking.made})
+    """What the command knows of how it was made, first."""
+    return dataclasses.replace(ranking, made={**made, **ranking.made, **made})
 
 
 def _follow(folder: Path | None, made: dict[str, Any]) -> Callable[[Ranking], None]:

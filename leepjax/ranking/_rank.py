@@ -12,6 +12,7 @@ import numpy as np
 
 from leepjax._progress import progress
 from leepjax._seed import check_seed
+from leepjax._store import digest
 from leepjax.cluster import Failed
 from leepjax.data import Bank, TextBank
 from leepjax.ranking._pieces import all_rows, why_not
@@ -148,6 +149,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
     deciding = (by,) if by else tuple(name for name in HELD_OUT if name in shown)
 
     start = time.perf_counter()
+    data = labels.digest if isinstance(labels, Bank | TextBank) else digest(given.given)
     bank = labels if isinstance(labels, Bank | TextBank) else None
     judged = Judged(bank, given, tuple(shown), tuple(deciding), whole_target, some, of_some)
     rows: dict[str, Row | Failed] = {}
@@ -221,7 +223,7 @@ best. The transferability score agrees. Accuracy after fine-tuning was not measu
             waiting=tuple(name for name in sources if name not in rows),
             took=dict(zip(PARTS, np.transpose([row["took"] for row in of_found]), strict=True)),
             elapsed=time.perf_counter() - start,
-            made={"seed": seed, **_versions(), "commits": commits},
+            made={"data": data, "seed": seed, **_versions(), "commits": commits},
         )
 
     often, decided = -(-len(sources) // CALLBACKS), False
@@ -279,9 +281,11 @@ def _fitting(names: Sequence[str], kind: str, by: str | None) -> tuple[list[str]
 
 
 def _versions() -> dict[str, str]:
+    """What it is made with, and when."""
     held = {name: version(name) for name in ("leepjax", "jax", "numpy")}
     device = jax.devices()[0].device_kind
-    return {**held, "python": platform.python_version(), "device": str(device)}
+    held |= {"python": platform.python_version(), "device": str(device)}
+    return held | {"date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())}
 
 
 _NOTHING = Scored(np.nan, np.full(1, np.nan))

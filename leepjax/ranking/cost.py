@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from leepjax.ranking.result import Ranking
 
 # Of a training step: one is the forward pass, the backward pass computes about twice as much (J.
-# Kaplan et al., Scaling Laws for Neural Language Models, 2020, section 2.1).
+# Kaplan et al., Scaling Laws for Neural Language Models, 2020, section 2.1). Batches are smaller
+# than those that the forward pass was timed in, so that it is no less.
 PASSES = 3
 PARTS = {"load": "loading", "forward": "forward passes", "scores": "scores"}
 
@@ -48,8 +49,8 @@ def words(ranking: Ranking) -> str:
         low, high = duration(min(chosen.values())), duration(max(chosen.values()))
         listed = ", ".join(each) if len(each) < 4 else f"{low} to {high} for each of those chosen"
         said.append(
-            f"Fine-tuning would take about {listed}: an estimate, {PASSES} forward passes for each "
-            f"of {r.num_samples:,} samples in each of {epochs()} epochs."
+            f"Fine-tuning would take at least {listed}: an estimate, {PASSES} forward passes for "
+            f"each of {r.num_samples:,} samples in each of {epochs()} epochs."
         )
     return " ".join(said)
 

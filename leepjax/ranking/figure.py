@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".svg", ".pdf")
 CHOSEN, OTHER = "#0072B2", "#808080"  # seen on white and on black
-LONGEST = 26  # characters of a name
+LONGEST = 24  # characters of a name
 MOST = 100  # sources
 
 
@@ -62,7 +62,7 @@ def draw(ranking: Ranking) -> Figure:
     errors = 1.96 * behind[:, 1]
     places = np.arange(len(scored))[::-1]
     with matplotlib.rc_context({"font.size": 10}):
-        figure = Figure(figsize=(5.4, 0.9 + 0.26 * len(scored)), layout="constrained")
+        figure = Figure(figsize=(4.7, 0.9 + 0.26 * len(scored)), layout="constrained")
         axis = figure.subplots()
         axis.set_facecolor("none")
         axis.axvline(0, color=OTHER, linewidth=0.8, linestyle=":")
@@ -73,7 +73,8 @@ def draw(ranking: Ranking) -> Figure:
         axis.set_yticks(places, names, parse_math=False)
         axis.set_ylim(-0.6, len(scored) - 0.4)
         intervals = " (95 %)" if np.nansum(errors) > 0 else ""
-        axis.set_xlabel(f"{r.by}, less that of the best{intervals}{best}")
+        label = f"{r.by}, less that of the best{intervals}{best}"
+        figure.supxlabel(label, fontsize=10)  # below the names too: the axis may be narrow
         axis.locator_params(axis="x", nbins=5)  # more overlap
         chances = r.probability_best()[scored]
         if not np.isnan(chances).all():

@@ -116,13 +116,13 @@ def _sections(r: Ranking) -> Iterator[Section]:
     agreement = r.agreement()
     tau = [[starred(n, NULLS), decimal(t)] for n, t in agreement.items() if t == t]  # NaN is not
     if tau:
-        yield Section("Agreement", [Sheet(["score", f"tau with {r.by}"], tau)], AGREEMENT)
+        yield Section("Agreement", [Sheet(["score", "tau"], tau)], AGREEMENT)
     if r.failures:
         rows = [[f.source, ", ".join(f.metrics) or "all", f.reason] for f in r.failures]
         headings = ["source", "scores", "reason"]
         yield Section("Not scored", [Sheet(headings, rows, words=headings)])
     if r.took:
-        yield Section("What it cost", [cost.sheet(r)], cost.words(r))
+        yield Section("What it cost", [cost.sheet(r)], f"{cost.words(r)} {COMPILING}")
     made = {k: v for k, v in r.made.items() if k != "commits"}
     made |= {f"commit of {name}": commit for name, commit in r.made.get("commits", {}).items()}
     if made:
@@ -136,6 +136,7 @@ STANDING = (
     "Behind the best: the difference on the same samples, ± one standard error. P(best): the "
     "probability that a source has the highest score over other samples."
 )
+COMPILING = "The first source of a shape pays for what is compiled for all of that shape."
 AGREEMENT = (
     "Kendall's tau over the sources, from -1 (the opposite order) to 1 (the same): how far other "
     "scores put them in the order of the one that decides."

@@ -251,8 +251,8 @@ def test_cost_in_words_and_numbers():
     np.testing.assert_allclose(ranking.fine_tune_seconds(), 3 * 0.002 * 1000 * 10)
     assert ranking.cost == (
         "The ranking took 4.2 s (loading 4.0 s, forward passes 8.0 s, scores 2.0 s). Fine-tuning "
-        "would take about 1 min 0 s for a: an estimate, 3 forward passes for each of 1,000 samples "
-        "in each of 10 epochs."
+        "would take at least 1 min 0 s for a: an estimate, 3 forward passes for each of 1,000 "
+        "samples in each of 10 epochs."
     )
     table = sheet(ranking)
     assert table.headings[1:4] == ["load (s)", "forward (s)", "scores (s)"]
