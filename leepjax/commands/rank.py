@@ -19,7 +19,6 @@ from leepjax.ranking import Ranking, rank
 from leepjax.ranking.files import FACTS
 from leepjax.ranking.inputs import find_labels
 from leepjax.ranking.layers import best_layers, draw_layers, head_accuracies, head_lines
-from leepjax.ranking.networks import Layers, pretrained_sources, some_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Rank:
     hub: tuple[str, ...] = ()
     """Instead of files: pre-trained networks, run on --data. NAME or NAME@REVISION of the Hugging
     Face hub, or folders with config.json and model.safetensors."""
-    layers: Layers = "last"
+    layers: Literal["last", "all", "best"] = "last"
     """Of language models in --hub: the last layer, every layer, or the best of each model."""
     pooling: str | None = None
     """From the states of tokens to features: mean, cls, first or last; default what the model's
@@ -111,7 +110,9 @@ def rank_many(config: Rank, console: Console) -> None:
 
 
 def _networks(config: Rank, commits: dict[str, str]) -> tuple[Any, Any]:
-    """Pre-trained networks as sources, and the images that they are ranked on."""
+    """Pre-trained networks as sources, and the images or texts that they are ranked on."""
+    from leepjax.ranking.networks import pretrained_sources, some_of  # needs flax, files do not
+
     if config.sources or config.labels:
         raise ValueError("hub: wanted no files and no labels beside it, as it runs on --data")
     if not config.data:

@@ -9,11 +9,11 @@ import numpy as np
 
 from leepjax._text import decimal
 from leepjax.ranking.result import Ranking
-from leepjax.tasks import Split, Tasks
-from leepjax.transfer import retrain_head
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from leepjax.tasks import Split
 
 
 class Layer(NamedTuple):
@@ -116,6 +116,9 @@ def head_accuracies(sources: Any, labels: np.ndarray, seed: int = 0) -> dict[str
       labels: ``[n]`` integers >= 0; classes of a single sample are left out.
       seed: of the halves, which are the same for all sources and have half of each class.
     """
+    from leepjax.tasks import Tasks  # late: scores alone need no networks
+    from leepjax.transfer import retrain_head
+
     train, test = _halves(labels, seed)
     classes, codes = np.unique(labels[train], return_inverse=True)
     tasks = Tasks(
@@ -168,8 +171,10 @@ def _halves(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
 
 
-def _whole(labels: np.ndarray) -> Split:
+def _whole(labels: np.ndarray) -> "Split":
     """All rows, as the one task of a split."""
+    from leepjax.tasks import Split
+
     n = len(labels)
     rows = np.arange(n, dtype=np.int32)[None]
     return Split(rows, labels[None].astype(np.int32), np.ones((1, n), bool))

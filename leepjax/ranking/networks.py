@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from leepjax.ranking.files import READERS, read_source
 from leepjax.ranking.inputs import by_array
 from leepjax.ranking.layers import layer_name
 
-Layers = Literal["last", "all", "best"]
 BATCH = 32  # images of ImageNet's size at once
 TEXTS = 256  # texts of 16 tokens at once, or as many tokens of longer ones
 
