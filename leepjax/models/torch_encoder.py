@@ -57,7 +57,7 @@ def has_torch() -> bool:
     return bool(timm and torch and transformers)
 
 
-def read_encoder(
+def read_by_torch(
     config: Config, beside: Config | None, folder: Path, files: Sequence[Path]
 ) -> TorchEncoder:
     """The network of a checkpoint that is not built here.

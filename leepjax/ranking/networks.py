@@ -18,7 +18,7 @@ from leepjax.models import (
     extract_layers,
     find_checkpoint,
     forward_seconds,
-    read_encoder_of,
+    read_encoder,
     tokenize,
 )
 from leepjax.ranking.files import READERS, read_source
@@ -97,7 +97,7 @@ def _opened(
         checkpoint = find_checkpoint(name)
         if checkpoint.commit is not None:
             commits[short] = checkpoint.commit
-        return read_encoder_of(checkpoint, pooling=pooling)
+        return read_encoder(checkpoint, pooling=pooling)
     except ValueError as error:
         raise ValueError(str(error).removeprefix("name: ")) from None
 
