@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -259,7 +260,7 @@ def _check_loaded(missing: Sequence[str], unexpected: Sequence[str]) -> None:
 def _of_images(preprocess: ResizeCrop, forward: Any, images: np.ndarray) -> Any:
     import torch  # pyright: ignore[reportMissingImports]
 
-    x = np.asarray(preprocess(jnp.asarray(images))).transpose(0, 3, 1, 2)
+    x = np.asarray(jax.jit(preprocess)(images)).transpose(0, 3, 1, 2)
     return forward(torch.from_numpy(np.ascontiguousarray(x)).to(_device()))
 
 
