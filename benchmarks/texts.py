@@ -73,11 +73,11 @@ def their_tokens(config: Config, features: Path) -> float:
     """The same batches through transformers."""
     del features
     from leepjax.models.tokens import read_tokenizer
-    from leepjax.models.torch_encoder import read_encoder
+    from leepjax.models.torch_encoder import read_by_torch
 
     about = json.loads((config.model / "config.json").read_text())
     weights = [config.model / "model.safetensors"]
-    encoder = read_encoder(about, read_tokenizer(config.model), config.model, weights)
+    encoder = read_by_torch(about, read_tokenizer(config.model), config.model, weights)
     return _tokens_per_second(encoder, config)
 
 

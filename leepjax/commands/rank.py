@@ -22,7 +22,7 @@ from leepjax.data import TextBank, load
 from leepjax.ranking import Ranking, cost, rank, saved
 from leepjax.ranking.figure import FORMATS
 from leepjax.ranking.files import FACTS
-from leepjax.ranking.layers import Layers, best_layers, draw_layers, head_accuracies, head_lines
+from leepjax.ranking.layers import best_layers, draw_layers, head_accuracies, head_lines
 
 PAUSE = 2  # seconds between two pages: drawing one takes half of one
 
@@ -36,7 +36,7 @@ class Rank:
     hub: tuple[str, ...] = ()
     """Instead of files: pre-trained networks, run on --data. NAME or NAME@REVISION of the Hugging
     Face hub, or folders with config.json and model.safetensors."""
-    layers: Layers = "last"
+    layers: Literal["last", "all", "best"] = "last"
     """Of language models in --hub: the last layer, every layer, or the best of each model."""
     pooling: str | None = None
     """From the states of tokens to features: mean, cls, first or last; default what the model's
@@ -205,7 +205,7 @@ def _follow(folder: Path | None, made: dict[str, Any]) -> Callable[[Ranking], No
 
 
 def _networks(config: Rank, made: dict[str, Any]) -> tuple[Any, Any]:
-    """Pre-trained networks as sources, and the images that they are ranked on, which it notes."""
+    """Pre-trained networks as sources, and the samples that they are ranked on, which it notes."""
     from leepjax.ranking.networks import pretrained_sources, some_of  # needs flax, files do not
 
     if config.sources or config.labels:

@@ -22,7 +22,7 @@ from leepjax.models.hub import (
     load_encoder,
     load_pretrained,
     read_checkpoint,
-    read_encoder_of,
+    read_encoder,
 )
 from leepjax.models.mlp import MLP
 from leepjax.models.networks import NETWORKS, make_network
@@ -63,7 +63,7 @@ __all__ = [
     "make_network",
     "make_source",
     "read_checkpoint",
-    "read_encoder_of",
+    "read_encoder",
     "tokenize",
     "train_checkpoints",
     "train_source",

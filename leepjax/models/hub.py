@@ -19,15 +19,14 @@ from leepjax.models.languages import FAMILIES
 from leepjax.models.source import Source, make_source
 from leepjax.models.tensors import fill, has_head, read_tensors
 from leepjax.models.tokens import BESIDE, TOKENIZER, read_tokenizer
-from leepjax.models.torch_encoder import TorchEncoder, has_torch, read_encoder
+from leepjax.models.torch_encoder import TorchEncoder, has_torch, read_by_torch
 
 WEIGHTS = "model.safetensors"
 _CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
 _CARD = "README.md"
 _INDEX = f"{WEIGHTS}.index.json"
 _OF_NO_HEAD = r"(pooler\.dense\.(weight|bias)|mask_token)$"  # of images, beside the features
-_OLD, _NEW = re.compile(r"LayerNorm\.(gamma|beta)$"), lambda m: f"LayerNorm.{_CALLED[m[1]]}"
-_CALLED = {"gamma": "weight", "beta": "bias"}  # in files converted from TensorFlow
+_OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 _TORCH = "pip install 'leepjax[torch]'"
 _DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")  # as transformers calls it
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -115,10 +114,10 @@ def load_encoder(
     Arguments and errors are those of :func:`load_pretrained`. The extra ``leepjax[torch]`` loads
     whatever timm and transformers know, from safetensors, for ``extract`` and ``rank``.
     """
-    return read_encoder_of(find_checkpoint(name, revision), pooling=pooling)
+    return read_encoder(find_checkpoint(name, revision), pooling=pooling)
 
 
-def read_encoder_of(checkpoint: Checkpoint, *, pooling: str | None = None) -> Source | TorchEncoder:
+def read_encoder(checkpoint: Checkpoint, *, pooling: str | None = None) -> Source | TorchEncoder:
     """The network of a checkpoint's files, as of :func:`load_encoder`."""
     try:
         return read_checkpoint(checkpoint, pooling=pooling)
@@ -128,7 +127,7 @@ def read_encoder_of(checkpoint: Checkpoint, *, pooling: str | None = None) -> So
         folder = checkpoint.folder
         config = _read_json(folder / _CONFIG) or {}
         beside = _beside(folder, config, pooling)
-        return read_encoder(config, beside, folder, _found_weights(folder))
+        return read_by_torch(config, beside, folder, _found_weights(folder))
 
 
 def read_checkpoint(checkpoint: Checkpoint, *, pooling: str | None = None) -> Source:
@@ -145,7 +144,8 @@ def read_checkpoint(checkpoint: Checkpoint, *, pooling: str | None = None) -> So
     described = describe(config, processor)
     path, files = folder / WEIGHTS, _found_weights(folder)
     tensors = {name: x for file in files for name, x in read_tensors(file).items()}
-    tensors = {_OLD.sub(_NEW, name): x for name, x in tensors.items()}
+    for old, new in _OLD_NAMES.items():  # of files converted from TensorFlow
+        tensors = {re.sub(f"{re.escape(old)}$", new, name): x for name, x in tensors.items()}
     ignored = described.ignored
     if not has_head(tensors, described.naming) and (described.class_names or not ignored):
         say(f"{path}: the network has no head, so there are features and no logits")

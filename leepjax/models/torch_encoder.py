@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -57,7 +58,7 @@ def has_torch() -> bool:
     return bool(timm and torch and transformers)
 
 
-def read_encoder(
+def read_by_torch(
     config: Config, beside: Config | None, folder: Path, files: Sequence[Path]
 ) -> TorchEncoder:
     """The network of a checkpoint that is not built here.
@@ -259,7 +260,7 @@ def _check_loaded(missing: Sequence[str], unexpected: Sequence[str]) -> None:
 def _of_images(preprocess: ResizeCrop, forward: Any, images: np.ndarray) -> Any:
     import torch  # pyright: ignore[reportMissingImports]
 
-    x = np.asarray(preprocess(jnp.asarray(images))).transpose(0, 3, 1, 2)
+    x = np.asarray(jax.jit(preprocess)(images)).transpose(0, 3, 1, 2)
     return forward(torch.from_numpy(np.ascontiguousarray(x)).to(_device()))
 
 

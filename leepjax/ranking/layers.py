@@ -11,10 +11,11 @@ from leepjax._extras import require
 from leepjax._text import decimal
 from leepjax.ranking.inputs import arrays_of, load
 from leepjax.ranking.result import Ranking
-from leepjax.tasks import Split, Tasks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from leepjax.tasks import Split
 
 Layers = Literal["last", "all", "best"]
 
@@ -124,7 +125,8 @@ def head_accuracies(sources: Any, bank: Any, seed: int = 0) -> dict[str, float]:
       bank: the samples; classes of a single one are left out.
       seed: of the halves, which are the same for all sources and have half of each class.
     """
-    from leepjax.transfer import retrain_head  # needs flax
+    from leepjax.tasks import Tasks  # late: scores alone need no networks
+    from leepjax.transfer import retrain_head
 
     labels = bank.labels
     train, test = _halves(labels, seed)
@@ -179,8 +181,10 @@ def _halves(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
 
 
-def _whole(labels: np.ndarray) -> Split:
+def _whole(labels: np.ndarray) -> "Split":
     """All rows, as the one task of a split."""
+    from leepjax.tasks import Split
+
     n = len(labels)
     rows = np.arange(n, dtype=np.int32)[None]
     return Split(rows, labels[None].astype(np.int32), np.ones((1, n), bool))

@@ -18,7 +18,7 @@ from leepjax.models import (
     extract_layers,
     find_checkpoint,
     forward_seconds,
-    read_encoder_of,
+    read_encoder,
     tokenize,
 )
 from leepjax.ranking.files import READERS
@@ -73,7 +73,7 @@ class Opened(NamedTuple):
 @lru_cache(maxsize=1)  # the layers of one network come one after the other
 def _opened(name: str, pooling: str | None) -> tuple[Source | TorchEncoder, str | None]:
     checkpoint = find_checkpoint(name)
-    return read_encoder_of(checkpoint, pooling=pooling), checkpoint.commit
+    return read_encoder(checkpoint, pooling=pooling), checkpoint.commit
 
 
 def pretrained_sources(
