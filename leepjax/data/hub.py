@@ -113,7 +113,7 @@ def _samples(datasets: Any, place: str, parts: list[Any], columns: Columns) -> S
 def _class_names(feature: Any) -> tuple[str, ...] | None:
     """The names of a class label, or of a list of them; None of other columns."""
     names = getattr(getattr(feature, "feature", feature), "names", None)
-    return tuple(names) if names else None
+    return tuple(map(str.strip, names)) if names else None
 
 
 def _named(value: Any, names: tuple[str, ...] | None) -> Any:
