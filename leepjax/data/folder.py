@@ -1,6 +1,7 @@
 """A folder of images, with a subfolder for each class."""
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from leepjax._progress import say
 from leepjax.data.samples import Samples
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+LOST = "there is no such file"
 TESTS = ("test", "val", "valid", "validation")  # the first that is there is taken
 
 
@@ -48,24 +50,30 @@ def read_folder(folder: Path) -> Samples:
             f"name: wanted a subfolder of images ({' '.join(SUFFIXES)}) for each class, or images "
             f"beside labels.csv, got {got} in {str(folder)!r}"
         )
+    name = folder.resolve().name
     if empty:
-        say(f"{folder.name}: left out {len(empty)} class folders without an image: {listed(empty)}")
+        say(f"{name}: left out {len(empty)} class folders without an image: {listed(empty)}")
     if others:
-        say(f"{folder.name}: left out {len(others)} other entries: {listed(others)}")
+        say(f"{name}: left out {len(others)} other entries: {listed(others)}")
+    keys = [file_key(path, place) for path, place in zip(paths, where, strict=True)]
     return Samples(
-        name=folder.resolve().name,
+        name=name,
         where=where,
         labels={"folder": labels},
-        keys=[file_key(path, name) for path, name in zip(paths, where, strict=True)],
+        keys=keys,
         images=paths,
         tested=np.array(tested) if any(tested) else None,
+        wrong={i: LOST for i, key in enumerate(keys) if key is None},
     )
 
 
-def file_key(path: str, name: str) -> tuple[str, int, int]:
-    """What changes when a file does."""
-    stat = os.stat(path)
-    return name, stat.st_size, stat.st_mtime_ns
+def file_key(path: str, name: str) -> tuple[str, int, int] | None:
+    """What changes when a file does; None where there is no such file."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return None
+    return (name, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
 def _subfolders(folder: Path) -> dict[str, Path]:
@@ -76,8 +84,13 @@ def _subfolders(folder: Path) -> dict[str, Path]:
 
 def _files(folder: Path, deep: bool = True) -> Iterator[str]:
     """Files in order, also of folders within; hidden ones are not there."""
-    for at, within, names in os.walk(folder):
+    for at, within, names in os.walk(folder, onerror=_raise):
         within[:] = sorted(n for n in within if deep and not n.startswith((".", "__")))
         for name in sorted(names):
             if not name.startswith(".") and name.lower() not in ("thumbs.db", "desktop.ini"):
                 yield os.path.join(at, name)
+
+
+def _raise(error: OSError) -> None:
+    """A folder that cannot be read is not passed over."""
+    raise error

@@ -26,7 +26,7 @@ def read_hub(name: str, columns: Columns) -> Samples:
         raise ValueError(
             f"name: 'hf:{name}' needs the library datasets: pip install 'leepjax[datasets]'"
         ) from None
-    place, split = (name, "") if Path(name).exists() else _divided(name)
+    place, _, split = (name, "", "") if Path(name).exists() else name.partition(":")
     try:
         found = _read(datasets, place)
     except Exception as error:  # whatever the library and its network pass on
@@ -48,11 +48,6 @@ def read_hub(name: str, columns: Columns) -> Samples:
             f"{listed(f'hf:{place}:{key}' for key in parts)}"
         )
     return _samples(datasets, place, used, columns)
-
-
-def _divided(name: str) -> tuple[str, str]:
-    place, _, split = name.rpartition(":") if ":" in name else (name, "", "")
-    return place, split
 
 
 def _read(datasets: Any, place: str) -> Any:
@@ -81,8 +76,11 @@ def _columns(datasets: Any, place: str, features: Any, columns: Columns) -> Colu
 
 def _labelled(part: Any, columns: Columns) -> bool:
     """Whether a split is there and has labels, as a hidden test split has not."""
-    return part is not None and not all(
-        missing(value) or value == -1 for name in columns.label for value in part[name][:100]
+    return part is not None and any(
+        not missing(value) and value != -1
+        for name in columns.label
+        if name in part.column_names
+        for value in part[name][:100]
     )
 
 
@@ -115,7 +113,7 @@ def _samples(datasets: Any, place: str, parts: list[Any], columns: Columns) -> S
 def _class_names(feature: Any) -> tuple[str, ...] | None:
     """The names of a class label, or of a list of them; None of other columns."""
     names = getattr(getattr(feature, "feature", feature), "names", None)
-    return tuple(names) if names else None
+    return tuple(map(str.strip, names)) if names else None
 
 
 def _named(value: Any, names: tuple[str, ...] | None) -> Any:

@@ -126,8 +126,9 @@ def _shape(files: Sequence[samples.Image], size: int | None) -> tuple[int, int, 
 
 def _header(file: samples.Image) -> tuple[int, int, bool] | None:
     """Height and width, upright, and whether there are colours; None of what cannot be read."""
+    content = _content(file)
     try:
-        with _open(file) as image:
+        with Image.open(content, "r", FORMATS) as image:
             w, h = image.size
             turned = image.getexif().get(ORIENTATION, 1) >= 5
             return (w, h, image.mode not in GREY) if turned else (h, w, image.mode not in GREY)
@@ -135,9 +136,17 @@ def _header(file: samples.Image) -> tuple[int, int, bool] | None:
         return None
 
 
-def _open(file: samples.Image) -> Image.Image:
+def _content(file: samples.Image) -> io.BytesIO:
+    """The bytes of a file.
+
+    Raises:
+      ValueError: it cannot be read, so that nothing is known of what it holds.
+    """
     content = file() if callable(file) else file
-    return Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, "r", FORMATS)
+    try:
+        return io.BytesIO(Path(content).read_bytes() if isinstance(content, str) else content)
+    except OSError as error:
+        raise ValueError(f"name: cannot read {content!r}: {error.strerror}") from None
 
 
 def _write(
@@ -192,8 +201,9 @@ def _groups(files: Sequence[samples.Image], shape: tuple[int, int, int]) -> Iter
 def _read(file: samples.Image, shape: tuple[int, int, int], notes: Counter[str]) -> bytes | str:
     """The bytes of one image in this shape; or what is wrong with its content."""
     h, w, channels = shape
+    content = _content(file)
     try:
-        with _open(file) as image:
+        with Image.open(content, "r", FORMATS) as image:
             notes[FIRST] += getattr(image, "is_animated", False) and image.format != "MPO"
             enough = 2 * max(h, w)
             image.draft(None, (enough, enough))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
@@ -202,14 +212,12 @@ def _read(file: samples.Image, shape: tuple[int, int, int], notes: Counter[str])
                 notes[TURNED] += 1
                 ImageOps.exif_transpose(image, in_place=True)
             plain = _plain(image, notes)
-    except OSError as error:
-        if error.errno is not None:  # a file that cannot be opened: nothing is known of its content
-            raise ValueError(f"name: cannot read {file}: {error.strerror}") from None
-        return "no image" if isinstance(error, UnidentifiedImageError) else _line(error)
     except MemoryError:
         raise
+    except UnidentifiedImageError:
+        return "no image"
     except Exception as error:  # whatever the decoders pass on
-        return _line(error)
+        return (" ".join(str(error).split()) or type(error).__name__)[:120]
     if plain.mode == "RGB" and channels == 1:
         raise _Colour
     if plain.mode == "L" and channels == 3:
@@ -218,10 +226,6 @@ def _read(file: samples.Image, shape: tuple[int, int, int], notes: Counter[str])
         notes[FITTED] += 1
         plain = ImageOps.fit(plain, (w, h), Image.Resampling.BICUBIC)
     return plain.tobytes()
-
-
-def _line(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:120]
 
 
 def _plain(image: Image.Image, notes: Counter[str]) -> Image.Image:

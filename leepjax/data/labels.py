@@ -54,10 +54,10 @@ def read_targets(
         )
     ((column, values),) = columns.items()
     wrong = {i: "no label" for i, value in enumerate(values) if missing(value)}
-    names = _classes(column, [v for v in values if not missing(v)], class_names)
-    index = {name: i for i, name in enumerate(names[1])}
-    ids = [0 if i in wrong else index[names[0](value)] for i, value in enumerate(values)]
-    return Targets(np.array(ids, np.int32), names[1], wrong)
+    name, names = _classes(column, [v for v in values if not missing(v)], class_names)
+    index = {class_name: i for i, class_name in enumerate(names)}
+    ids = [0 if i in wrong else index[name[str(v).strip()]] for i, v in enumerate(values)]
+    return Targets(np.array(ids, np.int32), names, wrong)
 
 
 def missing(value: Any) -> bool:
@@ -67,17 +67,18 @@ def missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _classes(column: str, values: Sequence[Any], known: tuple[str, ...] | None) -> tuple[Any, Any]:
-    """How a value becomes a class's name, and the names of all, in order."""
-    if known is not None:
-        present = {str(value) for value in values}
-        return str, tuple(name for name in known if name in present)
+def _classes(
+    column: str, values: Sequence[Any], known: tuple[str, ...] | None
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The class's name for each value as text, and the names of all classes, in order."""
     if any(isinstance(value, list | tuple | dict) for value in values):
         raise ValueError(
             f"label_column: {column!r} holds lists, wanted one class a sample; several at once are "
             "target='multilabel'"
         )
     distinct = {str(value).strip() for value in values}
+    if known is not None:
+        return {text: text for text in distinct}, tuple(name for name in known if name in distinct)
     numbers = {text: _exact(text) for text in distinct}
     fractions = False
     if all(math.isfinite(x) for x in numbers.values()):
@@ -95,7 +96,7 @@ def _classes(column: str, values: Sequence[Any], known: tuple[str, ...] | None) 
             f"samples ({listed(names, limit=3)}), wanted classes; if they are numbers to be "
             "predicted, target='regression' (--target regression)"
         )
-    return lambda value: name[str(value).strip()], names
+    return name, names
 
 
 def _exact(text: str) -> int | float:

@@ -52,7 +52,7 @@ def find(name: str) -> Path:
     Raises:
       ValueError: there is none.
     """
-    path = Path(name).expanduser()
+    path = Path(name).expanduser().absolute()
     if (path / "labels.csv").is_file():
         return path / "labels.csv"
     if not path.is_dir() and (path.suffix.lower() not in TABLES or not path.is_file()):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from leepjax._progress import say
 from leepjax.data.columns import Columns
-from leepjax.data.folder import file_key
+from leepjax.data.folder import LOST, file_key
 from leepjax.data.labels import missing
 from leepjax.data.samples import Samples
 
@@ -44,10 +44,9 @@ def read_table(path: Path, columns: Columns) -> Samples:
     for i, name in enumerate(cells[columns.image] if columns.image else ()):
         images.append(os.path.join(path.parent, str(name)))
         where[i] += f", {name}"
-        there_is = not missing(name) and os.path.isfile(images[i])
-        keys.append(file_key(images[i], str(name)) if there_is else str(name))
-        if not there_is:
-            wrong.setdefault(i, "no image" if missing(name) else "there is no such file")
+        keys.append(None if missing(name) else file_key(images[i], str(name)))
+        if keys[i] is None:
+            wrong.setdefault(i, "no image" if missing(name) else LOST)
     for name in columns.text:
         wrong = {i: "no text" for i, text in enumerate(cells[name]) if missing(text)} | wrong
     return Samples(

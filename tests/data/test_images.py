@@ -145,7 +145,7 @@ def test_what_is_no_image_is_named_and_the_others_are_read(tmp_path):
 
 
 def test_a_file_that_cannot_be_opened_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"name: cannot read .*lost.png: No such file"):
+    with pytest.raises(ValueError, match=r"name: cannot read .*lost.png.: No such file"):
         decode("mine", [str(tmp_path / "lost.png")], ["lost"], None)
 
 

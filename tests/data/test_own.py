@@ -106,6 +106,19 @@ def test_an_empty_class_and_other_files_are_left_out_and_named(tmp_path, caplog)
     assert "left out 2 other entries: 'red/notes.txt', 'loose.png'" in caplog.text
 
 
+def test_the_folder_one_is_in(tmp_path, monkeypatch, caplog):
+    folder = painted(tmp_path / "colours")
+    (folder / "red/lost.png").symlink_to("nowhere.png")
+    (folder / "red/notes.txt").write_text("warm")
+    monkeypatch.chdir(folder)
+    with pytest.raises(ValueError, match=r"'colours' .*: red/lost.png \(there is no such file\)"):
+        load(".")
+    assert load(".", skip_damaged=True).train.group_names == ("colours",)
+    assert "colours: left out 1 other entries: 'red/notes.txt'" in caplog.text
+    monkeypatch.chdir(folder / "red")
+    assert load("..", skip_damaged=True).train.group_names == ("colours",)
+
+
 def test_one_class(tmp_path):
     with pytest.raises(ValueError, match="name: wanted two classes or more, got 'red' alone in"):
         load(str(painted(tmp_path / "colours", classes=["red"])))
