@@ -36,13 +36,13 @@ def main(config: Config) -> None:
     del config
     jax.config.update("jax_num_cpu_devices", max(DEVICES))
     print_table([["program", *(f"{n} devices" for n in DEVICES)], *table()], Console(), names=1)
-    print("Gflop of each device; samples of scores, tasks of heads and episodes grow with devices")
+    print("Mflop of each device; samples of scores, tasks of heads and episodes grow with devices")
 
 
 def table() -> list[list[str]]:
     """Names of programs, and the operations of a device for each number of devices."""
     flops = operations()
-    return [[name, *(f"{x / 1e9:.4f}" for x in row)] for name, row in flops.items()]
+    return [[name, *(f"{x / 1e6:.3f}" for x in row)] for name, row in flops.items()]
 
 
 def operations(counts: tuple[int, ...] = DEVICES) -> dict[str, list[float]]:

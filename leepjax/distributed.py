@@ -73,8 +73,8 @@ def initialize(
       connect_timeout: seconds to wait for all to come.
       heartbeat_timeout: seconds after which a process that is not heard of counts as dead, and all
         others end.
-      time_limit: seconds to wait for the others' share of a joint call, or for a step of shared
-        arrays, before this process ends with an error.
+      time_limit: seconds to wait for the others, each time: for their share of a joint call, for a
+        step of shared arrays, and at the end of the program; then this process ends with an error.
 
     Raises:
       ValueError: an argument is out of its range, or neither given nor detected.
@@ -98,7 +98,7 @@ def initialize(
     options: dict[str, Any] = {
         "initialization_timeout": int(2 * connect_timeout) + 10,  # which ends without a clear line
         "heartbeat_timeout_seconds": int(heartbeat_timeout),
-        "shutdown_timeout_seconds": int(heartbeat_timeout),
+        "shutdown_timeout_seconds": int(time_limit),  # for whoever writes the last result
     }
     known = inspect.signature(jax.distributed.initialize).parameters
     late = f"wanted {num_processes or 'all'} processes, not all came in {connect_timeout:g} s"
@@ -113,7 +113,7 @@ def initialize(
     except (ValueError, TypeError) as error:
         got = f"{coordinator!r}, {num_processes}, {process_id} ({_line(error)})"
         raise ValueError(
-            f"distributed: wanted coordinator, num_processes and process_id, given or detected, "
+            "distributed: wanted coordinator, num_processes and process_id, given or detected, "
             f"got {got}"
         ) from None
     _Settings.limit = time_limit

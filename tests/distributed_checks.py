@@ -163,15 +163,19 @@ def check_extraction():
 
 
 def check_sources():
-    """Each process trains its own, in a cache that all share, and reads it back."""
+    """Each process trains its own; process 0 keeps it in a cache that all share, and read."""
     from leepjax.data import load
     from leepjax.models import SourceRecipe, train_source
 
     os.environ["LEEPJAX_CACHE"] = str(FOLDER / "shared")
     digits, recipe = load("digits"), SourceRecipe(steps=3, batch_size=8)
-    sources = [train_source("mlp", digits, recipe) for _ in range(2)]
-    jax.tree.map(np.testing.assert_array_equal, sources[0].params, sources[1].params)
-    compare(sources[0].params, lambda: sources[1].params)
+    trained = train_source("mlp", digits, recipe)
+    distributed.check_same("sources", params=trained.params)  # and all have come so far
+    kept = [*FOLDER.glob("shared/sources/*/checkpoint-*")]
+    assert len(kept) == 1
+    again = train_source("mlp", digits, recipe)
+    jax.tree.map(np.testing.assert_array_equal, again.params, trained.params)
+    assert [*FOLDER.glob("shared/sources/*/checkpoint-*")] == kept
 
 
 def few_tasks(number=5):
@@ -264,9 +268,10 @@ def check_meta():
 
 
 def check_errors():
+    from leepjax.meta import EpisodeShape, MetaRecipe, make_learner, meta_train
     from leepjax.metrics import leep, sharding
     from leepjax.tasks import map_tasks
-    from tests.meta.support import dataset  # noqa: F401 (compiled before the clock runs)
+    from tests.meta.support import WAYS, bank, source
 
     me = jax.process_index()
     refused(
@@ -299,6 +304,14 @@ def check_errors():
         RuntimeError,
         "wanted one call in all processes, but process",
     )
+    if me:
+        recipe = MetaRecipe(steps=1, tasks=1, episode=EpisodeShape(ways=WAYS, shots=1, queries=1))
+        learner, key = make_learner("protonet", source(), WAYS), jax.random.key(0)
+        refused(
+            lambda: meta_train(key, learner, bank(), recipe, checkpoint=FOLDER / "mine"),
+            ValueError,
+            f"checkpoint: wanted none in process {me}: process 0 alone writes",
+        )
     mesh = mesh_of_all()
     refused(
         lambda: sharding.shard_local(mesh, labels=np.zeros(3, np.int32 if me else np.int64)),

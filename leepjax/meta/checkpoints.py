@@ -27,6 +27,9 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         if self.folder is None:
             return self
+        if jax.process_index() != 0:  # where Orbax writes no arrays
+            me = jax.process_index()
+            raise ValueError(f"checkpoint: wanted none in process {me}: process 0 alone writes")
         record = self.folder / "identity.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

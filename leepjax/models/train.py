@@ -134,8 +134,9 @@ def train_checkpoints(
                 "test": dataset.test.digest,
                 "test_accuracy": accuracy(source, dataset.test),
             }
-            with optional(folder(steps)):
-                _save(folder(steps), source, record)
+            if jax.process_index() == 0:  # of several, which may share the cache, it alone writes
+                with optional(folder(steps)):
+                    _save(folder(steps), source, record)
         trained |= reached
     return tuple(source for source in trained.values() if source is not None)
 

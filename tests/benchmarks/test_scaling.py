@@ -7,12 +7,11 @@ import sys
 import pytest
 
 SCRIPT = """
-import jax, numpy as np
+import jax
 jax.config.update("jax_num_cpu_devices", 8)
 from benchmarks.scaling import operations
 for name, (one, eight) in operations((1, 8)).items():
-    assert one > 1e4, name
-    np.testing.assert_allclose(eight, one, rtol=0.05, err_msg=name)
+    assert 1e4 < eight < 1.01 * one, (name, one, eight)  # fewer where one device has another form
 """
 
 
