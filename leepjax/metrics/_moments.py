@@ -158,17 +158,24 @@ def measure_about(
         g = (blank(features, where) - shift[None]) / unit
         return _upper(weights[:, None] * g, g)
 
+    def all_of(features, labels, weights, targets, where, about):
+        sums = add_up(features, labels, weights, targets, where, about)
+        return sums, gram_of(features, weights, where, *about[:2])
+
     rows = (features, labels, weights, targets, where)
-    support, counts, sums, norms, norm_sums, squared, *products = sum_over_samples(
-        add_up, rows, about
-    )
     if by_class:
+        sums = sum_over_samples(add_up, rows, about, weights=2)
         g = (blank(features, where) - shift[None]) / unit
-        gram = map_class_grams(lambda _, gram: gram, g, labels, weights, counts)
-    else:
+        gram = map_class_grams(lambda _, gram: gram, g, labels, weights, sums[1])
+    elif target() == "cpu":  # whose products are better of more rows than its other sums
+        sums = sum_over_samples(add_up, rows, about)
         rows = (features, weights, where)
         gram = sum_over_samples(gram_of, rows, shift, unit, at_once=PRODUCT_ROWS)
         gram = _symmetric(gram)
+    else:
+        sums, gram = sum_over_samples(all_of, rows, about, weights=2)
+        gram = _symmetric(gram)
+    support, counts, sums, norms, norm_sums, squared, *products = sums
     of_targets = Targets(target_shift[0], *products) if products else None
     return Moments(shift, unit, support, counts, sums, gram, norms, norm_sums, squared, of_targets)
 

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from jax import export
 
-from leepjax.metrics import leep, platform, score, score_subsets, streaming
+from leepjax.metrics import (
+    _sums,
+    h_score,
+    leep,
+    lfc,
+    logme,
+    platform,
+    regularized_h_score,
+    score,
+    score_subsets,
+    streaming,
+)
 
 from .support import C, S, conditioned_features, make_case
 
@@ -86,6 +97,26 @@ def test_gradients_are_the_same_in_both_forms():
         found = program(features, jnp.log(probs))
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [4, 8])
+def test_blocks_of_rows_on_a_tpu_add_up(length, monkeypatch):
+    features, _, _, labels, where = arrays()
+    given = {"num_classes": C, "where": where[:29], "weights": jnp.arange(29) % 3 / 2}
+
+    def values(features):  # of 29 rows: the last block is not full
+        fns = (h_score, regularized_h_score, lfc, logme)
+        return jnp.stack([fn(features, labels[:29], **given) for fn in fns])
+
+    def both(features):
+        return values(features), jax.grad(lambda features: values(features).sum())(features)
+
+    expected = jax.jit(both)(features[:29])
+    monkeypatch.setattr(_sums, "TPU_ROWS", length)
+    with platform.programs_for("tpu"):
+        found = jax.jit(both)(features[:29])
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-3, atol=1e-5)
 
 
 def test_subsets_and_streams_are_the_same_in_both_forms():
