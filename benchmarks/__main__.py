@@ -17,6 +17,7 @@ BENCHMARKS = {
     "fine_tune": "fine-tuning of many small tasks beside a loop in PyTorch",
     "meta": "meta-steps of second-order MAML beside PyTorch",
     "compile": "every program by another platform's compiler: seconds, bytes, memory",
+    "all": "scores, compile, fine_tune and meta, in one file: for a machine to be measured",
     "ranking": "a ranking of cached sources: seconds, and the peak of memory",
     "accuracy": "float32 scores beside float64",
     "fuzz": "metrics, readers and names on input that nobody would think of",

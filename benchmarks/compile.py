@@ -56,8 +56,8 @@ class Config:
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Programs; none: all of them."""
-    platform: Literal["tpu", "cuda", "cpu"] = "tpu"
-    """tpu and cpu: compiled; cuda: lowered."""
+    platform: Literal["tpu", "cuda", "cpu", "here"] = "tpu"
+    """tpu and cpu: compiled; cuda: lowered; here: compiled for what JAX runs on."""
     topology: str = "v5e:2x2"
     """Of the TPU, as its compiler names it."""
     chips: int = 1
@@ -77,7 +77,7 @@ def devices_of(config: Config) -> list[Any]:
         topology.
     """
     if config.platform != "tpu":
-        return list(jax.devices("cpu"))
+        return list(jax.devices(None if config.platform == "here" else "cpu"))
     if importlib.util.find_spec("libtpu") is None:
         raise ValueError(
             "--platform: tpu needs its compiler, the package libtpu (Linux, x86-64): "
@@ -98,7 +98,9 @@ def account(program: Program, mesh: Mesh, target: str) -> dict[str, Any]:
     least = sum(map(_bytes, jax.tree.leaves(arguments))) / (mesh.size if program.rows else 1)
     start, used = time.perf_counter(), _cpu()
     with platform.programs_for(target):
-        lowered = program.jitted.trace(*arguments).lower(lowering_platforms=(target,))
+        traced = program.jitted.trace(*arguments)
+        kind = "cuda" if target == "gpu" else target
+        lowered = traced.lower(lowering_platforms=(kind,))
     compiled = lowered.compile()
     seconds, used = time.perf_counter() - start, _cpu() - used
     cost, memory = compiled.cost_analysis() or {}, compiled.memory_analysis()
@@ -191,10 +193,10 @@ def run(config: Config, console: Console) -> Path:
 def _one(build: Callable[[], Program], mesh: Mesh, kind: str) -> dict[str, Any]:
     """A program's account, or why there is none: others are compiled all the same."""
     try:
-        target = "gpu" if kind == "cuda" else kind
+        target = {"cuda": "gpu", "here": jax.default_backend()}.get(kind, kind)
         with platform.programs_for(target):
             program = build()
-        found = lower_for_cuda(program) if kind == "cuda" else account(program, mesh, kind)
+        found = lower_for_cuda(program) if kind == "cuda" else account(program, mesh, target)
         return found | {"failed": ""}
     except Exception as error:  # whatever a compiler raises
         line = next((x.strip() for x in str(error).splitlines() if x.strip()), "")
