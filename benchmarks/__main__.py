@@ -20,6 +20,7 @@ BENCHMARKS = {
     "folder": "a folder of images read into the cache, beside a plain loop of Pillow",
     "scaling": "operations of a device as devices are added, each with the same share",
     "streams": "a stream of generated blocks: samples a second, and the peak of memory",
+    "all": "scores, compile, fine_tune and meta, in one file: for a machine to be measured",
     "ranking": "a ranking of cached sources: seconds, and the peak of memory",
     "texts": "layers of a language model ranked here and by transformer-ranker",
     "cluster": "work on two nodes, with workers, nodes and drivers killed, beside one process",

@@ -2,9 +2,10 @@
 
     pip install -e ".[tpu-compile]" && python -m benchmarks compile leep h_score
 
-The TPU's compiler needs no TPU. It says how many bytes a program accesses, how much memory it takes
-beside its arguments, and what devices send each other: an account, not a measurement. For CUDA
-programs are lowered (`jax.export`), which needs no GPU and says whether they can be.
+The TPU's compiler needs no TPU. Its program says how many bytes come from and go to main memory,
+how much of it is taken beside the arguments, and what devices send each other: an account, not a
+measurement. For CUDA programs are lowered (`jax.export`), which needs no GPU and says whether they
+can be.
 """
 
 import dataclasses
@@ -28,6 +29,7 @@ from rich.console import Console
 
 from benchmarks.programs import Program, Sizes, placed, programs
 from benchmarks.table import print_table, write_markdown
+from benchmarks.traffic import memory_traffic
 from leepjax import report
 from leepjax.metrics import platform
 
@@ -54,8 +56,8 @@ class Config:
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Programs; none: all of them."""
-    platform: Literal["tpu", "cuda", "cpu"] = "tpu"
-    """tpu and cpu: compiled; cuda: lowered."""
+    platform: Literal["tpu", "cuda", "cpu", "here"] = "tpu"
+    """tpu and cpu: compiled; cuda: lowered; here: compiled for what JAX runs on."""
     topology: str = "v5e:2x2"
     """Of the TPU, as its compiler names it."""
     chips: int = 1
@@ -75,7 +77,7 @@ def devices_of(config: Config) -> list[Any]:
         topology.
     """
     if config.platform != "tpu":
-        return list(jax.devices("cpu"))
+        return list(jax.devices(None if config.platform == "here" else "cpu"))
     if importlib.util.find_spec("libtpu") is None:
         raise ValueError(
             "--platform: tpu needs its compiler, the package libtpu (Linux, x86-64): "
@@ -96,18 +98,24 @@ def account(program: Program, mesh: Mesh, target: str) -> dict[str, Any]:
     least = sum(map(_bytes, jax.tree.leaves(arguments))) / (mesh.size if program.rows else 1)
     start, used = time.perf_counter(), _cpu()
     with platform.programs_for(target):
-        lowered = program.jitted.trace(*arguments).lower(lowering_platforms=(target,))
+        traced = program.jitted.trace(*arguments)
+        kind = "cuda" if target == "gpu" else target
+        lowered = traced.lower(lowering_platforms=(kind,))
     compiled = lowered.compile()
     seconds, used = time.perf_counter() - start, _cpu() - used
     cost, memory = compiled.cost_analysis() or {}, compiled.memory_analysis()
-    kinds, sent = _collectives(compiled.as_text())
+    text = compiled.as_text()
+    kinds, sent = _collectives(text)
+    moved, loops = memory_traffic(text)
     estimate = cost.get("optimal_seconds", np.nan)
     return {
         "seconds": seconds,
         "cpu_seconds": used,
         "argument_bytes": memory.argument_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
-        "bytes": cost.get("bytes accessed", np.nan),
+        "bytes": moved,
+        "loops_counted_once": loops,
+        "compiler_bytes": cost.get("bytes accessed", np.nan),
         "least_bytes": least,
         "flops": cost.get("flops", np.nan),
         "estimate": estimate if estimate > 0 else np.nan,  # a loop hides its count
@@ -185,10 +193,10 @@ def run(config: Config, console: Console) -> Path:
 def _one(build: Callable[[], Program], mesh: Mesh, kind: str) -> dict[str, Any]:
     """A program's account, or why there is none: others are compiled all the same."""
     try:
-        target = "gpu" if kind == "cuda" else kind
+        target = {"cuda": "gpu", "here": jax.default_backend()}.get(kind, kind)
         with platform.programs_for(target):
             program = build()
-        found = lower_for_cuda(program) if kind == "cuda" else account(program, mesh, kind)
+        found = lower_for_cuda(program) if kind == "cuda" else account(program, mesh, target)
         return found | {"failed": ""}
     except Exception as error:  # whatever a compiler raises
         line = next((x.strip() for x in str(error).splitlines() if x.strip()), "")
@@ -212,7 +220,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         row["program"],
         f"{row['seconds']:.1f} s",
         text(row.get("cpu_seconds", nothing)),
-        text(row.get("bytes", nothing) / least, ".2f"),
+        text(row.get("bytes", nothing) / least, ".2f") + "+" * bool(row.get("loops_counted_once")),
         text(row.get("temporary_bytes", nothing) / given, ".1%"),
         text(row.get("flops", nothing) / 1e9),
         text(row.get("estimate", nothing) * 1e3, ".2f ms"),
@@ -221,9 +229,10 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 NOTE = (
-    "A compiler's account, not a measurement. Bytes: accessed, over those of the arguments, "
-    "on one device; temporary: memory beside the arguments, in % of them; estimate: the "
-    "compiler's, where no loop hides its count; sent: results of collectives."
+    "A compiler's account, not a measurement. Bytes: from and to main memory, over those of the "
+    "arguments, on one device; +: a loop whose length depends on data, counted once; temporary: "
+    "memory beside the arguments, in % of them; operations and estimate: the compiler's, which "
+    "takes every loop once; sent: results of collectives."
 )
 
 
@@ -240,7 +249,7 @@ def _draw(rows: Sequence[dict[str, Any]], path: Path, title: str) -> None:
     left.set_xlabel("CPU seconds to compile")
     right.barh(names, [row["bytes"] / row["least_bytes"] for row in rows][::-1], color="#D55E00")
     right.axvline(1, color="black", linewidth=0.8)
-    right.set_xlabel("bytes accessed, over those of the arguments")
+    right.set_xlabel("bytes from and to main memory, over those of the arguments")
     for axis in (left, right):
         axis.set_xscale("log")
         axis.spines[["top", "right"]].set_visible(False)

@@ -79,7 +79,7 @@ def evaluate_all(
     """Values of several kernels, ``{name: (kernel, options)}``, of the same arrays."""
     there = {k: v for k, v in arguments.items() if v is not None}
     needed = {p for kernel, _ in kernels.values() for p in kernel.parameters}
-    if {"moments", "spectrum", "left_out"} & needed:
+    if {"moments", "spectrum", "solve", "left_out"} & needed:
         needed.add("features")
     if counts.get("num_classes") is not None:
         needed.add("labels")  # of which moments ask, too, where there are classes
@@ -116,7 +116,8 @@ def evaluate_all(
 @partial(jax.jit, static_argnames=("kernels", "sizes", "layout"))
 def _run(kernels, arrays, given, sizes, layout):
     with spread(layout), offer(arrays) as ride:
-        shared = Shared(dict(sizes) | given | _clean(arrays))
+        asked = {name for _, kernel, _ in kernels for name in kernel.parameters}
+        shared = Shared(dict(sizes) | given | _clean(arrays), asked)
         values = {name: shared.call(kernel, dict(options)) for name, kernel, options in kernels}
     broken = []
     if ride is not None and ride.broken is not None:

@@ -6,6 +6,7 @@ from jax.typing import ArrayLike
 
 from leepjax.metrics._checks import check_choice, check_count
 from leepjax.metrics._evaluate import evaluate
+from leepjax.metrics._product import product
 from leepjax.metrics.platform import row_of_class, sum_by_class
 
 FLOOR = 1e-4  # of a variance, in the features' own unit squared
@@ -105,7 +106,7 @@ def centred(features, weights):
     unit = jax.lax.stop_gradient(jnp.abs(g).max())
     unit = jnp.where(unit > 0, unit, 1)
     g = g / unit
-    mean = jnp.matmul(weights, g, precision="highest") / weights.sum()
+    mean = product(weights, g) / weights.sum()
     return jnp.where(included[:, None], g - mean[None], 0), unit
 
 
@@ -155,11 +156,11 @@ def principal_coordinates(g, weights, eigenvalues, vectors, k):
     turn = _rotation(fixed, fixed_weights, eigenvalues, vectors, k)[1]
     # The other directions give way: a rotation is antisymmetric to first order.
     step = jnp.zeros_like(identity).at[:, :k].set(turn).at[:k, k:].set(-turn[k:].T)
-    vectors = _project(vectors, identity + step)
-    defect = 3 * identity - jnp.matmul(vectors.T, vectors, precision="highest")
-    vectors = _project(vectors, defect / 2)  # orthonormal again
+    vectors = product(vectors, identity + step)
+    defect = 3 * identity - product(vectors.T, vectors)
+    vectors = product(vectors, defect / 2)  # orthonormal again
     z, turn = _rotation(g, weights, eigenvalues, vectors, k)
-    return z + _project(g, _project(vectors, turn))
+    return z + product(g, product(vectors, turn))
 
 
 def _rotation(g, weights, eigenvalues, vectors, k):
@@ -167,17 +168,13 @@ def _rotation(g, weights, eigenvalues, vectors, k):
 
     Those of ``vectors (1 + R)`` are nearly uncorrelated with the coordinates along all the others.
     """
-    z = _project(g, vectors[:, :k])
-    along = jnp.matmul(g.T, weights[:, None] * z, precision="highest")  # no [n, d] beside g
-    gram = _project(vectors.T, along)
-    power = jax.lax.stop_gradient(jnp.matmul(weights, jnp.square(z), precision="highest"))
+    z = product(g, vectors[:, :k])
+    along = product(g.T, weights[:, None] * z)  # no [n, d] beside g
+    gram = product(vectors.T, along)
+    power = jax.lax.stop_gradient(product(weights, jnp.square(z)))
     unit = power[0] / jnp.where(eigenvalues[0] > 0, eigenvalues[0], 1)
     every = jnp.concatenate([power, eigenvalues[k:] * unit])
     gap = power[None] - every[:, None]
     apart = jnp.abs(gap) > GAP * jnp.maximum(power[None], every[:, None])
     small = apart & (4 * jnp.abs(gram) < jnp.abs(gap))
     return z, jnp.where(small, gram / jnp.where(small, gap, 1), 0)
-
-
-def _project(x, matrix):
-    return jnp.matmul(x, matrix, precision="highest")

@@ -64,7 +64,7 @@ def h_score_from_moments(moments: Moments) -> jax.Array:
     return evaluate_moments(_h_score, moments)
 
 
-def _h_score(moments, spectrum):
+def _h_score(moments, solve):
     """With B = M^T M between the classes, H = tr(C^+ B) = max_X 2 <M^T, X> - <X, C X>.
 
     The maximum is at X = C^+ M^T. There the value is right to second order in errors of X, as of
@@ -75,12 +75,6 @@ def _h_score(moments, spectrum):
     # The rows of M are sqrt(n_c / n) (mean of class c).
     counts = jnp.where(moments.counts > 0, moments.counts, 1)
     means = moments.class_sums / jnp.sqrt(counts * moments.total)[:, None]
-
-    def product(a, b):
-        return jnp.matmul(a, b, precision="highest")
-
-    kept, vectors = spectrum.kept, spectrum.vectors
-    inverse = jnp.where(kept, 1 / jnp.where(kept, spectrum.eigenvalues, 1), 0)
-    x = product(vectors, inverse[:, None] * product(vectors.T, means.T))
-    x = jax.lax.stop_gradient(x)  # [d, c]
-    return 2 * jnp.sum(means.T * x) - jnp.sum(x * product(covariance, x))
+    x = solve(means.T)  # [d, c]
+    image = jnp.matmul(covariance, x, precision="highest")
+    return 2 * jnp.sum(means.T * x) - jnp.sum(x * image)

@@ -6,7 +6,8 @@ keyword options of its own, which are static, and take what :func:`evaluate` is 
 """
 
 import inspect
-from collections.abc import Callable, Container, Hashable, Mapping
+from collections.abc import Callable, Collection, Container, Hashable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 from jax.core import Tracer
 
 from leepjax.metrics._left_out import LeftOut, left_out
-from leepjax.metrics._moments import Moments, blank, measure, spectrum_of
+from leepjax.metrics._moments import Moments, blank, measure, solve, spectrum_of
 
 
 class Kernel(NamedTuple):
@@ -50,10 +51,13 @@ def as_kernel(kernel: Kernel | Callable[..., Any]) -> Kernel:
 
 
 class Shared:
-    """What kernels ask for by name; what is derived is computed once, when first asked for."""
+    """What kernels ask for by name; what is derived is computed once, when first asked for.
 
-    def __init__(self, known: Mapping[str, Any]):
-        self.known = dict(known)
+    ``asked`` are names that kernels will ask for: what one needs anyway, another may use.
+    """
+
+    def __init__(self, known: Mapping[str, Any], asked: Collection[str] = ()):
+        self.known, self.asked = dict(known), set(asked)
         # Moments blank them by blocks of rows: no second array of the features' size.
         self.raw_features = self.known.pop("features", None), self.known.pop("where", None)
 
@@ -107,6 +111,11 @@ def _measure(shared: Shared) -> Moments:
     )
 
 
+def _solve(shared: Shared) -> Callable[[jax.Array], jax.Array]:
+    there = {"spectrum", "left_out"} & shared.asked
+    return partial(solve, shared.get("moments"), spectrum=shared.get("spectrum") if there else None)
+
+
 def _left_out(shared: Shared) -> LeftOut:
     names = ("features", "labels", "weights", "moments", "spectrum", "num_classes")
     return left_out(*map(shared.get, names))
@@ -141,6 +150,11 @@ PARAMETERS: dict[str, Parameter] = {
         "Spectrum of the features' covariance",
         ("features",),
         lambda shared: spectrum_of(shared.get("moments")),
+    ),
+    "solve": Parameter(
+        "function of [d, k]: the product with the pseudo-inverse of the features' covariance",
+        ("features",),
+        _solve,
     ),
     "left_out": Parameter(
         "LeftOut of a ridge regression to each sample from all others", ("features",), _left_out

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from leepjax.metrics._evaluate import evaluate
+from leepjax.metrics._product import product
 from leepjax.metrics.platform import eigh, row_of_class, sum_by_class
 
 SLOPE = 5.0  # shrinkage falls as exp(-SLOPE * largest eigenvalue)
@@ -69,7 +70,7 @@ def _lda_score(features, labels, weights, *, num_classes):
     g = jnp.where(included[:, None], features - features[jnp.argmax(included)][None], 0)
     unit = jnp.abs(g).max()
     g = g / jnp.where(unit > 0, unit, 1)
-    g = jnp.where(included[:, None], g - (_product(weights, g) / total)[None], 0)
+    g = jnp.where(included[:, None], g - (product(weights, g) / total)[None], 0)
     counts = sum_by_class(weights, labels, num_classes)
     present = counts > 0
     means = sum_by_class(g, labels, num_classes) / jnp.where(present, counts, 1)[:, None]
@@ -80,7 +81,7 @@ def _lda_score(features, labels, weights, *, num_classes):
     # differ by |r|^2/2 - |r + mu_y - mu_c|^2/2 = -r.(mu_y - mu_c) - |mu_y - mu_c|^2/2: differences
     # of means, and no large squares that cancel.
     distances = jax.lax.map(lambda mean: jnp.sum(jnp.square(mean[None] - means), 1), means)
-    along = _product(residual, means.T)
+    along = product(residual, means.T)
     along = along - jnp.take_along_axis(along, labels[:, None], 1)
     exponents = along - row_of_class(distances, labels) / 2
     log_share = jnp.log(jnp.where(present, counts, 1) / total)
@@ -92,7 +93,7 @@ def _lda_score(features, labels, weights, *, num_classes):
 
 def _whitened(residual, means, spread, total, unit):
     """``residual [n, d]`` and ``means [c, d]`` in coordinates where S is the identity."""
-    covariance = _product(residual.T, residual) / total
+    covariance = product(residual.T, residual) / total
     eigenvalues, vectors = eigh(covariance)
     largest = eigenvalues[-1]
     diagonal = jnp.maximum(jnp.trace(covariance) / covariance.shape[0], LEAST_SPREAD * spread)
@@ -103,14 +104,10 @@ def _whitened(residual, means, spread, total, unit):
     bound = jnp.maximum(s * diagonal, 1e-6 * largest)
     scale = jax.lax.rsqrt((1 - s) * jnp.maximum(eigenvalues, 0) + bound)
     first = vectors * scale[None]
-    residual, means = _product(residual, first), _product(means, first)
-    covariance = (1 - s) * _product(residual.T, residual) / total
+    residual, means = product(residual, first), product(means, first)
+    covariance = (1 - s) * product(residual.T, residual) / total
     covariance = covariance + jnp.diag(s * diagonal * jnp.square(scale))
     eigenvalues, vectors = eigh(covariance)
     eigenvalues = jnp.maximum(eigenvalues, jnp.finfo(eigenvalues.dtype).eps)
     second = vectors * jax.lax.rsqrt(eigenvalues)[None]
-    return _product(residual, second), _product(means, second)
-
-
-def _product(a, b):
-    return jnp.matmul(a, b, precision="highest")
+    return product(residual, second), product(means, second)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from leepjax.metrics._product import product
 from leepjax.metrics.platform import eigh, target
 
 # Penalties, relative to the mean eigenvalue; from the largest, which wins a tie.
@@ -37,13 +38,13 @@ def left_out(features, labels, weights, moments, spectrum, num_classes) -> LeftO
     one_hot = jnp.where(included[:, None], jax.nn.one_hot(labels, num_classes, dtype=g.dtype), 0)
     target = one_hot - (moments.counts / n)[None]
     target = jnp.where(included[:, None], target, 0)
-    projected = _product(left.T, target)  # [r, c]
+    projected = product(left.T, target)  # [r, c]
 
     # With f_j = lambda / (lambda + eigenvalue j), residuals are (1 - U U')t + U diag(f) U't and
     # 1 - H_ii = (1 - 1/n - |u_i|^2) + sum_j f_j u_ij^2. The first terms vanish at rank n - 1, and
     # must not be what rounding leaves of them: where features fit all labels, both are small.
     spare = rank < n - 1
-    outside = jnp.where(spare, target - _product(left, projected), 0)
+    outside = jnp.where(spare, target - product(left, projected), 0)
     square = jnp.square(left)
     free = jnp.where(spare, jnp.maximum(1 - 1 / n - square.sum(1), 0), 0)
     mean = eigenvalues.sum() / jnp.maximum(rank, 1)
@@ -51,8 +52,8 @@ def left_out(features, labels, weights, moments, spectrum, num_classes) -> LeftO
 
     def judged(relative):
         factor = jnp.where(kept, relative * mean / (relative * mean + eigenvalues), 0)
-        residual = outside + _product(left, factor[:, None] * projected)
-        free_left = free + _product(square, factor)
+        residual = outside + product(left, factor[:, None] * projected)
+        free_left = free + product(square, factor)
         residual = residual / jnp.where(free_left > 0, free_left, 1)[:, None]
         score = one_hot - residual
         own = jnp.take_along_axis(score, labels[:, None], 1)[:, 0]
@@ -75,24 +76,20 @@ def _left_singular(g, included, spectrum, n):
     d = g.shape[1]
     rest = max(0, d - g.shape[0])
     kept, vectors = spectrum.kept[rest:], spectrum.vectors[:, rest:]
-    x = jnp.where(included[:, None] & kept[None], _product(g, vectors), 0)
+    x = jnp.where(included[:, None] & kept[None], product(g, vectors), 0)
     size = jnp.sqrt(jnp.sum(jnp.square(x), 0))
     scaled = x / jnp.where(size > 0, size, 1)[None]
-    gram = _product(scaled.T, scaled)
+    gram = product(scaled.T, scaled)
     if target() == "tpu":  # where what follows compiles for minutes: by eigensolvers alone
         shares, p = eigh(gram)
         shares = jnp.sqrt(jnp.maximum(shares, 0))
-        q = _product(scaled, p / jnp.where(shares > 0, shares, jnp.inf)[None])  # orthonormal
+        q = product(scaled, p / jnp.where(shares > 0, shares, jnp.inf)[None])  # orthonormal
         rest = shares[:, None] * p.T * size[None]  # x = q rest
-        rotation = eigh(_product(rest, rest.T))[1][:, ::-1]
-        squares = jnp.sum(jnp.square(_product(rotation.T, rest)), 1)
-        return _product(q, rotation), squares / n, kept.sum()
+        rotation = eigh(product(rest, rest.T))[1][:, ::-1]
+        squares = jnp.sum(jnp.square(product(rotation.T, rest)), 1)
+        return product(q, rotation), squares / n, kept.sum()
     gram = gram + jnp.diag(jnp.where(kept & (size > 0), 0.0, 1.0).astype(g.dtype))
     root = jnp.linalg.cholesky(gram)  # scaled = Q root', Q orthonormal
     p, singular, _ = jnp.linalg.svd(root.T * size[None])
-    left = _product(scaled, jax.scipy.linalg.solve_triangular(root, p, lower=True, trans=1))
+    left = product(scaled, jax.scipy.linalg.solve_triangular(root, p, lower=True, trans=1))
     return left, jnp.square(singular) / n, kept.sum()
-
-
-def _product(a, b):
-    return jnp.matmul(a, b, precision="highest")

@@ -10,14 +10,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from leepjax.metrics._by_class import map_class_grams
+from leepjax.metrics._by_class import derive_from, map_class_grams
 from leepjax.metrics._pairs import add_pairs
 from leepjax.metrics._sums import sum_over_samples
 from leepjax.metrics.platform import eigh, sum_by_class, target
 
 RTOL = 1e-6  # eigenvalues of the covariance below this part of the largest count as zero
+SURE = 4e-6  # above which none is taken for one below, whatever rounding did
 PRODUCT_ROWS = 512  # of a block that a CPU multiplies: adding up the products then costs little
-COLUMNS = 128  # at once of a Gram matrix, or an eighth: little of the other triangle is computed
+COLUMNS = 64  # at once of a Gram matrix, or a sixteenth: little of the other triangle is computed
 
 
 class Targets(NamedTuple):
@@ -168,17 +169,24 @@ def measure_about(
         g = (blank(features, where) - shift[None]) / unit
         return _upper(weights[:, None] * g, g)
 
+    def all_of(features, labels, weights, targets, where, about):
+        sums = add_up(features, labels, weights, targets, where, about)
+        return sums, gram_of(features, weights, where, *about[:2])
+
     rows = (features, labels, weights, targets, where)
-    support, counts, sums, norms, norm_sums, squared, *products = sum_over_samples(
-        add_up, rows, about
-    )
     if by_class:
+        sums = sum_over_samples(add_up, rows, about, weights=2)
         g = (blank(features, where) - shift[None]) / unit
-        gram = map_class_grams(lambda _, gram: gram, g, labels, weights, counts)
-    else:
+        gram = map_class_grams(lambda _, gram: gram, g, labels, weights, sums[1])
+    elif target() == "cpu":  # whose products are better of more rows than its other sums
+        sums = sum_over_samples(add_up, rows, about)
         rows = (features, weights, where)
         gram = sum_over_samples(gram_of, rows, shift, unit, at_once=PRODUCT_ROWS)
         gram = _symmetric(gram)
+    else:
+        sums, gram = sum_over_samples(all_of, rows, about, weights=2)
+        gram = _symmetric(gram)
+    support, counts, sums, norms, norm_sums, squared, *products = sums
     of_targets = Targets(target_shift[0], *products) if products else None
     return Moments(shift, unit, support, counts, sums, gram, norms, norm_sums, squared, of_targets)
 
@@ -202,7 +210,7 @@ def _by_class(g, labels, weights, num_classes):
 def _upper(a, b):
     """Blocks of rows of a^T b from the diagonal on: symmetric, so a CPU need not do the rest."""
     d = a.shape[1]
-    columns = max(COLUMNS, d // 8)
+    columns = max(COLUMNS, d // 16)
     if target() != "cpu" or d < 2 * columns:
         return (jnp.matmul(a.T, b, precision="highest"),)
     return tuple(
@@ -256,6 +264,41 @@ def spectrum_of(moments: Moments) -> Spectrum:
     kept = (eigenvalues > RTOL * eigenvalues[-1]) & (from_largest < moments.rank_bound)
     eigenvalues = jnp.where(kept, eigenvalues, 0)
     return Spectrum(eigenvalues, vectors, kept, _perturbation(covariance, vectors))
+
+
+def solve(moments: Moments, right: jax.Array, spectrum: Spectrum | None = None) -> jax.Array:
+    """``C^+ right [d, k]``, constant for differentiation, for the covariance C of g.
+
+    The pseudo-inverse is that of the spectrum. Without one given, a CPU takes a Cholesky factor, a
+    fraction of the time, where C is of full rank by the same rule: C - t I has a factor too, for a
+    t above 1e-6 of the largest eigenvalue.
+    """
+    covariance = jax.lax.stop_gradient(moments.scatter / moments.total)
+    right = jax.lax.stop_gradient(right)
+    if target() != "cpu" or spectrum is not None:
+        return _by_spectrum(spectrum_of(moments) if spectrum is None else spectrum, right)
+
+    def by_factor(moments, covariance, right):
+        identity = jnp.eye(len(covariance), dtype=covariance.dtype)
+        least = SURE * jnp.sqrt(sum_of_squares(covariance))
+        definite = jnp.isfinite(jnp.linalg.cholesky(covariance - least * identity)[-1, -1])
+        return jax.lax.cond(
+            definite & (len(covariance) <= moments.rank_bound),
+            lambda: jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(covariance), True), right),
+            lambda: _by_spectrum(spectrum_of(moments), right),
+        )
+
+    def constant(moments, covariance, right):
+        return jnp.zeros_like(right)
+
+    return derive_from(by_factor, constant)(moments, covariance, right)
+
+
+def _by_spectrum(spectrum, right):
+    kept, vectors = spectrum.kept, spectrum.vectors
+    inverse = jnp.where(kept, 1 / jnp.where(kept, spectrum.eigenvalues, 1), 0)
+    along = jnp.matmul(vectors.T, right, precision="highest")
+    return jax.lax.stop_gradient(jnp.matmul(vectors, inverse[:, None] * along, precision="highest"))
 
 
 @jax.custom_jvp

@@ -8,6 +8,7 @@ from leepjax.metrics._checks import check_count, check_key
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._gbc import centred, principal_coordinates
 from leepjax.metrics._leep import _leep
+from leepjax.metrics._product import product
 from leepjax.metrics.platform import sum_by_class
 
 COMPONENTS_PER_CLASS = 5
@@ -107,7 +108,7 @@ def _nleep(key, features, labels, weights, spectrum, *, num_classes, num_compone
     number = jnp.minimum(number, jnp.sum(weights > 0) // SAMPLES_PER_COMPONENT)
     active = jnp.arange(min(wanted, max(n // SAMPLES_PER_COMPONENT, 1))) < jnp.maximum(number, 1)
     nearest = _k_means(x, weights, _seeds(key_seeds, x, weights, active), active)
-    variance = jnp.matmul(weights, jnp.square(x), precision="highest") / weights.sum()
+    variance = product(weights, jnp.square(x)) / weights.sum()
     x = x / jnp.sqrt(jnp.where(variance > 0, variance, 1))[None]
     responsibilities = _mixture(x, weights, nearest, active)
     value = _leep(responsibilities, labels, weights, num_classes=num_classes)
@@ -171,7 +172,7 @@ def _k_means(x, weights, centres, active):
     """Which centre ``[n]`` each sample belongs to; a centre without samples stays where it is."""
 
     def assign(centres):
-        distance = jnp.square(centres).sum(1)[None] - 2 * _product(x, centres.T)
+        distance = jnp.square(centres).sum(1)[None] - 2 * product(x, centres.T)
         return jnp.where(active[None], distance, jnp.inf).argmin(1)
 
     def move(state):
@@ -195,28 +196,24 @@ def _mixture(x, weights, nearest, active):
         mass = r.sum(0)
         alive = active & (mass > 1e-6)  # samples
         divisor = jnp.where(alive, mass, 1)[:, None]
-        means = _product(r.T, x) / divisor
-        variances = _product(r.T, square) / divisor - jnp.square(means)
+        means = product(r.T, x) / divisor
+        variances = product(r.T, square) / divisor - jnp.square(means)
         # The largest likelihood among variances above the floor: EM never loses.
         variances = jnp.maximum(variances, FLOOR)
         log_share = jnp.where(alive, jnp.log(divisor[:, 0] / total), -jnp.inf)
         return means, variances, log_share
 
     def expect(means, variances, log_share):
-        exponent = _product(square, 1 / variances.T) - 2 * _product(x, (means / variances).T)
+        exponent = product(square, 1 / variances.T) - 2 * product(x, (means / variances).T)
         constant = (jnp.log(variances) + jnp.square(means) / variances).sum(1)
         return jax.nn.softmax(log_share[None] - (exponent + constant[None]) / 2, axis=1)
 
     def improve(state):
         old, _, step = state
         new = expect(*maximise(old))
-        moved = jnp.matmul(weights, jnp.abs(new - old).sum(1), precision="highest") / total
+        moved = product(weights, jnp.abs(new - old).sum(1)) / total
         return new, moved, step + 1
 
     hard = jax.nn.one_hot(nearest, active.shape[0], dtype=x.dtype)
     start = (hard, jnp.array(jnp.inf, x.dtype), 0)
     return jax.lax.while_loop(lambda s: (s[1] > TOLERANCE) & (s[2] < STEPS), improve, start)[0]
-
-
-def _product(a, b):
-    return jnp.matmul(a, b, precision="highest")

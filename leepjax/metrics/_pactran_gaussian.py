@@ -6,6 +6,7 @@ from jax.typing import ArrayLike
 
 from leepjax.metrics._checks import check_number
 from leepjax.metrics._evaluate import evaluate
+from leepjax.metrics._product import product
 from leepjax.metrics._softmax_regression import fit
 
 
@@ -91,7 +92,7 @@ def _pactran_gaussian(
     # A rotation leaves |W| and the scores alone; directions past the n-th hold no features.
     vectors = spectrum.vectors[:, max(0, d - len(labels)) :]
     g = (features - moments.shift[None]) / moments.unit - moments.centre[None]
-    x = jnp.where((weights > 0)[:, None], _product(g, vectors), 0)
+    x = jnp.where((weights > 0)[:, None], product(g, vectors), 0)
     # In units of moments.unit W is larger by it, and its penalty smaller by the square: in range
     # for features of any size.
     size = jnp.log(moments.unit)
@@ -109,10 +110,6 @@ def _pactran_gaussian(
     c = present.sum()
     log_sharpness = jnp.logaddexp(0, jnp.log(prior_variance * n * n / (d * c)) + log_trace)
     return -objective - posterior_scale * c / (2 * prior_variance * n) * log_sharpness
-
-
-def _product(a, b):
-    return jnp.matmul(a, b, precision="highest")
 
 
 def _log(x):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from leepjax.metrics._evaluate import evaluate
+from leepjax.metrics._product import product
 from leepjax.metrics.platform import eigh, row_of_class, sum_by_class
 
 SLOPE = 5.0  # shrinkage falls as exp(-SLOPE * largest eigenvalue)
@@ -77,7 +78,7 @@ def _sfda(features, labels, weights, moments, spectrum, *, num_classes):
     present = counts > 0
     vectors = (spectrum.vectors * spectrum.kept[None])[:, max(0, d - len(labels)) :]
     g = (features - moments.shift[None]) / moments.unit - moments.centre[None]
-    x = jnp.where(included[:, None], _product(g, vectors), 0)
+    x = jnp.where(included[:, None], product(g, vectors), 0)
 
     def means_of(x):
         return sum_by_class(x, labels, num_classes) / jnp.where(present, counts, 1)[:, None]
@@ -85,7 +86,7 @@ def _sfda(features, labels, weights, moments, spectrum, *, num_classes):
     def fit(x, s):
         means = means_of(x)
         residual = jnp.where(included[:, None], x - row_of_class(means, labels), 0)
-        covariance = _product(residual.T, residual) / n
+        covariance = product(residual.T, residual) / n
         centred = jnp.where(included[:, None], x - (x.sum(0) / n)[None], 0)
         spread = LEAST_SPREAD * jnp.sum(jnp.square(centred)) / n
         diagonal = jnp.maximum(jnp.trace(covariance), spread) / d
@@ -102,14 +103,14 @@ def _sfda(features, labels, weights, moments, spectrum, *, num_classes):
         # the identity, and mends what eigh loses of small eigenvalues beside large ones.
         scale = jax.lax.rsqrt((1 - s) * jnp.maximum(eigenvalues, 0) + s * diagonal)
         t = basis * scale[None]
-        residual, means = _product(residual, t), _product(means, t)
-        k = (1 - s) * _product(residual.T, residual) / n + jnp.diag(s * diagonal * scale**2)
+        residual, means = product(residual, t), product(means, t)
+        k = (1 - s) * product(residual.T, residual) / n + jnp.diag(s * diagonal * scale**2)
         root = jnp.linalg.cholesky(k)
         half = jax.scipy.linalg.solve_triangular(root, means.T, lower=True)  # [d, c]
         solved = jax.scipy.linalg.solve_triangular(root, half, lower=True, trans=1)
         # With r = f - mu_y the exponents of class c and of the right class y differ by
         # -r'S^-1 (mu_y - mu_c) - |mu_y - mu_c|^2 / 2 in the norm of S^-1: no large squares cancel.
-        along = _product(residual, solved)
+        along = product(residual, solved)
         own = jnp.take_along_axis(along, labels[:, None], 1)
         apart = jax.lax.map(lambda m: jnp.sum(jnp.square(m[:, None] - half), 0), half.T)
         log_share = jnp.log(jnp.where(present, counts, 1) / n)
@@ -124,7 +125,3 @@ def _sfda(features, labels, weights, moments, spectrum, *, num_classes):
     mixed = jnp.where(included[:, None], own * x + (1 - own) * row_of_class(others, labels), 0)
     posterior = jnp.take_along_axis(fit(mixed, s)[0], labels[:, None], 1)[:, 0]
     return jnp.sum(jnp.where(included, posterior, 0)) / n
-
-
-def _product(a, b):
-    return jnp.matmul(a, b, precision="highest")

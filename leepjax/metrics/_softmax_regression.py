@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from leepjax.metrics._product import product
+
 NEWTON_STEPS, CG_STEPS, LINE_STEPS = 40, 200, 20
 FORCING = 0.25  # Newton's equation is solved to this part of the gradient, or better near the end
 
@@ -59,7 +61,7 @@ def fit(x, right, share, present, penalty):
     Returns:
       The least objective, ``p [n, c]`` there, and ``1 - p_y [n]`` of the right class y.
     """
-    problem = _Problem(x, right, share, present, penalty, _product(share.T, jnp.square(x))[0])
+    problem = _Problem(x, right, share, present, penalty, product(share.T, jnp.square(x))[0])
     tolerance = float(jnp.finfo(share.dtype).eps) ** 1.25
 
     def objective(w, scores):
@@ -69,13 +71,13 @@ def fit(x, right, share, present, penalty):
     def step(state):
         p, wrong, _ = _posterior(problem, state.scores)
         slope = share * jnp.where(problem.right, -wrong[:, None], p)
-        gradient = _product(problem.x.T, slope) + penalty * state.w, slope.sum(0)
+        gradient = product(problem.x.T, slope) + penalty * state.w, slope.sum(0)
         w, b = _newton_direction(problem, p, gradient, state.objective)
-        scores = _product(problem.x, w) + b[None]
+        scores = product(problem.x, w) + b[None]
         decrease = -_dot(gradient, (w, b))
         t = _line_search(problem, state, w, scores, decrease)
         w, b = state.w + t * w, state.b + t * b
-        scores = _product(problem.x, w) + b[None]
+        scores = product(problem.x, w) + b[None]
         new = objective(w, scores)
         # Newton's steps shrink fast; where they no longer do, what is left is rounding.
         stalled = (decrease < 1e-4 * new) & (decrease > 0.25 * state.decrease)
@@ -111,13 +113,13 @@ def _newton_direction(problem, p, gradient, objective):
     share, penalty = problem.share, problem.penalty
 
     def hessian(v):
-        scores = _product(problem.x, v[0]) + v[1][None]
+        scores = product(problem.x, v[0]) + v[1][None]
         # About the right class's: then near separation all terms that cancel are small.
         scores = scores - jnp.sum(jnp.where(problem.right, scores, 0), 1, keepdims=True)
         curved = share * p * (scores - jnp.sum(p * scores, 1, keepdims=True))
         # Equal biases change nothing; a curvature of their own keeps rounding from moving them.
         biases = curved.sum(0) + jnp.where(problem.present, v[1].mean(), 0)
-        return _product(problem.x.T, curved) + penalty * v[0], biases
+        return product(problem.x.T, curved) + penalty * v[0], biases
 
     # The diagonal, as if p were independent of x: x is in its eigenbasis.
     curvature = jnp.sum(share * p * (1 - p), 0)
@@ -176,7 +178,3 @@ def _line_search(problem, state, w, scores, decrease):
     one = jnp.ones((), scores.dtype)
     search = one, 0 * one, jnp.inf * one, jnp.array(0), jnp.array(False)
     return jax.lax.while_loop(lambda s: ~s[4] & (s[3] < LINE_STEPS), narrow, search)[0]
-
-
-def _product(a, b):
-    return jnp.matmul(a, b, precision="highest")

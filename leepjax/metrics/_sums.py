@@ -3,7 +3,9 @@
 Every statistic that adds over samples goes through :func:`sum_over_samples`. Where the arrays are
 large and the backend is a CPU it takes blocks of rows that stay in cache: a block's intermediate
 arrays then cost nothing, while those of all rows are written to fresh memory, which takes ten times
-as long as reading them. Over a mesh each device sums its own rows, and ``psum`` adds the parts.
+as long as reading them. A TPU takes blocks where several products read the same rows: once into its
+fast memory, and the program of a block compiles in a fraction of the time. Over a mesh each device
+sums its own rows, and ``psum`` adds the parts.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +26,7 @@ from leepjax.metrics.platform import target
 # Bytes of a block of rows: in the cache that is a core's own, with room for what is made of them.
 BLOCK = 2**18
 LARGE = 2**20  # elements; below, all rows at once
+TPU_ROWS = 1024  # of a block on a TPU; products of 2,048 rows take twice as long to compile
 
 _layout: ContextVar[NamedSharding | None] = ContextVar("layout", default=None)
 
@@ -33,12 +36,14 @@ def sum_over_samples(
     rows: tuple[jax.Array | None, ...],
     *shared: Any,
     at_once: int | None = None,
+    weights: int | None = None,
 ) -> Any:
     """``fn(*rows, *shared)``, for an ``fn`` that adds: of all rows = the sum over parts of them.
 
     ``rows`` are arrays ``[n, ...]`` or None, ``shared`` pytrees of arrays that all rows need;
-    ``at_once`` is how many rows a CPU takes, by default what its cache holds. The derivative is
-    that of the plain expression, not of the loop over blocks.
+    ``at_once`` is how many rows a CPU takes, by default what its cache holds. ``rows[weights]`` is
+    a weight; a sample whose weight is zero adds nothing. Where it is told, a TPU takes blocks too.
+    The derivative is that of the plain expression, not of the loop over blocks.
     """
 
     def plain(rows, shared):
@@ -46,6 +51,8 @@ def sum_over_samples(
 
     @jax.custom_jvp
     def total(rows, shared):
+        if target() == "tpu" and weights is not None:
+            return _by_resident_blocks(plain, rows, shared, weights)
         return _by_blocks(plain, rows, shared, at_once)
 
     total.defjvp(lambda primals, tangents: (total(*primals), jax.jvp(plain, primals, tangents)[1]))
@@ -85,11 +92,34 @@ def _by_blocks(plain, rows, shared, length):
         return plain(rows, shared)
 
     def add_block(i, total):
-        some = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, i * length, length), rows)
-        return jax.tree.map(jnp.add, total, plain(some, shared))
+        return jax.tree.map(jnp.add, total, plain(_slice(rows, i * length, length), shared))
 
     tail = jax.tree.map(lambda x: x[n - n % length :], rows)  # of no rows, it sums to zeros
     return jax.lax.fori_loop(0, n // length, add_block, plain(tail, shared))
+
+
+def _by_resident_blocks(plain, rows, shared, weights):
+    """On a TPU: the barrier keeps each product from reading its rows from the main memory."""
+    n = len(rows[weights])
+    if n <= TPU_ROWS:
+        return plain(rows, shared)
+
+    def block(i):
+        start = jnp.minimum(i * TPU_ROWS, n - TPU_ROWS)
+        some = list(jax.lax.optimization_barrier(_slice(rows, start, TPU_ROWS)))
+        # The last block begins before its rows: those of the block before count once.
+        fresh = start + jnp.arange(TPU_ROWS) >= i * TPU_ROWS
+        some[weights] = jnp.where(fresh, some[weights], 0)
+        return plain(tuple(some), shared)
+
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(block, 0))
+    return jax.lax.fori_loop(
+        0, -(-n // TPU_ROWS), lambda i, total: jax.tree.map(jnp.add, total, block(i)), zeros
+    )
+
+
+def _slice(rows, start, length):
+    return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, start, length), rows)
 
 
 def by_layout(

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from leepjax import metrics
-from leepjax.metrics import METRICS, moments
+from leepjax.metrics import METRICS, _moments, moments
 
 from . import oracles
-from .support import C, Compilations, D, N, make_case, oracle_of
+from .support import C, Compilations, D, N, conditioned_features, make_case, oracle_of
 
 FROM_MOMENTS = ("h_score", "regularized_h_score", "logme", "lfc", "transrate")
 
@@ -39,6 +39,30 @@ def test_both_doors_agree(name, offset, x64):
     np.testing.assert_allclose(door(of(case, by_class=True)), whole, rtol=1e-8)
     if name != "transrate":
         np.testing.assert_allclose(door(of(case)), whole, rtol=1e-8)
+
+
+def test_solving_takes_a_factor_where_the_rank_rule_keeps_all(x64):
+    labels = np.arange(90) % C
+    many = [conditioned_features(labels, 12, condition) for condition in (10, 1e4, 1e7)]
+    many.append(np.concatenate([many[0][:, :11], many[0][:, :1]], 1))  # two columns are the same
+    states = [moments.init(x[:5], num_classes=C) for x in many]
+    states = [moments.update(s, x, labels) for s, x in zip(states, many, strict=True)]
+    right = np.random.default_rng(0).normal(size=(12, 3))
+
+    def both(state):
+        spectrum = _moments.spectrum_of(state)
+        by_rule = _moments.solve(state, right, spectrum)
+        return _moments.solve(state, right), by_rule, spectrum.kept.sum()
+
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)
+    found, by_rule, kept = jax.jit(jax.vmap(both))(stacked)
+    assert kept.tolist() == [12, 12, 10, 11]
+    for i, state in enumerate(states):
+        g = many[i] / float(state.unit)
+        expected = np.linalg.pinv(np.cov(g.T, bias=True), rcond=1e-6) @ right
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(found[i], expected, rtol=1e-7, atol=1e-8 * scale)
+        np.testing.assert_allclose(by_rule[i], expected, rtol=1e-7, atol=1e-8 * scale)
 
 
 def test_regression_by_moments(x64):
