@@ -68,31 +68,56 @@ def memory_traffic(text: str) -> tuple[float, int]:
         if line.opcode in PARTS:
             return written + min(_size(given[0]), _full_size(line.shape))
         if line.opcode == "dynamic-update-slice":
-            return 2 * min(_size(given[0]), _full_size(given[1]))
+            return min(_size(given[0]), _full_size(given[1])) + _size(given[1])
         if line.opcode == "fusion":
-            return _of_fusion(computations[line.called["calls"][0]], line.shape, given)
+            return _of_fusion(computations, line, given)
         return written + sum(map(_size, given))
 
     return of_computation(entry), len(unknown)
 
 
-def _of_fusion(lines: Sequence[Instruction], shape: str, given: Sequence[str]) -> float:
+def _of_fusion(
+    computations: Mapping[str, Sequence[Instruction]],
+    line: Instruction,
+    given: Sequence[str],
+) -> float:
     """Its result, and its operands: of one that is only taken parts of, the parts."""
-    inside = {line.name: line.shape for line in lines}
-    total, parameters = _size(shape), [line for line in lines if line.opcode == "parameter"]
-    updated = {line.operands[0]: line for line in lines if line.opcode == "dynamic-update-slice"}
-    for parameter in parameters:
-        number = re.search(r"parameter\((\d+)\)", parameter.line)
-        operand = given[int(number[1])] if number else ""
-        users = [line for line in lines if parameter.name in line.operands]
-        if parameter.name in updated and len(users) == 1:  # in place: nothing but the update moves
-            part = _full_size(inside[updated[parameter.name].operands[1]])
-            total += 2 * min(part, _size(operand)) - _size(shape)
-        elif users and all(x.opcode in PARTS and x.operands[0] == parameter.name for x in users):
-            total += min(sum(_full_size(x.shape) for x in users), _size(operand))
+    inside = computations[line.called["calls"][0]]
+    shapes, total = {x.name: x.shape for x in inside}, _size(line.shape)
+    updates = {x.operands[0]: x.operands[1] for x in inside if x.opcode == "dynamic-update-slice"}
+    for i, (parameter, operand) in enumerate(zip(_parameters(inside), given, strict=True)):
+        users = [x for x in inside if parameter in x.operands]
+        if parameter in updates and len(users) == 1:  # in place: nothing but the update moves
+            total += 2 * min(_full_size(shapes[updates[parameter]]), _size(operand))
+            total -= _size(line.shape)
         else:
-            total += _size(operand)
+            total += min(_taken(computations, line, i), _size(operand))
     return total
+
+
+def _taken(
+    computations: Mapping[str, Sequence[Instruction]], line: Instruction, number: int
+) -> float:
+    """How much a fusion takes of an operand: of one that only parts are taken of, those."""
+    inside, total = computations[line.called["calls"][0]], 0.0
+    parameter = _parameters(inside)[number]
+    for user in inside:
+        if parameter not in user.operands:
+            continue
+        if user.opcode in PARTS and user.operands[0] == parameter:
+            total += _full_size(user.shape)
+        elif user.opcode == "fusion":
+            places = [i for i, x in enumerate(user.operands) if x == parameter]
+            total += max(_taken(computations, user, i) for i in places)
+        else:
+            return float("inf")  # all of it
+    return total
+
+
+def _parameters(lines: Sequence[Instruction]) -> list[str]:
+    """Names of a computation's parameters, in order."""
+    found = [(x.line.split("parameter(")[1], x.name) for x in lines if x.opcode == "parameter"]
+    return [name for _, name in sorted(found, key=lambda x: int(x[0].split(")")[0]))]
 
 
 def _parse(text: str) -> tuple[dict[str, list[Instruction]], str]:

@@ -23,6 +23,7 @@ BUDGETS = {
     "leep_gain": (2.05, 0.01),
     "h_score": (2.05, 0.01),
     "regularized_h_score": (2.05, 0.01),
+    "logme": (2.05, 0.01),
     "lfc": (2.05, 0.01),
     "score": (2.1, 0.02),
 }
