@@ -34,6 +34,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax._src import distributed as _jax_distributed  # of public names none has a time limit
 from jax.experimental.multihost_utils import process_allgather
@@ -345,7 +346,7 @@ def _read(what: str, sender: int, get: Callable[[str, int], Any], key: str) -> A
 
 def _data(x: Any) -> Any:
     """What a typed key holds; anything else as it is."""
-    is_key = isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    is_key = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
     return jax.random.key_data(x) if is_key else x
 
 
