@@ -62,7 +62,7 @@ def initialize(
     heartbeat_timeout: float = 100,
     time_limit: float = TIME_LIMIT,
 ) -> None:
-    """Join this process to the others; before any other use of JAX.
+    """Join this process to the others; before any other use of JAX, whose settings come first.
 
     What is not given JAX detects: from Slurm, Open MPI, a TPU pod or Kubernetes.
 
@@ -110,6 +110,11 @@ def initialize(
                 process_id,
                 **{k: options[k] for k in options if k in known},
             )
+            if jax.process_count() > 1:
+                # All at once now: gloo gives a first collective 30 s, in which all must have come.
+                client: Any = _jax_distributed.global_state.client
+                client.wait_at_barrier("leepjax/start", int(2000 * connect_timeout))
+                process_allgather(np.zeros(1, np.uint8))
     except (ValueError, TypeError) as error:
         got = f"{coordinator!r}, {num_processes}, {process_id} ({_line(error)})"
         raise ValueError(
