@@ -38,6 +38,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax._src import distributed as _jax_distributed  # of public names none has a time limit
 from jax.experimental.multihost_utils import process_allgather
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from safetensors.numpy import load, save
 
 from leepjax._store import digest
@@ -114,7 +116,12 @@ def initialize(
                 # All at once now: gloo gives a first collective 30 s, in which all must have come.
                 client: Any = _jax_distributed.global_state.client
                 client.wait_at_barrier("leepjax/start", int(2000 * connect_timeout))
-                process_allgather(np.zeros(1, np.uint8))
+                process_allgather(np.zeros(1, np.uint8))  # of processes, then of all devices
+                everywhere = NamedSharding(Mesh(np.array(jax.devices()), ("all",)), P("all"))
+                ones = jax.make_array_from_callback(
+                    (jax.device_count(),), everywhere, lambda _: np.ones(1, np.float32)
+                )
+                jax.block_until_ready(jax.jit(jnp.sum)(ones))
     except (ValueError, TypeError) as error:
         got = f"{coordinator!r}, {num_processes}, {process_id} ({_line(error)})"
         raise ValueError(
