@@ -8,6 +8,7 @@ machine that are made devices share its memory.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,9 +62,11 @@ def operations(counts: tuple[int, ...] = DEVICES) -> dict[str, list[float]]:
 
 def _heads(tasks: int, mesh: Mesh) -> Program:
     """What ``map_tasks`` runs for heads of 5 classes x 50 images, 64 features."""
-    rows = _shape((tasks, 250), jnp.int32)
-    split = Split(rows, rows, _shape((tasks, 250), jnp.bool))
-    classes, groups = _shape((tasks, 5), jnp.int32), _shape((tasks,), jnp.int32)
+    rows: Any = _shape((tasks, 250), jnp.int32)
+    where: Any = _shape((tasks, 250), jnp.bool)
+    classes: Any = _shape((tasks, 5), jnp.int32)
+    groups: Any = _shape((tasks,), jnp.int32)
+    split = Split(rows, rows, where)
     features = _shape((1000, 64))
     shared = features, features, _shape(()), jax.eval_shape(lambda: jax.random.key(0))
     return Program(_sharded(_FITS["optimum"], mesh), (shared, Tasks(classes, groups, split, split)))

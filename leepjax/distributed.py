@@ -35,9 +35,12 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax._src import distributed as _jax_distributed  # of public names none has a time limit
 from jax.experimental.multihost_utils import process_allgather
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from safetensors.numpy import load, save
 
 from leepjax._store import Journal, digest
@@ -62,7 +65,7 @@ def initialize(
     heartbeat_timeout: float = 100,
     time_limit: float = TIME_LIMIT,
 ) -> None:
-    """Join this process to the others; before any other use of JAX.
+    """Join this process to the others; before any other use of JAX, whose settings come first.
 
     What is not given JAX detects: from Slurm, Open MPI, a TPU pod or Kubernetes.
 
@@ -110,6 +113,16 @@ def initialize(
                 process_id,
                 **{k: options[k] for k in options if k in known},
             )
+            if jax.process_count() > 1:
+                # All at once now: gloo gives a first collective 30 s, in which all must have come.
+                client: Any = _jax_distributed.global_state.client
+                client.wait_at_barrier("leepjax/start", int(2000 * connect_timeout))
+                process_allgather(np.zeros(1, np.uint8))  # of processes, then of all devices
+                everywhere = NamedSharding(Mesh(np.array(jax.devices()), ("all",)), P("all"))
+                ones = jax.make_array_from_callback(
+                    (jax.device_count(),), everywhere, lambda _: np.ones(1, np.float32)
+                )
+                jax.block_until_ready(jax.jit(jnp.sum)(ones))
     except (ValueError, TypeError) as error:
         got = f"{coordinator!r}, {num_processes}, {process_id} ({_line(error)})"
         raise ValueError(
@@ -371,7 +384,7 @@ def _read(what: str, sender: int, get: Callable[[str, int], Any], key: str) -> A
 
 def _data(x: Any) -> Any:
     """What a typed key holds; anything else as it is."""
-    is_key = isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    is_key = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
     return jax.random.key_data(x) if is_key else x
 
 

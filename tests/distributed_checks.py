@@ -402,6 +402,13 @@ def fault_stuck_in_step():
     meta_train(jax.random.key(2), learner, bank(), recipe, devices=jax.devices())
 
 
+def fault_late():
+    """One is late by more than gloo waits for a first collective."""
+    if jax.process_index() == VICTIM:
+        time.sleep(40)
+    check_influence()
+
+
 def fault_absent():
     """Never reached: not all processes come."""
 

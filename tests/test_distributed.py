@@ -110,6 +110,11 @@ def test_one_of_two_stuck_in_a_step(tmp_path):
     assert results[1][0] != 0
 
 
+@pytest.mark.slow
+def test_one_that_is_late(tmp_path):
+    check(start(2, tmp_path, "late"))
+
+
 def test_one_that_never_comes(tmp_path):
     ((code, text),) = start(2, tmp_path, "absent", only=1)
     assert code == 1

@@ -74,7 +74,7 @@ def shard_local(
     """
     axis, n = _check(mesh, axis, arrays)
     arrays.setdefault("where", np.ones(n, bool))
-    arrays = {name: np.asarray(x) for name, x in sorted(arrays.items())}
+    parts = {name: np.asarray(x) for name, x in sorted(arrays.items())}
     processes = jax.process_count()
     owners = [device.process_index for device in mesh.devices.flat]
     got = [owners.count(process) for process in range(processes)]
@@ -85,7 +85,7 @@ def shard_local(
         )
     kinds = {
         name: f"{x.dtype}[m{''.join(f', {size}' for size in x.shape[1:])}]"
-        for name, x in arrays.items()
+        for name, x in parts.items()
     }
     mine = np.array([n, zlib.crc32(str(kinds).encode())], np.uint32)
     # Of a single process it has no axis of processes.
@@ -102,7 +102,7 @@ def shard_local(
         name: jax.make_array_from_process_local_data(
             layout, _pad(x, each), (processes * each, *x.shape[1:])
         )
-        for name, x in arrays.items()
+        for name, x in parts.items()
     }
 
 

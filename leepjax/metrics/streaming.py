@@ -212,9 +212,10 @@ def merge(a: Stream, b: Stream) -> Stream:
     if kinds[0] != kinds[1]:
         raise ValueError("b: wanted a stream of the same kind, pass and shapes as a")
     total = _add(a, b)
-    if not second:
-        both = a.moments is not None and b.moments is not None
-        return total._replace(moments=_moments.merge(a.moments, b.moments)) if both else total
+    if a.conditional is None or b.conditional is None:
+        if a.moments is None or b.moments is None:
+            return total
+        return total._replace(moments=_moments.merge(a.moments, b.moments))
     traced = any(isinstance(s.conditional, Tracer) for s in (a, b))
     if not traced and not np.array_equal(a.conditional, b.conditional):
         raise ValueError("b: wanted a stream of the same second_pass as a")
