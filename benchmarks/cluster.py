@@ -56,7 +56,8 @@ def write_sources(folder: Path, count: int) -> list[Path]:
     for i in range(count):
         rng = np.random.default_rng([1, i])
         features = (
-            rng.normal(size=(SAMPLES, FEATURES)) + i % 7 / 4 * np.eye(CLASSES, FEATURES)[labels]
+            rng.normal(size=(SAMPLES, FEATURES))
+            + (1 + i % 7 / 4) * np.eye(CLASSES, FEATURES)[labels]
         )
         paths.append(folder / f"source{i}.npz")
         np.savez(paths[-1], features=features.astype("f4"), labels=labels)
