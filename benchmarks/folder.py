@@ -69,20 +69,22 @@ def main(config: Config) -> None:
             raise ValueError(f"--{name}: wanted at least 1, got {getattr(config, name)}")
     if config.images < 2 * CLASSES:
         raise ValueError(f"--images: wanted at least {2 * CLASSES}, got {config.images}")
-    loads, loops, peaks = [], [], []
+    loads, loops, peaks, cpu = [], [], [], np.zeros(2)
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root) / "images"
         write(folder, config)
         for repeat in range(config.repeats):
             os.environ["LEEPJAX_CACHE"] = f"{root}/cache{repeat}"
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             with peak_within() as growth:
                 dataset = load(str(folder))
             loads.append(config.images / (time.perf_counter() - start))
+            cpu[0] += time.process_time() - used
             peaks.append(growth() / 2**20)
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             loop(folder)
             loops.append(config.images / (time.perf_counter() - start))
+            cpu[1] += time.process_time() - used
         start = time.perf_counter()
         dataset = load(str(folder))
         again = time.perf_counter() - start
@@ -92,6 +94,7 @@ def main(config: Config) -> None:
         f"{statistics.median(loads):.0f} a second; a plain loop {statistics.median(loops):.0f}; "
         f"ratio {statistics.median(loads) / statistics.median(loops):.2f}"
     )
+    print(f"CPU: {cpu[0] / cpu[1]:.2f} times the loop's")
     print(
         f"decoded {size:.0f} MiB; peak of memory {max(peaks):.0f} MiB above before; "
         f"from the cache in {again:.1f} s"

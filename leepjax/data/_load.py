@@ -82,6 +82,11 @@ def load(
         how to), not of labelled images, or damaged; a cache that Glyphs cannot be drawn into; a
         column that is not there; labels that are no targets of that kind; fewer than two classes;
         less room in the cache than needed; a library that is not installed.
+
+    Example:
+      >>> train, test = load("digits")
+      >>> train.images.shape, test.images.shape, train.num_classes
+      ((1257, 8, 8, 1), (540, 8, 8, 1), 10)
     """
     name = os.fspath(name)
     columns = Columns(image_column, _names(text_column), _names(label_column))

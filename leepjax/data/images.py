@@ -27,7 +27,7 @@ ORIENTATION = 0x0112  # EXIF's tag
 FIRST = "are animated or have pages: the first is taken"
 TURNED = "are turned upright, as their EXIF says"
 SIXTEEN = "have 16 bits: 0 to 65535 becomes 0 to 255"
-TRANSPARENT = "are transparent: they are laid on white"
+TRANSPARENT = "have an alpha channel: transparent parts are laid on white"
 FITTED = "are resized to {} x {}: shorter side, then the centre"
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 

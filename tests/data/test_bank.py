@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from leepjax.data import Bank, check_bank
+from leepjax.data import Bank, TextBank, check_bank
 
 LABELS = np.arange(6) % 3
 
@@ -57,3 +57,11 @@ def test_floats_are_refused_with_what_to_do():
 def test_fields_of_another_kind_are_named(fields, message):
     with pytest.raises(ValueError, match=message):
         check_bank("b", bank_of((6, 4, 4, 1), **fields))
+
+
+def test_texts_are_no_images():
+    none = np.zeros(2, np.int32)
+    bank = TextBank(("a", "b"), none, none, ("x",), ("y",))
+    with pytest.raises(ValueError, match="bank: wanted a bank of images, got a TextBank"):
+        check_bank("bank", bank)
+    assert bank.digest != dataclasses.replace(bank, pairs=("a", "b")).digest

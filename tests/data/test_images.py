@@ -77,7 +77,7 @@ def test_what_is_transparent_lies_on_white(tmp_path, caplog):
     Image.fromarray(np.stack([GREY, alpha[..., 0]], axis=2), "LA").save(tmp_path / "la.png")
     expected = np.where(alpha == 255, GREY[..., None], 255)
     np.testing.assert_array_equal(one(tmp_path / "la.png"), expected)
-    assert "transparent: they are laid on white" in caplog.text
+    assert "transparent parts are laid on white" in caplog.text
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
