@@ -100,7 +100,7 @@ def moved(images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.
     for i, (angle, right, down, size, brightness) in enumerate(done):
         c, s = np.cos(np.deg2rad(angle)) / size, np.sin(np.deg2rad(angle)) / size
         back = np.array([[c, s], [-s, c]])
-        offset = centre - back @ (centre + np.array([down, right]))
+        offset: Any = centre - back @ (centre + np.array([down, right]))
         new = affine_transform(images[i, :, :, 0].astype(float), back, offset, order=1)
         out[i, :, :, 0] = np.round(brightness * new)
     ink = out.reshape(n, -1).mean(1) / 255
@@ -207,7 +207,9 @@ def _correlations(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]
     for source in dict.fromkeys(row["source"] for row in rows):
         here = [row for row in rows if row["source"] == source]
         y = np.array([row["test_r2"] for row in here])
-        shared = tuple(cluster_membership([row[k] for row in here]) for k in ("target", "class"))
+        shared = tuple(
+            cluster_membership(np.array([row[k] for row in here])) for k in ("target", "class")
+        )
         for score in SCORES:
             x = np.array([row[score] for row in here])
             estimate = jackknife(pearson, x, y, shared)[0]
@@ -219,7 +221,7 @@ def _choices(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     tasks: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         tasks.setdefault((row["target"], row["class"]), []).append(row)
-    shared = cluster_membership([target for target, _ in tasks])
+    shared = cluster_membership(np.array([target for target, _ in tasks]))
 
     def columns(name: str) -> np.ndarray:
         return np.array([[row[name] for row in of] for of in tasks.values()], float)

@@ -415,7 +415,7 @@ def test_bad_tables_are_one_clear_line(tmp_path, change, message):
         (["score", "logits.npy", "labels.npy"], "none could be scored: .*sum to 1.*--kind"),
         (["score", "a.npy"], "labels: wanted some"),
         (["score", "a\x1b[31m.npz"], r"a\\x1b\[31m.npz: cannot be read"),
-        (["score", "a.npy", "a.npy"], "labels: wanted integers"),
+        (["score", "a.npy", "a.npy"], "needs features; the source has probs.*labels are numbers"),
         (["rank", "a.npz", "--labels", "labels.npy", "--metrics", "leap"], "metrics: wanted names"),
         (["rank", "a.npz", "--labels", "labels.npy", "--output", "x.txt"], "output: wanted a .csv"),
         (["rank", "a.npz", "--labels", "labels.npy", "--output", "no/x.csv"], "output: wanted"),

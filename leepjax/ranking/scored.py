@@ -169,7 +169,8 @@ def _deviations(metric: Metric, ready, target: Target) -> np.ndarray | None:
     if target.kind == "multilabel" and "labels" in metric.inputs:
         parts = [target._replace(labels=y, num_classes=2, kind="class") for y in target.labels.T]
         found = [_deviations(metric, ready, part) for part in parts]
-        return None if found[0] is None else np.mean(found, 0)
+        known = [deviations for deviations in found if deviations is not None]
+        return np.mean(known, 0) if known else None
     labels = target.labels.astype(np.float32) if "targets" in metric.inputs else target.labels
     inputs = [labels if x in _OF_TARGET else ready[x] for x in metric.inputs]
     options = {"num_classes": target.num_classes} if "labels" in metric.inputs else {}

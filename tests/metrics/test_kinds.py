@@ -1,5 +1,7 @@
 """`score` of labels that are not one class a sample: several at once, numbers, tokens, pixels."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,10 +28,10 @@ def test_several_labels_are_means_over_them(dtype):
     of_two = {
         "leep": lambda y: oracles.leep(PROBS, y, num_classes=2),
         "nce": lambda y: oracles.nce(PROBS.argmax(1), y, num_source_classes=S, num_classes=2),
-        **{
-            name: lambda y, name=name: oracles.ORACLES[name](FEATURES, y, num_classes=2)
-            for name in ("h_score", "knn", "linear_probe", "predictive_r2")
-        },
+        "h_score": lambda y: oracles.h_score(FEATURES, y, num_classes=2),
+        "knn": lambda y: oracles.knn(FEATURES, y, num_classes=2),
+        "linear_probe": lambda y: oracles.linear_probe(FEATURES, y, num_classes=2),
+        "predictive_r2": lambda y: oracles.predictive_r2(FEATURES, y, num_classes=2),
     }
     for name, oracle in of_two.items():
         expected = np.mean([oracle(y) for y in SEVERAL.T])
@@ -65,10 +67,13 @@ def test_numbers():
 def test_tokens_and_pixels_are_samples():
     labels = np.append(TAGS[:30], np.full(10, -1))
     kept = slice(0, 30)
-    options = {"num_classes": 3, "metrics": ("leep", "h_score")}
+    options: dict[str, Any] = {"num_classes": 3, "metrics": ("leep", "h_score")}
     expected = score(TAGS[kept], features=FEATURES[kept], probs=PROBS[kept], **options)
     for shape in ((8, 5), (2, 4, 5)):
-        arrays = {"features": FEATURES.reshape(*shape, D), "probs": PROBS.reshape(*shape, S)}
+        arrays: dict[str, Any] = {
+            "features": FEATURES.reshape(*shape, D),
+            "probs": PROBS.reshape(*shape, S),
+        }
         found = score(labels.reshape(shape), **arrays, **options)
         for name, value in expected.items():
             np.testing.assert_allclose(found[name], value, rtol=1e-5)
@@ -80,7 +85,10 @@ def test_tokens_and_pixels_are_samples():
 
 
 def test_all_of_tokens_leaves_out_what_leaves_single_ones_out():
-    arrays = {"features": FEATURES.reshape(8, 5, D), "logits": LOGITS.reshape(8, 5, S)}
+    arrays: dict[str, Any] = {
+        "features": FEATURES.reshape(8, 5, D),
+        "logits": LOGITS.reshape(8, 5, S),
+    }
     values = jax.eval_shape(lambda: score(TAGS.reshape(8, 5), num_classes=3, **arrays))
     single = {"knn", "linear_probe", "predictive_r2", "cross_fitted_leep"}
     keyed = {name for name, metric in METRICS.items() if metric.key}
