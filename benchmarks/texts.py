@@ -35,7 +35,7 @@ class Config:
     texts: int = 1000
     """How many of them, the first."""
     words: int = 60
-    """Words of a text."""
+    """Words of a text, at most six times as many letters."""
 
 
 Side = Callable[[Config, Path], Any]
@@ -45,7 +45,7 @@ def read(config: Config) -> TextBank:
     """The first texts, cut to so many words."""
     rows = [json.loads(line) for line in config.data.read_text().splitlines()[: config.texts]]
     names, labels = np.unique([str(row["label"]) for row in rows], return_inverse=True)
-    texts = tuple(" ".join(row["text"].split()[: config.words]) for row in rows)
+    texts = tuple(" ".join(row["text"].split()[: config.words])[: 6 * config.words] for row in rows)
     labels = labels.astype(np.int32)
     return TextBank(texts, labels, np.zeros_like(labels), (*map(str, names),), ("all",))
 
@@ -126,15 +126,13 @@ def main(config: Config) -> None:
         os.environ["LEEPJAX_CACHE"] = folder
         features = Path(folder) / "features.npy"
         mine, peer = (alone(side, config, features) for side in (ours, theirs))
+        said = peer["scores"]
+        print("layer  ours     theirs of ours  theirs   distance of their lastlayer")
+        for i, value in enumerate(mine["scores"]):
+            row = said["theirs_of_ours"][i], said["theirs"][i], said["last_is"][i]
+            print(f"{i + 1:5}  {value:7.4f}  {row[0]:14.4f}  {row[1]:7.4f}  {row[2]:.1e}")
+        for name, side in (("leepjax", mine), ("transformer-ranker", peer)):
+            took = f"{side['seconds']:.0f} s, {side['cpu']:.0f} s of CPU"
+            print(f"{name}: {took}, peak {side['peak']:.2f} GiB", flush=True)
         tokens = [alone(side, config, features)["scores"] for side in (our_tokens, their_tokens)]
-    said = peer["scores"]
-    print("layer  ours     theirs of ours  theirs   distance of their lastlayer")
-    for i, value in enumerate(mine["scores"]):
-        row = said["theirs_of_ours"][i], said["theirs"][i], said["last_is"][i]
-        print(f"{i + 1:5}  {value:7.4f}  {row[0]:14.4f}  {row[1]:7.4f}  {row[2]:.1e}")
     print("forward pass, tokens a second: JAX {:,.0f}, PyTorch {:,.0f}".format(*tokens))
-    for name, side in (("leepjax", mine), ("transformer-ranker", peer)):
-        print(
-            f"{name}: {side['seconds']:.0f} s, {side['cpu']:.0f} s of CPU, peak "
-            f"{side['peak']:.2f} GiB"
-        )
