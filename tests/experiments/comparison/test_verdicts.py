@@ -78,12 +78,12 @@ def test_verdicts_are_counted(verdicts):
     text = in_words(written)
     assert in_words(written[:3]).count("null") == 1  # all have one
     assert text.startswith(
-        f"LEEP is the best of LEEP, NCE and H-score in {leep} of 5 settings, significantly in 1; "
-        f"its r lies above the best null's in {above}. NCE is best in "
+        f"LEEP is the best of LEEP, NCE and H-score in {leep} of 5 settings, significantly in 1. "
+        f"Its r is higher than the best null's in {above}. NCE is best in "
     )
-    assert "significantly in 1; the H-score in 0, significantly in 0." in text.replace("  ", " ")
-    assert "In 2 a score of the three is undefined, being constant, and cannot win" in text
-    assert "settings where one is defined, significantly in 2; LEEP" in nulls_in_words(written)
+    assert "significantly in 1, and the H-score in 0, significantly in 0." in text
+    assert "In 2 settings one of the three scores is constant, therefore undefined" in text
+    assert "settings where one is defined, significantly in 2. LEEP" in nulls_in_words(written)
 
 
 def test_an_undefined_score_cannot_win(verdicts):
