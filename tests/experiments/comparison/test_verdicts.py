@@ -113,7 +113,7 @@ def test_significance_needs_the_adjusted_p(verdicts):
     assert not among["significant"]
     assert among["p"] == first["p"] < 0.05
     written = [{k: str(v) for k, v in among.items()}]
-    assert "significantly in 0; its r lies" in in_words(written)
+    assert "significantly in 0. Its r is higher" in in_words(written)
     assert "without it LEEP in 1, NCE in 0, the H-score in 0" in in_words(written)
 
 
