@@ -1,4 +1,4 @@
-"""What is said on standard error: one progress bar for all long work, and single lines."""
+"""Messages on standard error: one progress bar for all long work, and single lines."""
 
 import contextlib
 import logging
@@ -14,7 +14,7 @@ from leepjax._text import printable
 def progress(
     iterable: Iterable[Any] | None = None, *, total: int | None = None, desc: str, unit: str
 ) -> Any:
-    """``tqdm`` with this project's manners: live on a terminal, one line each 10 s in a log."""
+    """``tqdm`` as this project uses it: live on a terminal, one line each 10 s in a log."""
     return tqdm(
         iterable,
         total=total,

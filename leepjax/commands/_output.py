@@ -9,12 +9,12 @@ from leepjax._store import whole
 
 
 def check_output(path: Path, suffixes: Sequence[str], inputs: Iterable[Path]) -> None:
-    """Find out, before any work, whether a result can be written.
+    """Check, before any work, that a result can be written.
 
     Args:
-      path: the file. What is there already stays until the new one is whole.
-      suffixes: what it may end in.
-      inputs: what the command reads: files, and folders that belong to somebody else.
+      path: the file. An existing file stays until the new one is complete.
+      suffixes: the allowed endings.
+      inputs: files that the command reads, and folders that belong to others.
 
     Raises:
       ValueError: another suffix, no such folder, no plain file, one of the inputs, or a place that
@@ -43,7 +43,7 @@ def write_output(path: Path, text: str) -> None:
     """Write a result as UTF-8, whole or not at all; what is no text in names becomes ``\\udcXX``.
 
     Raises:
-      ValueError: it cannot be written; what was there is still there.
+      ValueError: it cannot be written; an existing file is still there.
     """
     try:
         with whole(path.resolve()) as part:

@@ -39,7 +39,7 @@ class Heads(NamedTuple):
 
 
 class Certificate(NamedTuple):
-    """What says that a head is the optimum.
+    """How far from the optimum a head can be.
 
     Attributes:
       objective: ``[t]`` value of f.
