@@ -189,7 +189,7 @@ def intact(record: Path) -> bool:
     try:
         check_seal(record)
     except (OSError, ValueError) as error:
-        warnings.warn(f"{error}; it is made anew", stacklevel=3)
+        warnings.warn(f"{error}; it is made again", stacklevel=3)
         return False
     return True
 

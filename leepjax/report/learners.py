@@ -42,8 +42,8 @@ def gain_rows(
         row = {"learner": name, "shots": shots, "tasks": len(accuracy), "note": notes[name]}
         for what, values in (("accuracy", accuracy), ("gain", gain)):
             row |= estimate_columns(what, mean(values, membership))
-            # Few-shot papers print this beside a mean, tasks taken as independent: to compare with
-            # their numbers, not to judge by.
+            # Few-shot papers print this half-width, which takes tasks for independent. It is here
+            # to compare with their numbers, not to judge by.
             half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
             row |= {f"{what}_half": float(half)}
         rows.append(row)
