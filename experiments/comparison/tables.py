@@ -79,24 +79,24 @@ def in_words(verdicts: Rows) -> str:
     text = (
         f"LEEP is the best of LEEP, NCE and H-score in {len(won['leep'])} of {n} settings, "
         f"significantly in {sure['leep']}. Its r is higher than the best null's in {above}{of}. "
-        f"NCE is best in {len(won['nce'])} settings, significantly in {sure['nce']}, and the "
-        f"H-score in {len(won['h_score'])}, significantly in {sure['h_score']}. "
+        f"NCE is best in {len(won['nce'])}, significantly in {sure['nce']}, and the H-score in "
+        f"{len(won['h_score'])}, significantly in {sure['h_score']}. "
     )
     alone = [sum(float(row["p"]) < LEVEL for row in won[s]) for s in THREE]
     close = sum(float(row["ahead"]) < 0.01 for row in verdicts)
     if close:
-        text += f"In {close} settings the best leads the second by less than .01. "
+        text += f"The best leads the second by less than .01 in {close}. "
     undefined = sum(bool(row["undefined"]) for row in verdicts)
     if undefined:
         text += (
-            f"In {undefined} settings one of the three scores is constant, therefore undefined, "
-            "and cannot be the best. "
+            f"One of the three is constant, therefore undefined, in {undefined}; it cannot be the "
+            "best there. "
         )
     return (
         f"{text}A score is significantly the best if it beats both others with p < 5 % after "
         f"Holm's correction over all pairs in all settings. Without the correction LEEP would be "
-        f"in {alone[0]} settings, NCE in {alone[1]}, the H-score in {alone[2]}. Settings share "
-        "sources and target classes, so they are not independent."
+        f"in {alone[0]}, NCE in {alone[1]}, the H-score in {alone[2]}. Settings share sources and "
+        "target classes, so they are not independent."
     )
 
 

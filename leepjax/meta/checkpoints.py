@@ -84,7 +84,7 @@ class Checkpoints:
         except Exception as error:  # Orbax passes on whatever its parsers and its storage raise.
             aside = self.folder / "damaged"
             warnings.warn(
-                f"{self.folder} is damaged and trained again ({error}); the damaged file is {aside}",
+                f"{self.folder} is damaged and trained again ({error}); it was moved to {aside}",
                 stacklevel=3,
             )
             shutil.rmtree(aside, ignore_errors=True)

@@ -47,7 +47,7 @@ class Recipe:
         batches of all tasks, and what batch normalisation makes of them, are alike.
       batch_size: images a step; at most the images of the smallest task.
       batch_norm: ``"batch"``, ``"running"`` or ``"frozen"`` (``leepjax.models.BatchNormMode``).
-      flip: mirror images left to right at random, each epoch anew.
+      flip: mirror images left to right at random, again in each epoch.
       crop: pad by so many pixels on each side and cut the old size out at random.
       label_smoothing: share of the target that is spread over all of the task's classes.
       head: ``"zero"``, or ``"optimum"``: start from the retrained head, LP-FT (A. Kumar, A.
