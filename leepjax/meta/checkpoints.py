@@ -1,4 +1,4 @@
-"""Where meta-training goes on from: the newest checkpoint of one configuration, in a folder."""
+"""Checkpoints of meta-training: the newest one of one configuration, in a folder."""
 
 import json
 import shutil
