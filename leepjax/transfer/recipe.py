@@ -198,9 +198,9 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
         _KORNBLITH, tuple(10 ** (-4 + i / 2) for i in range(7)), (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
     ),
 }
-"""Published protocols, by name. Their steps are for thousands of images of ImageNet's size. A task of
-a few hundred small images cannot have a batch of 512 or 20,000 steps, so these are scaled down, as
-noted below. Several recipes are a sweep; the best is chosen on held-out training images. The
+"""Published protocols, by name. Their steps are for thousands of images of ImageNet's size. A task
+of a few hundred small images cannot have a batch of 512 or 20,000 steps, so these are scaled down,
+as noted below. Several recipes are a sweep; the best is chosen on held-out training images. The
 published protocols then train once more with those images; ours do not.
 
 ``default``
