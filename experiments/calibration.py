@@ -1,20 +1,23 @@
-"""How often the decision of ``leepjax rank`` is right, on simulated shelves whose truth is known.
+"""How often the choice by ``leepjax rank`` is right, on simulated shelves whose truth is known.
 
     python -m experiments.calibration             # or some: shelves noise shuffled backbones
     python -m experiments.calibration shelves --figure calibration.png
 
-shelves: sources see the same latent class structure through projections, rectification and noise of
-their own. The truth is how the linear head, fitted to the n samples, does on 4,000 fresh ones:
-which source has the least squared error, and which the highest accuracy. Printed are how often the
-choice holds that source, and P(best) against the frequency with which a source is best.
+shelves: a shelf is a set of sources. They see the same latent class structure through projections,
+rectification and noise of their own. The truth comes from the linear head, fitted to the n samples
+and judged on 4,000 new ones: which source has the smallest squared error, and which the highest
+accuracy. The output shows how often the choice contains that source, and P(best) against the
+frequency with which a source is best.
 
-noise: columns of noise beside one source with information, with and without logits: how often noise
-is chosen where the other's head is better than the largest class by its 95 % interval.
+noise: columns of noise beside one source with information, with and without logits. The output
+shows how often noise is chosen although the 95 % interval of the other's head lies above the share
+of the largest class.
 
-shuffled: the same sources, labels that mean nothing: how often rank says so.
+shuffled: the same sources with shuffled labels. The output shows how often rank reports that no
+source carries information.
 
-backbones: one shelf as practitioners have it, five networks of 384 to 2,048 features, 2,000 samples
-of 20 classes; what rank says, the truth on 20,000 fresh samples, and the CPU seconds.
+backbones: a realistic shelf, five networks of 384 to 2,048 features, 2,000 samples of 20 classes.
+The output shows the ranking, the truth on 20,000 new samples, and the CPU seconds.
 """
 
 import dataclasses
@@ -50,12 +53,12 @@ Section = Literal["shelves", "noise", "shuffled", "backbones"]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Simulate how often the decision of a ranking is right."""
+    """Simulate how often the choice by a ranking is right."""
 
     sections: tyro.conf.Positional[tuple[Section, ...]] = ()
     """Which; default all."""
     cases: int = 500
-    """Shelves; twice as many cases of noise, and as many of shuffled labels."""
+    """Number of shelves; twice as many cases of noise, and as many of shuffled labels."""
     figure: Path | None = None
     """Where to draw P(best) against frequency."""
 
@@ -76,10 +79,10 @@ def shelf(rng: np.random.Generator, n: int) -> tuple[np.ndarray, list[np.ndarray
 
 
 def truth(features: np.ndarray, labels: np.ndarray, n: int) -> tuple[float, float]:
-    """Squared error and accuracy on fresh samples of the ridge head fitted to the first n.
+    """Squared error and accuracy on new samples of the ridge head fitted to the first n.
 
-    Its penalty is that of least squared error on the fresh samples themselves, out of the same 13:
-    what the left-out errors try to find.
+    Of the same 13 penalties, it has the one of smallest squared error on the new samples. The
+    left-out errors try to find that penalty.
     """
     own = np.eye(labels.max() + 1)[labels]
     centre, shares = features[:n].mean(0), own[:n].mean(0)
@@ -111,7 +114,7 @@ def shelves(cases: int) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarra
 
 
 def show_shelves(cases: int, figure: Path | None) -> None:
-    """Print and draw how often the choice holds the best, and what P(best) is worth."""
+    """Print and draw how often the choice contains the best, and P(best) against frequency."""
     held, rows = [], []
     for n, p, error, accuracy, chosen in shelves(cases):
         reached = accuracy[chosen].max(initial=0) >= accuracy.max()
@@ -119,14 +122,12 @@ def show_shelves(cases: int, figure: Path | None) -> None:
         held.append((n, error.argmin() in chosen, reached, len(chosen), len(p), lost))
         rows += zip(p, np.arange(len(p)) == error.argmin(), strict=True)
     table = np.array(held, float)
-    print(
-        "\n    n shelves | the choice holds least error, most accuracy | chosen of | accuracy lost"
-    )
+    print("\n    n shelves | choice has least error, highest accuracy | chosen of | accuracy lost")
     for n in (*np.unique(table[:, 0]).astype(int), None):
         part = table if n is None else table[table[:, 0] == n]
         means = part[:, 1:].mean(0)
         print(
-            f"{n or 'all':>5} {len(part):7d} | {means[0]:27.3f} {means[1]:17.3f} | "
+            f"{n or 'all':>5} {len(part):7d} | {means[0]:22.3f} {means[1]:17.3f} | "
             f"{means[2]:.1f} of {means[3]:.1f} | {means[4]:.4f}"
         )
     p, best = np.array(rows, float).T
@@ -151,9 +152,9 @@ def draw(points: np.ndarray, path: Path) -> None:
         error = 1.96 * np.sqrt(np.maximum(frequency * (1 - frequency), 0.25 / number) / number)
         axis.plot([0, 1], [0, 1], color="0.7", linewidth=1)
         axis.errorbar(p, frequency, yerr=error, fmt="o", color="#0072B2", markersize=4)
-        axis.set_xlabel("P(best) that rank says")
+        axis.set_xlabel("P(best) from rank")
         axis.set_ylabel("share of sources that are best")
-        axis.set_title("A probability that can be read as one", fontsize=10, loc="left")
+        axis.set_title("P(best) agrees with frequency", fontsize=10, loc="left")
         drawn.savefig(path, dpi=150)
 
 
@@ -183,7 +184,7 @@ def show_noise(cases: int) -> None:
 
 
 def show_shuffled(cases: int) -> None:
-    """Print how often rank says that nothing is there, where nothing is."""
+    """Print how often rank reports no information where there is none."""
     said = 0
     for case in progress(range(cases), desc="shuffled", unit="case"):
         rng = np.random.default_rng(case)
@@ -191,9 +192,7 @@ def show_shuffled(cases: int) -> None:
         labels, sources = shelf(rng, n)
         given = {str(i): {"features": x[:n]} for i, x in enumerate(sources)}
         said += rank(given, rng.permutation(labels[:n]), metrics=(), nulls=()).informative is False
-    print(
-        f"\nno source carries information, said of {said} of {cases} shelves with shuffled labels"
-    )
+    print(f"\nrank reports no information in {said} of {cases} shelves with shuffled labels")
 
 
 def show_backbones() -> None:
@@ -214,7 +213,7 @@ def show_backbones() -> None:
     print(found)
     for name, x in sources.items():
         error, accuracy = truth(x, labels, n)
-        print(f"{name:25} on {fresh:,} fresh samples: error {error:.4f}, accuracy {accuracy:.3f}")
+        print(f"{name:25} on {fresh:,} new samples: error {error:.4f}, accuracy {accuracy:.3f}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

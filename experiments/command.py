@@ -1,4 +1,4 @@
-"""What experiments share: flags, devices, presets, and a run that is made once and then shown."""
+"""Shared by experiments: flags, devices, presets, and a run that is made once and then shown."""
 
 import contextlib
 import dataclasses
@@ -22,20 +22,20 @@ from leepjax.metrics import metrics_of
 
 @dataclasses.dataclass(frozen=True)
 class StudyConfig:
-    """The flags of every experiment; one that means something else by a flag says so itself."""
+    """The flags of every experiment; an experiment can redefine a flag."""
 
     preset: str = "default"
     """Sizes."""
     seed: int = 0
-    """Of all that is drawn: source training, tasks, learners."""
+    """Random seed of source training, tasks and learners."""
     output_dir: Path | None = None
-    """Where results go; default runs/EXPERIMENT/KEY, KEY of the configuration."""
+    """Where results go; default runs/EXPERIMENT/KEY, KEY computed from the configuration."""
     data_dir: Path | None = None
     """TFDS data directory; default TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     devices: str = "1"
     """How many devices share the work: a number, or all; on a CPU each core can be one."""
     overwrite: bool = False
-    """Start anew where the same command has already run."""
+    """Start again if the same command has already run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,7 @@ def start(
     Args:
       config_class: the flags, with their defaults.
       run: the experiment.
-      presets: what stands in place of defaults, by the name that ``--preset`` gives.
+      presets: values that replace defaults, by the name that ``--preset`` gives.
       arguments: default those of the process.
     """
     preset = tyro.cli(_Preset, args=arguments, return_unknown_args=True, add_help=False)[0].preset
@@ -80,7 +80,7 @@ def start(
         cores_as_devices(config.devices)
         keep_programs()
         console = Console()
-        console.width = max(console.width, 112)  # rather lines that wrap than names cut short
+        console.width = max(console.width, 112)  # lines may wrap, but names must not be cut
         run(config, console)
     except (OSError, ValueError) as error:  # OSError: as of a full disk
         sys.exit(f"error: {error}")
@@ -93,7 +93,7 @@ def run_study(
     work: Callable[[report.Run, Config, Sequence[Any], Console], None],
     show: Callable[[Path, Console], None],
 ) -> Path:
-    """Run a study, or show it where it has already run; return its directory.
+    """Run a study, or show the saved result; return its directory.
 
     Args:
       name: of the experiment.
@@ -119,18 +119,18 @@ def show_sections(
     console: Console,
     files: str = "Tables and figures",
 ) -> None:
-    """Print what a study found, from its directory, and where its files are."""
+    """Print the results of a study, from its directory, and where its files are."""
     for section in sections(path):
         report.print_section(section, console)
     console.print(f"{files}: {path}", soft_wrap=True)
 
 
 def cores_as_devices(text: str) -> None:
-    """Let CPU cores be devices, as many as ``--devices`` asks for; before JAX looks for any."""
+    """Let CPU cores be devices, as many as ``--devices`` asks for, before JAX initialises."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     wanted = cores or 1 if text == "all" else int(text) if text.isdecimal() else 1
     if wanted > 1 and "device_count" not in os.environ.get("XLA_FLAGS", ""):
-        with contextlib.suppress(RuntimeError):  # JAX has looked already: what it found counts
+        with contextlib.suppress(RuntimeError):  # JAX is initialised: its devices count
             jax.config.update("jax_num_cpu_devices", min(wanted, cores or 1))
 
 
@@ -145,16 +145,17 @@ def devices_of(text: str) -> Sequence[Any]:
 
 
 def undivided(devices: Sequence[Any]) -> Sequence[Any]:
-    """The devices for scores and heads: of cores that are devices, the first.
+    """The devices for scores and heads: the first one on a CPU, else all.
 
-    Cores that are devices only train networks: for the rest one device uses all of them, and XLA's
-    CPU backend can deadlock where devices that share its threads solve triangular systems.
+    CPU cores are separate devices only to train networks. For the rest one device uses all cores,
+    because XLA's CPU backend can deadlock if devices that share its threads solve triangular
+    systems.
     """
     return devices[:1] if devices[0].platform == "cpu" else devices
 
 
 def named(flag: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Call a function; what it finds wrong is said of the flag."""
+    """Call a function; its error names the flag."""
     try:
         return function(*arguments, **options)
     except ValueError as error:

@@ -1,23 +1,24 @@
-"""How often the intervals of a correlation contain the truth where tasks share classes.
+"""How often the intervals of a correlation contain the true value when tasks share classes.
 
     python -m experiments.coverage              # or some: every_statistic crossed
 
-Each of C classes has an effect on the score and one on the accuracy, normal, with correlation rho;
-a task's score and accuracy are the means over its k classes plus noise of its own (standard
-deviation ``noise`` relative to the classes' part, correlation 0.3). The truth is the correlation
-over tasks of an endless supply of classes. Printed for each design: coverage and mean width of the
-nominal 95 % intervals that
+Each of C classes has an effect on the score and one on the accuracy. They are normal, with
+correlation rho. A task's score and accuracy are the means over its k classes plus noise of its own
+(standard deviation ``noise`` relative to the classes' part, correlation 0.3). The true value is the
+correlation over tasks of infinitely many classes. For each design the output shows coverage and
+mean width of the nominal 95 % intervals that
 
   leepjax   leaves out one class at a time (leepjax.evaluation.jackknife)
   tasks     takes tasks for independent (Fisher's z)
   BCa       resamples tasks (scipy.stats.bootstrap, BCa), the usual careful choice
 
-and then, where tasks come in groups within which classes nest, clustered by groups and by classes;
-for every statistic and for the difference of two scores on the same rows, independent or in
-clusters of several rows; and for means over targets of correlations over models. The truth is there
-the mean of the statistic over all samples of that size, but for Pearson's, the population's. Last,
-of a mean over tasks (leepjax.evaluation.mean) beside Student's interval of independent tasks, where
-the effects of classes and the noise of tasks are normal or, as losses are, skewed (exponential).
+Further designs are: tasks in groups in which classes are nested, clustered by groups and by
+classes; every statistic, and the difference of two scores on the same rows, independent or in
+clusters of several rows; and means over targets of correlations over models. In these the true
+value is the mean of the statistic over all samples of that size; for Pearson's it is the
+population's. The last design is a mean over tasks: leepjax.evaluation.mean beside Student's
+interval for independent tasks. The effects of classes and the noise of tasks are normal or, as
+losses are, skewed (exponential).
 """
 
 import dataclasses
@@ -55,7 +56,7 @@ DESIGNS = [  # classes, classes a task, tasks, rho, noise
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Simulate how often intervals of a correlation contain the truth."""
+    """Simulate how often intervals of a correlation contain the true value."""
 
     sections: tyro.conf.Positional[
         tuple[
@@ -74,7 +75,7 @@ def class_sets(rng: np.random.Generator, classes: int, size: int, number: int) -
 
 
 def shared_classes(rng: np.random.Generator) -> None:
-    """Tasks that share classes, beside what takes them for independent."""
+    """Tasks that share classes, compared with intervals that take tasks for independent."""
     print("classes  k  tasks  rho  noise |   leepjax      tasks        BCa   (coverage, width)")
     for classes, size, number, rho, noise in DESIGNS:
         truth = (rho + NOISE_CORRELATION * noise**2) / (1 + noise**2)
@@ -156,7 +157,7 @@ def every_statistic(rng: np.random.Generator) -> None:
 
 
 def crossed(rng: np.random.Generator) -> None:
-    """Models that are good everywhere, targets that suit some: means over targets."""
+    """Means over targets: some models are good on all targets, others on some."""
     print("\nmodels targets | statistic, then coverage and width of the mean, of the difference")
     for models, targets in ((10, 8), (11, 11), (30, 10)):
         target, model = (a.ravel() for a in np.indices((targets, models)))
@@ -204,7 +205,7 @@ def means(rng: np.random.Generator) -> None:
 
 
 def _one_class(classes: int, number: int) -> np.ndarray:
-    """``[number, 1]``: tasks that hold one class each, such as a script, in turn."""
+    """``[number, 1]``: tasks with one class each, such as a script, in turn."""
     return np.arange(number)[:, None] % classes
 
 

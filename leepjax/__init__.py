@@ -1,8 +1,8 @@
 """leepjax: when does transfer learning work?
 
 Scores of a source model on a target task (``leepjax.metrics``, which imports jax alone), the
-transfers they are meant to predict, and the honest correlation between the two. The names below
-are resolved when first used, so that importing one part does not import the rest.
+transfers that they are meant to predict, and the correlation between the two with honest intervals.
+The names below are resolved when first used, so that importing one part does not import the rest.
 """
 
 import importlib

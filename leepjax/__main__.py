@@ -5,9 +5,9 @@
     leepjax rank --hub timm/resnet18.a1_in1k microsoft/resnet-50 ./mine --data fashion_mnist
     leepjax audit results.csv
 
-For those whose network runs in PyTorch, TensorFlow or anything else: what it said about the
-target's images, saved as arrays, is all that is needed. Pre-trained networks in safetensors are run
-here. The same as ``python -m leepjax``.
+Your network can run in PyTorch, TensorFlow or anything else: only its outputs for the target's
+images are needed, saved as arrays. Pre-trained networks in safetensors are run here. The command is
+the same as ``python -m leepjax``.
 """
 
 import io
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     console = Console()
-    console.width = max(console.width, 100)  # rather lines that wrap than names cut short
+    console.width = max(console.width, 100)  # lines may wrap, but names must not be cut
     try:
         keep_programs()
         RUN[type(config)](config, console)

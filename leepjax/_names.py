@@ -11,7 +11,7 @@ def normal(name: str) -> str:
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """The known name to suggest, or all of them, as the end of a message of what was wanted.
+    """The nearest known name, or all of them, as the end of an error message.
 
     >>> nearest("resnet-50", ["ResNet50", "ViT"])
     "; did you mean 'ResNet50'?"
@@ -25,7 +25,7 @@ def nearest(name: str, known: Collection[str]) -> str:
 
 
 def without_partner(names: Iterable[str], known: Collection[str]) -> str:
-    """Names that have no equal, each with the nearest that there is, for messages; empty if none.
+    """Names that have no equal, each with the nearest known name, for messages; empty if none.
 
     >>> without_partner(["m-2", "a"], ["m2", "a"])
     "'m-2' (nearest: 'm2')"
@@ -40,7 +40,7 @@ def without_partner(names: Iterable[str], known: Collection[str]) -> str:
 
 
 def listed(names: Iterable[str], *, quote: bool = True, limit: int = 4) -> str:
-    """Some of the names, and how many more there are."""
+    """The first names, and how many more there are."""
     every = [repr(name) if quote else name for name in names]
     more = f" and {len(every) - limit} more" if len(every) > limit else ""
     return ", ".join(every[:limit]) + more

@@ -1,4 +1,4 @@
-"""Arrays from elsewhere as floating-point numbers that JAX has, or the reason why they are none."""
+"""Foreign arrays as floating-point numbers that JAX supports, or the reason why that fails."""
 
 from typing import Any
 
@@ -18,10 +18,10 @@ def as_numbers(name: str, x: Any) -> Any:
 
     Args:
       name: of the argument, for the message.
-      x: an array, or what NumPy makes one of.
+      x: an array, or anything that NumPy converts to one.
 
     Raises:
-      ValueError: it holds no real numbers, or none whose format its dtype says.
+      ValueError: it holds no real numbers, or its dtype does not name their format.
 
     Example:
       >>> print(as_numbers("features", np.array([1.5, 2.0], ">f4")).dtype)

@@ -1,4 +1,4 @@
-"""What is said on standard error: one progress bar for all long work, and single lines."""
+"""Messages on standard error: one progress bar for all long work, and single lines."""
 
 import contextlib
 import logging

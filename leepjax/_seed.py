@@ -1,8 +1,8 @@
-"""What a seed may be, in every function and flag that takes one."""
+"""The allowed seeds, for every function and flag that takes one."""
 
 
 def check_seed(name: str, seed: object, more: int = 0) -> None:
-    """Check that JAX and NumPy both take the seed, and so many ``more`` after it.
+    """Check that JAX and NumPy both accept the seed, and the ``more`` seeds after it.
 
     Raises:
       ValueError: they do not.

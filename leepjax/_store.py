@@ -1,9 +1,9 @@
-"""Work that need not be done twice: where it is kept, under which key, whole or not at all.
+"""Cache folders, content-addressed keys, checksums, and files that are written whole or not at all.
 
-What is read back is what was written. A JSON record carries its own checksum. A record of files,
-written after them, holds theirs: without it they count as not there, and what is not as it was
-written is made anew where it is a cache, refused where it is a result. The checksum is CRC-32, the
-fastest that Python has: it guards against disks and interruptions, not against people.
+A JSON record carries its own checksum. A record of files, written after them, holds their
+checksums. Files without a record count as missing. A damaged cache file is made again, and a
+damaged result is refused. The checksum is CRC-32, the fastest that Python has. It guards against
+faulty disks and interruptions, not against people.
 """
 
 import atexit
@@ -38,8 +38,8 @@ _CRC = "crc32"
 def cache_dir(kind: str) -> Path:
     """Folder for one kind of cached thing: ``$LEEPJAX_CACHE/kind`` or ``~/.cache/leepjax/kind``.
 
-    Where it cannot be written a folder of this process alone takes its place, with links to what
-    the other holds, and one line says so: a cache saves time and changes no result.
+    If it cannot be written, a folder of this process alone replaces it, with links to the files of
+    the other, and one line says so. A cache saves time and changes no result.
     """
     root = os.environ.get("LEEPJAX_CACHE") or "~/.cache/leepjax"
     try:
@@ -72,7 +72,7 @@ def _own_root() -> Path:
 
 
 def keep_programs() -> None:
-    """Let JAX keep what it compiles, where no one has said where."""
+    """Let JAX cache compiled programs, unless the user has set a folder."""
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         import jax  # late, so that whoever needs digests alone can set JAX's environment after
 
@@ -86,8 +86,8 @@ def keep_programs() -> None:
 def digest(*parts: Any) -> str:
     """Content key (16 hex digits) of arrays, dataclasses and plain values, in order.
 
-    Arrays count by dtype, shape and bytes; anything else by its JSON text, so that the key is
-    the same in another process and on another machine.
+    Arrays count by dtype, shape and bytes, anything else by its JSON text. So the key is the same
+    in another process and on another machine.
     """
     state = hashlib.blake2b(digest_size=8)
     for part in parts:
@@ -133,7 +133,7 @@ def hold(file: IO[Any]) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path, kind: type[Exception] = OSError) -> Iterator[None]:
-    """Name in one line what cannot be written, as on a full disk; ``kind`` is what is raised then.
+    """Name in one line what cannot be written, as on a full disk; raise ``kind`` then.
 
     Raises:
       OSError: it cannot be written.
@@ -165,10 +165,10 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_record(path: Path, *, old: bool = False) -> dict[str, Any]:
-    """The JSON object that :func:`write_record` wrote; ``old``: or one without a checksum.
+    """The JSON object that :func:`write_record` wrote; ``old``: also one without a checksum.
 
     Raises:
-      ValueError: it is another now; the message names the file.
+      ValueError: it has changed; the message names the file.
     """
     try:
         record = json.loads(path.read_bytes())
@@ -180,13 +180,13 @@ def read_record(path: Path, *, old: bool = False) -> dict[str, Any]:
 
 
 def seal(record: Path, files: Iterable[Path]) -> None:
-    """Write, after files in a record's folder or below, the record of what they hold."""
+    """Write, after the files in a record's folder or below, the record of their checksums."""
     held = {file.relative_to(record.parent).as_posix(): _checksum(file) for file in files}
     write_record(record, {"files": held})
 
 
 def check_seal(record: Path, only: str | None = None) -> None:
-    """Check that files, or ``only`` the one of that name, are as they were sealed.
+    """Check that files, or ``only`` the one of that name, have not changed since they were sealed.
 
     Raises:
       ValueError: the record, or a file, is lost or damaged; the message names it.
@@ -201,13 +201,13 @@ def check_seal(record: Path, only: str | None = None) -> None:
 
 
 def intact(record: Path) -> bool:
-    """Whether cached files are there as they were sealed; if they are damaged, it warns."""
+    """Whether cached files exist as they were sealed; warns if they are damaged."""
     if not record.exists():
         return False
     try:
         check_seal(record)
     except (OSError, ValueError) as error:
-        warnings.warn(f"{error}; it is made anew", stacklevel=3)
+        warnings.warn(f"{error}; it is made again", stacklevel=3)
         return False
     return True
 
@@ -221,7 +221,7 @@ def _checksum(path: Path) -> str:
 
 
 def _signed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record as it will be read, with the checksum of its JSON text in one line."""
+    """A record as it will be read, with the checksum of its one-line JSON text."""
     plain = json.loads(json.dumps(record, default=str))
     return plain | {_CRC: f"{zlib.crc32(json.dumps(plain).encode()):08x}"}
 
@@ -237,7 +237,7 @@ def _checked(signed: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def optional(path: Path) -> Iterator[None]:
-    """Write to a cache: where that fails one line says so, and what was computed is used."""
+    """Write to a cache; if that fails one line says so, and the computed value is used."""
     try:
         yield
     except Exception as error:  # whatever the libraries that write pass on
@@ -254,15 +254,16 @@ def differing(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 
 class Journal:
-    """A JSON Lines file: what determines the results first, then one object for each result.
+    """Append-only JSON Lines journal, to resume a run.
 
-    Every line carries its checksum. A process that is killed leaves whole lines and at most one
-    torn one, which is cut off when the file is opened again. Lines that an earlier version wrote,
-    without checksums, are read if the first has none either. The file is held until this object is
-    gone: two processes do not write it.
+    The first line holds what determines the results, every further line one result. Every line
+    carries its checksum. A process that is killed leaves complete lines and at most one incomplete
+    line, which is cut off when the file is opened again. Lines of an earlier version, without
+    checksums, are read if the first line has none either. The file is locked until this object is
+    deleted, so two processes cannot write it.
 
     Args:
-      path: the file; it is made with its first line, if it is not there.
+      path: the file; it is created with its first line if it does not exist.
       identity: what determines the results; plain values.
 
     Attributes:
@@ -317,7 +318,7 @@ class Journal:
 
 
 def _lines(text: bytes) -> list[dict[str, Any]]:
-    """The objects of a journal's lines, each checked; none of them where the first has no sum."""
+    """The objects of a journal's lines, each checked; not checked if the first has no checksum."""
     lines, old = [], False
     for number, line in enumerate(text.splitlines(), start=1):
         try:

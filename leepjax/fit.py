@@ -1,9 +1,8 @@
 """The one training loop: a pure step, and a scan of it.
 
-``State`` is what a step passes on, ``Info`` what it reports. A step is the unit that everything
-else repeats: `fit` in one scan, source training and fine-tuning also from Python, one dispatch a
-step, where XLA would slow a convolution inside a loop down (CPU); `vmap` over any of them trains
-many.
+A step passes on a ``State`` and reports an ``Info``. Everything else repeats this step. `fit` does
+so in one scan. Source training and fine-tuning also do so from Python, one dispatch a step, on
+CPUs, where XLA slows convolutions inside a loop down. `vmap` over any of them trains many models.
 """
 
 from collections.abc import Callable
@@ -20,13 +19,13 @@ import optax  # noqa: E402
 
 __all__ = ["Info", "Loss", "State", "fit", "init", "step"]
 
-# On a CPU jaxlib 0.7.2 writes donated parameters while they are still read: an MLP of 28 x 28
-# pixels learns, and ends as another network. 0.10.2 does not; in between was not tried.
+# On a CPU jaxlib 0.7.2 writes donated parameters while they are still read. An MLP of 28 x 28
+# pixels trains, but ends as another network. 0.10.2 does not; versions in between were not tried.
 DONATES = jax.__version_info__ >= (0, 10)
 
 
 class State(NamedTuple):
-    """What one step passes on to the next: parameters, other arrays of a model, optimiser state."""
+    """The state between two steps: parameters, other arrays of a model, optimiser state."""
 
     params: Any
     rest: Any
@@ -34,7 +33,7 @@ class State(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What one step reports: the loss of its batch, and the share of right answers, ``[]``."""
+    """The report of one step: the loss of its batch, and the share of correct labels, ``[]``."""
 
     loss: Any
     accuracy: Any
@@ -79,7 +78,7 @@ def fit(
       loss: ``loss(params, rest, batch) -> (loss, (rest, accuracy))``.
       optimiser: of optax; its numbers may be traced, so that a sweep is a ``vmap``.
       state: from :func:`init`.
-      batches: what the steps get, in order.
+      batches: the batches of the steps, in order.
       live: ``[steps]`` which steps count; the state stays as it is in the others. None: all.
 
     Returns:

@@ -11,17 +11,17 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/)
 #
-# A network that has learnt digits is shown Greek letters, which it has never seen. It answers with
-# digits, always wrong. LEEP reads from these wrong answers how well the network would transfer:
-# before anything is trained, from one pass over the labelled images.
+# A network has learnt digits. It is shown Greek letters, which it has never seen. It answers with
+# digits, so every answer is wrong. From these wrong answers LEEP predicts how well the network
+# would transfer, before anything is trained, from one pass over the labelled images.
 #
-# Nothing is downloaded: the images, *Glyphs*, are drawn here, from the typefaces inside
+# Nothing is downloaded. The images, *Glyphs*, are drawn here from the typefaces that come with
 # matplotlib.
 
 # %%
 # @title Set-up { display-mode: "form" }
-# Installs leepjax where it is missing, leaves the jax that is there as it is, and says what this
-# runs on. Small: the sizes of the tests, for a look at whether all works, with nothing to learn.
+# Installs leepjax if it is missing, keeps the installed jax, and prints what this runs on. SMALL:
+# the sizes of the tests, to check quickly that everything works. The results then mean nothing.
 import importlib.metadata
 import importlib.util
 import os
@@ -97,8 +97,8 @@ plt.switch_backend(plt.get_backend())  # only then do cells show the figures tha
 # %% [markdown]
 # ## A source model
 #
-# A small network learns digits in a few typefaces, and is tested on others. (Three is not among
-# them: it looks like the Cyrillic З, and Glyphs keeps one character of each look.)
+# A small network learns digits in a few typefaces, and is tested on other typefaces. (There is no
+# three: it looks like the Cyrillic З, and Glyphs keeps one of two characters that look alike.)
 
 # %%
 digits, greek = load("glyphs:digits"), load("glyphs:greek")
@@ -108,8 +108,8 @@ print(f"digits of unseen typefaces: {accuracy(source, digits.test):.2f} right")
 # %% [markdown]
 # ## 1. Dummy labels
 #
-# The target task: five Greek letters, 90 images of each. What the source model says of an image is
-# its *dummy label*: not one digit, but a probability of each.
+# The target task is five Greek letters, 90 images of each. What the source model predicts for an
+# image is its *dummy label*. It is not one digit, but a probability of each digit.
 
 # %%
 digit = [unicodedata.lookup(name) for name in source.class_names]
@@ -143,9 +143,9 @@ plt.show()
 # %% [markdown]
 # ## 2. The conditional table
 #
-# How often does each letter come with each dummy label? Summing the probabilities by letter gives
-# the joint $\hat P(y, z)$; each column divided by its sum gives $\hat P(y \mid z)$: *the model
-# says 7, so which letter is it?*
+# How often does each letter occur with each dummy label? Summing the probabilities by letter gives
+# the joint distribution $\hat P(y, z)$. Dividing each column by its sum gives $\hat P(y \mid z)$:
+# *if the model says 7, which letter is it?*
 
 # %%
 joint = np.stack([probs[labels == y].sum(0) for y in range(c)]) / len(labels)
@@ -177,7 +177,8 @@ plt.show()
 #
 # $$p(y \mid x) = \sum_z \hat P(y \mid z)\, \theta_z(x)$$
 #
-# Nobody trained this classifier, and it is better than chance. **LEEP is its mean log-likelihood.**
+# Nobody trained this classifier, and yet it is better than chance. **LEEP is its mean
+# log-likelihood.**
 
 # %%
 predicted = probs @ conditional.T  # [n, c]
@@ -193,12 +194,12 @@ assert abs(likelihood - score) < 1e-4
 # %% [markdown]
 # ## 4. What the model adds
 #
-# Knowing nothing but how frequent each letter is gives $-H(Y)$, here $-\log 5$. What LEEP is above
-# it, its *gain*, is the model's: in nats, never negative, and comparable between tasks with
-# different numbers of classes, which LEEP is not.
+# The frequencies of the letters alone give $-H(Y)$, here $-\log 5$. The difference of LEEP to it,
+# its *gain*, is what the model adds. It is measured in nats and never negative. It can be compared
+# between tasks with different numbers of classes, and LEEP cannot.
 #
-# Beside it, five letters in most of which the model sees a zero: a zero then says little about
-# which letter it is, and LEEP is lower.
+# Beside it are five letters, in most of which the model sees a zero. A zero then says little about
+# the letter, and LEEP is lower.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.4), layout="constrained")
@@ -213,11 +214,11 @@ for axis, name in zip(axes, (letters, "ανσυπ"), strict=True):
 plt.show()
 
 # %% [markdown]
-# ## 5. How sure
+# ## 5. How certain is LEEP?
 #
-# The standard error over other images of the same letters is one gradient (the infinitesimal
-# jackknife). The null shuffles the labels: what LEEP would be if letters and answers had nothing
-# to do with each other.
+# The standard error is for other images of the same letters. It takes one gradient (the
+# infinitesimal jackknife). The null shuffles the labels: it shows what LEEP would be if letters
+# and predictions were unrelated.
 
 # %%
 measured = uncertainty.influence(leep, probs, labels, num_classes=c)
@@ -243,11 +244,11 @@ plt.show()
 # %% [markdown]
 # ## 6. Does it predict transfer?
 #
-# Those two tasks were picked to be told apart. Here are tasks drawn at random: five Greek letters,
-# 20 images of each. For each, LEEP is computed, then a new head is trained on the network's
-# features and tested on typefaces that nothing has seen. If LEEP is worth something, the points
-# rise; if it is worth its theory, they rise more than those of the *nulls*, nearest neighbours and
-# a linear probe on the same features.
+# Those two tasks were chosen to differ clearly. Here are tasks drawn at random: five Greek
+# letters, 20 images of each. For each task LEEP is computed. Then a new head is trained on the
+# network's features and tested on typefaces that were not used before. If LEEP predicts transfer,
+# accuracy rises with it. If its theory adds something, accuracy rises more closely with LEEP than
+# with the *nulls*, nearest neighbours and a linear probe on the same features.
 
 # %%
 tasks = sample_tasks(jax.random.key(0), greek, num_tasks=12 if SMALL else 60, ways=c, shots=20)
@@ -265,13 +266,13 @@ print_correlations(f"{len(heads.accuracy)} tasks", table, Console(width=112))
 scatter(None, verdict(table), scores, heads.accuracy, table)
 
 # %% [markdown]
-# LEEP says something about transfer: its interval, which knows that tasks share letters, is above
-# zero. It does not say more than a null does. That is what this package is for: no correlation
-# without its interval, no score without what it must beat.
+# LEEP predicts transfer: its confidence interval, clustered on shared letters, is above zero. It
+# does not predict more than a null does. This is why the package exists: it shows no correlation
+# without its interval, and no score without the nulls that it must beat.
 #
-# Numbers differ a little by hardware and by version of jax, the findings do not.
+# Numbers differ a little between machines and versions of jax. The findings do not.
 #
 # Next: the article's study (`02_transfer_accuracy_study`), models that have learnt to adapt
-# (`03_meta_transfer`), your own model (`04_your_own_model`). The score is from C. Nguyen, T.
+# (`03_meta_transfer`), and your own model (`04_your_own_model`). The score is from C. Nguyen, T.
 # Hassner, M. Seeger, C. Archambeau, *LEEP: A New Measure to Evaluate Transferability of Learned
 # Representations*, ICML 2020.

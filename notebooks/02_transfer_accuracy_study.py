@@ -11,19 +11,19 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/)
 #
-# The LEEP article holds the score against what transfer reaches, in three figures: accuracy task
-# by task with a line through it, mean accuracy in five levels of the score, and how much sooner
-# fine-tuning gets there than training from scratch. Here they are, small, each with what the
-# article's have not: intervals that know that tasks share classes, and *nulls*, which need no
-# theory and which a score must beat.
+# The LEEP article compares the score with the accuracy after transfer in three figures. They show
+# accuracy task by task with a line through it, mean accuracy in five levels of the score, and how
+# much faster fine-tuning converges than training from scratch. Here are small versions of them.
+# They add what the article does not have: confidence intervals that are clustered on shared
+# classes, and *nulls*, baselines that need no theory and that a score must beat.
 #
-# The same in full, from the command line: `python -m experiments.transfer_accuracy` and `python -m
-# experiments.convergence`. Nothing is downloaded; on two CPU cores it takes a few minutes.
+# The commands `python -m experiments.transfer_accuracy` and `python -m experiments.convergence`
+# run the full study. Nothing is downloaded. On two CPU cores this notebook takes a few minutes.
 
 # %%
 # @title Set-up { display-mode: "form" }
-# Installs leepjax where it is missing, leaves the jax that is there as it is, and says what this
-# runs on. Small: the sizes of the tests, for a look at whether all works, with nothing to learn.
+# Installs leepjax if it is missing, keeps the installed jax, and prints what this runs on. SMALL:
+# the sizes of the tests, to check quickly that everything works. The results then mean nothing.
 import importlib.metadata
 import importlib.util
 import os
@@ -103,7 +103,7 @@ console = Console(width=112)
 # ## Source and targets
 #
 # A Conv4 learns 137 characters of Latin, Greek and Cyrillic. The targets are scripts that it has
-# never seen, tested on typefaces that nothing was trained on.
+# never seen. They are tested on typefaces on which nothing was trained.
 
 # %%
 source_data = load("glyphs:latin+greek+cyrillic")
@@ -116,8 +116,8 @@ train, test = (extract(source, bank) for bank in target)
 # %% [markdown]
 # ## 1. LEEP against accuracy
 #
-# Tasks of five characters of one script, 20 images each. Scores see the labelled images, a new
-# head is trained on them, accuracy is of the test images.
+# A task has five characters of one script, with 20 images each. Scores use the labelled images. A
+# new head is trained on the same images. Accuracy is measured on the test images.
 
 # %%
 METRICS = ("leep", "nce", "h_score", "knn", "linear_probe", "neg_label_entropy")
@@ -147,15 +147,15 @@ shown = [row for row in table if np.isfinite(row.estimates["pearson"].value)]
 scatter(None, verdict(table), scores, reached, shown)
 
 # %% [markdown]
-# Stars and "(null)" mark what knows no theory. −H(Y) is constant here, all tasks having five
-# classes of 20 images, so that it can explain nothing. "r | group" is what is left within scripts.
+# Stars and "(null)" mark the nulls. −H(Y) is constant here, because all tasks have five classes of
+# 20 images, so it can explain nothing. "r | group" is the correlation within scripts.
 #
 # ## The same where tasks differ in size
 #
 # With 2 to 10 classes a task, LEEP has about the same r. But −H(Y), which never looks at the
-# model, comes near it: fewer classes are easier, and no more than that need be known. The H-score
-# turns round, as it grows with the number of classes. "r | class count" is what is left among
-# tasks of as many classes.
+# model, comes close to it: tasks with fewer classes are easier, and that alone explains most of r.
+# The sign of the H-score's r changes, because the H-score grows with the number of classes. "r |
+# class count" is the correlation among tasks with equally many classes.
 
 # %%
 ways = (2, 3) if SMALL else (2, 10)
@@ -165,8 +165,8 @@ print_correlations("{} to {} characters of any script".format(*ways), study(size
 # %% [markdown]
 # ## 2. Five levels
 #
-# The tasks of the first figure in fifths of each score, and their mean accuracy. Intervals are
-# clustered on scripts.
+# The tasks of the first figure are divided into fifths of each score. The figure shows the mean
+# accuracy of each fifth. Intervals are clustered on scripts.
 
 # %%
 figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
@@ -188,9 +188,9 @@ plt.show()
 # %% [markdown]
 # ## 3. Convergence
 #
-# The whole network is fine-tuned on each task, and the same network trained from scratch by the
-# same recipe. What fine-tuning is ahead by, epoch by epoch, in levels of LEEP. The article's claim
-# is that it is ahead by more, and sooner, where LEEP is high.
+# The whole network is fine-tuned on each task. The same network is also trained from scratch by
+# the same recipe. The figure shows the lead of fine-tuning, epoch by epoch, in levels of LEEP. The
+# article claims that the lead is larger and comes earlier where LEEP is high.
 
 # %%
 some = sample_tasks(
@@ -215,7 +215,7 @@ print_levels("within scripts", "leep", levels, console)
 draw_levels(None, finding(levels, "leep"), "leep", levels)
 
 # %% [markdown]
-# And beside the nulls: the same difference, its mean over all epochs, held against every score.
+# The table compares every score, and the nulls, with the lead averaged over all epochs.
 
 # %%
 of_ahead = correlate(
@@ -226,10 +226,10 @@ of_ahead = correlate(
 print_correlations("Scores against what fine-tuning is ahead by", of_ahead, console)
 
 # %% [markdown]
-# ## 4. Real data, where there are some
+# ## 4. Real data, if available
 #
-# Fashion-MNIST is used if TFDS has prepared it (`TFDS_DATA_DIR`, or `~/tensorflow_datasets`).
-# Without it, or without a network to fetch it, the embedded Glyphs above are the study.
+# Fashion-MNIST is used if TFDS has prepared it (`TFDS_DATA_DIR`, or `~/tensorflow_datasets`). If
+# it is not there and cannot be downloaded, the study ends with the embedded Glyphs above.
 
 # %%
 try:
@@ -244,9 +244,10 @@ else:
     print_correlations("Five classes of Fashion-MNIST", study(clothes)[2], console)
 
 # %% [markdown]
-# Fashion-MNIST has ten classes, however many tasks are drawn from them. Its intervals are wide for
-# that reason; one that took tasks for independent would hide it.
+# Fashion-MNIST has ten classes, however many tasks are drawn from them. This makes its intervals
+# wide. An interval that takes tasks for independent would hide it.
 #
-# So: LEEP goes with what transfer reaches, on Glyphs, and so do scores that need no theory.
-# Numbers differ a little by hardware and by version of jax, the findings do not; the README has
-# the same studies with larger samples, with ResNets, and with other scores.
+# In short: on Glyphs, LEEP correlates with the accuracy after transfer, and so do scores that need
+# no theory. Numbers differ a little between machines and versions of jax. The findings do not. The
+# folder `docs/results` has the same studies with larger samples, with ResNets, and with other
+# scores.

@@ -11,20 +11,20 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/)
 #
-# A model can learn to adapt: over many small tasks, so that a few labelled images of a new one are
-# enough. How well it then does on a task is the third kind of transfer of the LEEP article, and
-# the one where its score led by most: r = .591, NCE .310, H-score .025.
+# A model can be trained on many small tasks, so that it learns to adapt to a new one from a few
+# labelled images. The LEEP article calls this meta-transfer. It is the third kind of transfer
+# there, and the one in which its score had the largest lead: r = .591, NCE .310, H-score .025.
 #
-# Here two such learners are trained on Glyphs: *MTL* (Q. Sun et al., CVPR 2019), as in the
-# article, which keeps a classifier's kernels and learns how strongly each acts, and a *ridge head*
+# Here two such learners are trained on Glyphs. *MTL* (Q. Sun et al., CVPR 2019), which the article
+# used, keeps a classifier's kernels and learns how strongly each acts. The other is a *ridge head*
 # solved in closed form (L. Bertinetto et al., ICLR 2019). Then they adapt to scripts that they
-# have never seen, from one image of each character and from five. Nothing is downloaded; on two
-# CPU cores it takes a few minutes. In full: `python -m experiments.meta_transfer`.
+# have never seen, from one image of each character and from five. Nothing is downloaded. On two
+# CPU cores it takes a few minutes. The full study is `python -m experiments.meta_transfer`.
 
 # %%
 # @title Set-up { display-mode: "form" }
-# Installs leepjax where it is missing, leaves the jax that is there as it is, and says what this
-# runs on. Small: the sizes of the tests, for a look at whether all works, with nothing to learn.
+# Installs leepjax if it is missing, keeps the installed jax, and prints what this runs on. SMALL:
+# the sizes of the tests, to check quickly that everything works. The results then mean nothing.
 import importlib.metadata
 import importlib.util
 import os
@@ -106,7 +106,8 @@ console = Console(width=112)
 # %% [markdown]
 # ## A classifier to start from
 #
-# Characters of Latin, Greek and Cyrillic, and their quarter turns as classes of their own.
+# The classifier learns characters of Latin, Greek and Cyrillic. Their quarter turns are additional
+# classes.
 
 # %%
 source_data = load("glyphs:latin+greek+cyrillic")
@@ -117,9 +118,9 @@ print(f"{len(source.class_names)} classes, {accuracy(source, turned.test):.2f} r
 # %% [markdown]
 # ## An episode
 #
-# What the learners practise: five characters, a *support* of labelled images to adapt to, and
-# *queries* to judge the adapted model by. Below one image of each of five characters, and two
-# queries: would you know?
+# The learners train on *episodes*. An episode has five characters, a *support* of labelled images
+# to adapt to, and *queries* to test the adapted model. Below are one image of each of five
+# characters and two queries. Would you recognise them?
 
 # %%
 SCRIPTS = "georgian+lao+arrows+syllabics+braille+maths+arabic+tifinagh+ogham"
@@ -167,10 +168,10 @@ for name, steps in {"mtl": 400, "ridge": 400}.items():
     print(f"{name}: queries right in the first tenth of the steps {first:.2f}, last {last:.2f}")
 
 # %% [markdown]
-# ## What they reach
+# ## Their accuracy
 #
-# On the same tasks, beside the classifier with a head retrained on the support: what having learnt
-# to adapt is worth. The intervals are for other scripts.
+# The learners are compared with the classifier, with a head retrained on the support, on the same
+# tasks. The difference is what learning to adapt is worth. The intervals are for other scripts.
 
 # %%
 features = [extract(source, bank) for bank in target]
@@ -202,12 +203,12 @@ for row in gains:
 plot_accuracy_levels(levels)
 
 # %% [markdown]
-# ## Do scores of the classifier know?
+# ## Do scores of the classifier predict it?
 #
-# Scores see what the learners see: the support alone, five images or twenty-five. LEEP uses the
-# whole prediction on each, NCE its arg max. With fewer images than features the H-score is
-# constant by construction, and at one shot so are neighbours and probe, which leave nothing out to
-# be tested on.
+# Scores use what the learners use: the support alone, five images or twenty-five. LEEP uses the
+# whole prediction for each image, NCE its arg max. With fewer images than features the H-score is
+# constant by construction. At one shot so are neighbours and the linear probe, because no image of
+# a class is left to test on.
 
 # %%
 tables = {
@@ -222,8 +223,8 @@ tables = {
 print_section(side_by_side(tables), console)
 
 # %% [markdown]
-# Is LEEP ahead of NCE, and of the null that is there at five shots? The same tasks have both, so
-# their difference is known better than two intervals apart would say.
+# Does LEEP beat NCE, and the null that is defined at five shots? Both scores have the same tasks.
+# So the paired difference is known more precisely than two separate intervals would suggest.
 
 # %%
 for name in learners:
@@ -237,7 +238,7 @@ for name in learners:
             print(f"{name}, {shots} shot: r of leep less that of {other:12} {text}")
 
 # %% [markdown]
-# At one shot LEEP is the score that says something, with NCE far behind, as in the article. At
-# five shots its lead is smaller, and over neighbours and a linear probe, which need no theory, it
-# could be none. The README has this with more tasks, and other learners on Omniglot. Numbers
-# differ a little by hardware and by version of jax, the findings do not.
+# At one shot LEEP is the informative score, with NCE far behind, as in the article. At five shots
+# its lead is smaller, and over neighbours and a linear probe, which need no theory, it may be
+# zero. The folder `docs/results` has this with more tasks, and other learners on Omniglot. Numbers
+# differ a little between machines and versions of jax. The findings do not.

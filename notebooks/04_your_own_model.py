@@ -11,19 +11,19 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/)
 #
-# Scores are functions of arrays: what a model says of some labelled images, `[n, s]` probabilities
-# or logits of its own classes, `[n, d]` features, or both, and the labels, `[n]` integers. Where
-# they come from does not matter. Here they come from scikit-learn, from Flax and, where it is
-# installed, from PyTorch; then the models are ranked, with standard errors, and scored in streams
-# and on many devices.
+# Scores are functions of arrays. They take a model's outputs for some labelled images, and the
+# labels, `[n]` integers. The outputs are `[n, s]` probabilities or logits of the model's own
+# classes, `[n, d]` features, or both. It does not matter where they come from. Here they come from
+# scikit-learn, from Flax and, if it is installed, from PyTorch. Then the models are ranked, with
+# standard errors, and scored in streams and on many devices.
 #
-# Sources learn the digits 0 to 4, the target is 200 labelled images of 5 to 9; the other images of
-# these digits tell who was right. Nothing is downloaded; it takes a minute.
+# Sources learn the digits 0 to 4. The target is 200 labelled images of 5 to 9. The other images of
+# these digits show which source was really best. Nothing is downloaded. It takes a minute.
 
 # %%
 # @title Set-up { display-mode: "form" }
-# Installs leepjax where it is missing, leaves the jax that is there as it is, and says what this
-# runs on. Small: the sizes of the tests, for a look at whether all works, with nothing to learn.
+# Installs leepjax if it is missing, keeps the installed jax, and prints what this runs on. SMALL:
+# the sizes of the tests, to check quickly that everything works. The results then mean nothing.
 import importlib.metadata
 import importlib.util
 import os
@@ -96,7 +96,7 @@ print(f"{len(x_source)} images to learn from, {len(x_target)} of the target, {le
 # %% [markdown]
 # ## Plain arrays
 #
-# A model of scikit-learn's: probabilities are all that LEEP asks for.
+# A model from scikit-learn. LEEP needs only its probabilities.
 
 # %%
 classifier = LogisticRegression(max_iter=1000).fit(x_source, y_source)
@@ -104,7 +104,8 @@ probs = classifier.predict_proba(x_target).astype(np.float32)
 print(f"LEEP {leep(probs, labels, num_classes=5):.3f}")
 
 # %% [markdown]
-# `score` computes all that the arrays allow, and what they share once. Features open more scores.
+# `score` computes all scores that the arrays allow. What the scores share is computed once. With
+# features, more scores are possible.
 
 # %%
 for name, value in score(labels, num_classes=5, probs=probs).items():
@@ -113,7 +114,7 @@ for name, value in score(labels, num_classes=5, probs=probs).items():
 # %% [markdown]
 # ## Flax
 #
-# Any module will do that gives features and logits; no base class, no registration.
+# Any module that returns features and logits works. It needs no base class and no registration.
 
 
 # %%
@@ -157,7 +158,7 @@ for name, network in networks.items():
     models[name] = {"features": np.asarray(features), "logits": np.asarray(logits)}
 
 # %% [markdown]
-# To fine-tune such a network on tasks too, make it a `Source`: `leepjax.models.make_source`.
+# To fine-tune such a network on tasks, make it a `Source` with `leepjax.models.make_source`.
 #
 # ## PyTorch
 
@@ -185,9 +186,9 @@ else:
 # %% [markdown]
 # ## Which one to transfer?
 #
-# `rank` takes arrays as here, or files of them. What decides is held out: `predictive_r2`, of a
-# linear head that predicts each image when it was fitted to the others. In parentheses stands what
-# a score has under shuffled labels.
+# `rank` takes arrays, as here, or files of arrays. It decides by a held-out score,
+# `predictive_r2`: a linear head predicts each image after it was fitted to all others. The value
+# of a score under shuffled labels stands in parentheses.
 
 # %%
 ranking = rank(models, labels)
@@ -197,7 +198,8 @@ print(ranking)
 ranking.plot()
 
 # %% [markdown]
-# Was it right? Fine-tune each with a new head on the 200 images, and count on those nobody saw.
+# Was it right? Fine-tune each source with a new head on the 200 images, and test it on the images
+# that were not used.
 
 # %%
 for name, network in networks.items():
@@ -209,9 +211,10 @@ for name, network in networks.items():
 # %% [markdown]
 # ## Standard errors
 #
-# What another draw of as many images would do to a score: for every score that takes weights, from
-# one gradient (`influence`); for the others, from random halves (`subsample`). LEEP is judged on
-# the samples that its table was fitted on; `cross_fitted_leep` is not.
+# A standard error shows how much a score would vary with another draw of equally many images. For
+# every score that takes weights it comes from one gradient (`influence`), for the others from
+# random halves (`subsample`). LEEP is judged on the samples that its table was fitted on;
+# `cross_fitted_leep` is not.
 
 # %%
 probs = jax.nn.softmax(models["flax wide"]["logits"])
@@ -232,8 +235,8 @@ held_out = cross_fitted_leep(probs, labels, num_classes=5)
 print(f"LEEP on samples that its table has not seen: {held_out:.3f}")
 
 # %% [markdown]
-# Two models on the same images are known apart better than their two errors say, as the same
-# images are hard for both.
+# Two models are scored on the same images, and the same images are hard for both. So their
+# difference is known more precisely than their two standard errors suggest.
 
 # %%
 narrow = jax.nn.softmax(models["flax narrow"]["logits"])
@@ -245,10 +248,10 @@ ahead = both[0].score - both[1].score
 print(f"wide less narrow {ahead:+.3f} ± {paired:.3f}; from the two errors alone ± {apart:.3f}")
 
 # %% [markdown]
-# ## Data that never fit in memory
+# ## Data too large for memory
 #
-# Batches go through twice: LEEP asks each sample again what the whole data said of its dummy
-# label. Everything else is there after the first pass.
+# LEEP needs two passes over the batches. In the second it asks for each sample what the whole data
+# said about its dummy label. All other scores are ready after the first pass.
 
 # %%
 batches = [(labels[i : i + 100], probs[i : i + 100]) for i in range(0, len(labels), 100)]
@@ -264,8 +267,9 @@ print(f"at once: {of_leep.score:.4f}")
 # %% [markdown]
 # ## Many devices
 #
-# `shard` spreads samples over the devices of a mesh, padded so that they divide evenly; scores
-# take such arrays as they are. The mesh here is of the devices that there are, be it one.
+# `shard` distributes samples over the devices of a mesh, padded so that they divide evenly. Scores
+# take such arrays directly. The mesh here consists of the available devices, even if there is only
+# one.
 
 # %%
 mesh = jax.make_mesh((jax.device_count(),), ("data",))
@@ -274,8 +278,8 @@ value = leep(shards["probs"], shards["labels"], num_classes=5, where=shards["whe
 print(f"{value:.4f} on {jax.device_count()} device{'s' * (jax.device_count() > 1)}")
 
 # %% [markdown]
-# To see it on several without having them, a process of its own: CPU devices can be multiplied,
-# but only before jax looks for any.
+# If you have one device, you can try several in a separate process: CPU devices can be multiplied,
+# but only before jax initialises its devices.
 
 # %%
 PROGRAM = """

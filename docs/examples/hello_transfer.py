@@ -1,9 +1,9 @@
-"""A small study of your own: does LEEP go with accuracy on scikit-learn's digits?
+"""A small study of your own: does LEEP correlate with accuracy on scikit-learn's digits?
 
     python docs/examples/hello_transfer.py --preset smoke
 
-An MLP learns four of the digits, its head is retrained for tasks of three of the other six, and
-LEEP is held against test accuracy. With six target classes the interval says how little that shows.
+An MLP learns four of the digits, and its head is retrained for tasks of three of the other six.
+LEEP is compared with test accuracy. With only six target classes the interval is wide.
 """
 
 import dataclasses

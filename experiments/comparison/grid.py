@@ -1,7 +1,7 @@
 """The settings of a comparison: which transfers its rows are, and what each of them needs.
 
-A setting is an experiment of this folder with its configuration. A grid names settings in the
-order in which they run; what one needs can be looked up without loading or training anything.
+A setting is an experiment of this folder with its configuration. A grid names settings in the order
+in which they run. The needs of a setting can be looked up without loading or training anything.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ _COMMON = {field.name for field in dataclasses.fields(StudyConfig)}
 _WHERE = _COMMON - {"seed"}  # where a setting runs, not what comes out of it
 
 
-# What a reader of a grid's plan and page must know.
+# Notes on a grid, for its plan and its page.
 NOTES = {
     "leep2020": "The article's kinds of transfer, sources and targets. It counts 23 settings; this "
     "cross product is ours, and so are the numbers of classes, images and steps.",
@@ -37,7 +37,7 @@ class Setting(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What a setting cannot run without: its name in few words, and what to do about it."""
+    """Something that a setting needs and that is missing: its name, and what to do about it."""
 
     what: str
     why: str
@@ -60,7 +60,7 @@ def command(setting: Setting) -> str:
 
 
 def identity(settings: Sequence[Setting]) -> dict[str, str]:
-    """What a grid is, wherever its weights lie: the command of each setting."""
+    """The identity of a grid, wherever its weights are: the command of each setting."""
 
     def anywhere(setting: Setting) -> Setting:
         weights = getattr(setting.config, "source_weights", None)
@@ -73,7 +73,7 @@ def identity(settings: Sequence[Setting]) -> dict[str, str]:
 
 
 def missing(setting: Setting, data_dir: Path | None) -> list[Problem]:
-    """What a setting cannot run for, as far as it shows without reading data."""
+    """Why a setting cannot run, as far as this is known without reading data."""
     config, found = setting.config, []
     weights = getattr(config, "source_weights", None)
     names = [config.target_data] if weights else [config.source_data, config.target_data]
@@ -113,7 +113,7 @@ def glyphs(weights_dir: Path, seed: int) -> list[Setting]:
 
 
 def smoke(weights_dir: Path, seed: int) -> list[Setting]:
-    """Two tiny settings of embedded data: a minute, nothing to learn from it."""
+    """Two tiny settings of embedded data: a minute; the results mean nothing."""
     return [
         _transfer("small-head", seed=seed, **transfer_accuracy.PRESETS["smoke"]),
         _meta("meta", seed=seed, **meta_transfer.PRESETS["smoke"]),

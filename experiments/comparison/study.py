@@ -24,32 +24,34 @@ class Config(ClusterConfig):
     """LEEP against NCE and the H-score in a grid of settings, with intervals and nulls."""
 
     preset: Literal["smoke", "default"] = "default"
-    """smoke: two tiny settings of Glyphs (a minute, nothing to learn from it)."""
+    """smoke: two tiny settings of Glyphs (a minute; its results mean nothing)."""
     grid: Literal["glyphs", "real", "leep2020"] = "glyphs"
-    """Which settings: embedded data; CIFAR-10 ResNets on real data; those of the LEEP article."""
+    """Which settings: embedded data, CIFAR-10 ResNets on real data, or those of the LEEP
+    article."""
     only: tuple[str, ...] = ()
-    """Run these settings of the grid alone (--dry-run names them); finished others are read."""
+    """Run only these settings of the grid (--dry-run names them); others that are finished are
+    read."""
     dry_run: bool = False
-    """Print every setting with its command and what it lacks, and run nothing."""
+    """Print every setting with its command and what is missing, and run nothing."""
     weights_dir: Path = Path()
     """Folder of the safetensors of imported sources."""
     devices: str = "all"
     """How many devices share the work: a number, or all; on a CPU each core can be one."""
     overwrite: bool = False
-    """Start anew where the same settings have already run; with --only, these settings."""
+    """Start again if the same settings have already run; with --only, only these settings."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """What makes a comparison the same: the command of each of its settings."""
+    """The identity of a comparison: the command of each of its settings."""
 
     grid: str
     settings: dict[str, str]
 
 
 def run(config: Config, console: Console) -> Path:
-    """Run what is not finished yet, compare, and show the comparison; return its directory."""
-    console.width = max(console.width, 170)  # rather lines that wrap than names cut short
+    """Run the unfinished settings, compare, and show the comparison; return its directory."""
+    console.width = max(console.width, 170)  # lines may wrap, but names must not be cut
     settings = _settings(config)
     grid = Grid(config.grid, identity(settings))
     directory = config.output_dir or Path("runs") / "comparison" / digest(grid)
@@ -62,7 +64,7 @@ def run(config: Config, console: Console) -> Path:
         for line in plan(settings, lacking, done):
             _say(console, line)
         return directory
-    # Beside the settings' own runs, which are whole at any moment and stay where they are.
+    # Beside the settings' own runs, which are complete at any moment and are not moved.
     table = directory / "comparison"
     again = config.overwrite or _incomplete(table, grid)
     with report.open_run("comparison", grid, output_dir=table, overwrite=again) as study:
@@ -91,7 +93,7 @@ def _finished(place: Path) -> bool:
 
 
 def _incomplete(table: Path, grid: Grid) -> bool:
-    """Whether a comparison of this grid is there that lacks settings; another one's is refused."""
+    """Whether a comparison of this grid exists and lacks settings; another grid's is refused."""
     if not (table / "config.json").exists():
         return False
     with report.open_run("comparison", grid, output_dir=table) as study:
@@ -106,7 +108,7 @@ def _run_settings(
     config: Config,
     console: Console,
 ) -> dict[str, str]:
-    """Run every setting that is wanted and can run; what became of each."""
+    """Run every setting that is wanted and can run; return the state of each."""
     states = {}
     for i, setting in enumerate(settings, start=1):
         name, began = setting.name, time.perf_counter()
@@ -115,7 +117,7 @@ def _run_settings(
         if not wanted and not done:
             states[name] = "not run yet (--only)"
             continue
-        _say(console, f"setting {i} of {len(settings)}: {name}{' is there' if done else ''}")
+        _say(console, f"setting {i} of {len(settings)}: {name}{' (saved)' if done else ''}")
         where: dict[str, Any] = {"output_dir": places[name], "data_dir": config.data_dir}
         where |= {"devices": config.devices, "overwrite": config.overwrite and wanted}
         where |= {"cluster": config.cluster}
@@ -124,14 +126,14 @@ def _run_settings(
         try:
             if lacking:
                 raise ValueError("; ".join(problem.why for problem in lacking))
-            # Read where it is finished, which also tells whether it is the same.
+            # If it is finished this reads it, and checks that it is the same setting.
             full = dataclasses.replace(setting.config, **where)
             setting.experiment.run(full, Console(quiet=True))
         except ValueError as error:
             states[name] = str(error)
             _say(console, f"    cannot run: {error}")
             continue
-        # A journal keeps the folder of an interrupted comparison: another grid is then refused.
+        # A journal keeps the folder of an interrupted comparison, so that another grid is refused.
         (study.path / "settings.journal").touch()
         if not done:
             seconds = round(time.perf_counter() - began, 1)
@@ -153,7 +155,7 @@ def _write(
 ) -> None:
     finished = [name for name, state in states.items() if state == FINISHED]
     if not finished:
-        raise ValueError("no setting could run; --dry-run lists what each one lacks")
+        raise ValueError("no setting could run; --dry-run lists what each one needs")
     found = compare({name: places[name] / "results.csv" for name in finished})
     rows = [
         {"setting": name, "state": states[name], "command": line}

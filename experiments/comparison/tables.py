@@ -1,4 +1,4 @@
-"""The plan of a comparison, and what it found in tables and words, from its CSV files."""
+"""The plan of a comparison, and its results in tables and words, from its CSV files."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ Rows = list[dict[str, str]]
 def plan(
     settings: Sequence[Setting], lacking: Mapping[str, Sequence[Problem]], done: Collection[str]
 ) -> Iterator[str]:
-    """Lines that say which settings a comparison has, what is there, and what is missing."""
+    """Lines that list the settings of a comparison, what is finished, and what is missing."""
     for i, setting in enumerate(settings, start=1):
         what = ", ".join(problem.what for problem in lacking[setting.name])
         state = "finished" if setting.name in done else f"missing: {what}" if what else "can run"
@@ -33,12 +33,12 @@ def plan(
 
 
 def sections(path: Path, *, whole: bool = False, note: str = "") -> Iterator[Section]:
-    """What a comparison found.
+    """The results of a comparison.
 
     Args:
       path: its run directory.
-      whole: with every score's r and every setting's command, which a terminal has no room for.
-      note: what a reader must know of the grid.
+      whole: with every score's r and every setting's command, which are too wide for a terminal.
+      note: a note on the grid.
     """
     verdicts, scores = read_table(path / "verdicts.csv"), read_table(path / "comparison.csv")
     r: dict[str, dict[str, Estimate]] = {row["setting"]: {} for row in verdicts}
@@ -50,7 +50,8 @@ def sections(path: Path, *, whole: bool = False, note: str = "") -> Iterator[Sec
     yield Section("The three scores of the article", [_three(verdicts, r)], in_words(verdicts))
     yield Section("All scores beside nulls", [_nulls(verdicts, r)], nulls_in_words(verdicts))
     if given:
-        text = "Partial r, where the number of classes varies from task to task."
+        text = "Partial r given the number of classes, in settings where that number varies from "
+        text += "task to task."
         sheet = _every(given if whole else {k: _of_three(v) for k, v in given.items()})
         yield Section("Given the number of classes", [sheet], text)
     settings = read_table(path / "settings.csv")
@@ -68,7 +69,7 @@ def sections(path: Path, *, whole: bool = False, note: str = "") -> Iterator[Sec
 
 
 def in_words(verdicts: Rows) -> str:
-    """In how many settings each of the three is best, and significantly."""
+    """In how many settings each of the three is best, and significantly best."""
     n = len(verdicts)
     won = {s: [row for row in verdicts if row["best_of_three"] == s] for s in THREE}
     sure = {s: sum(row["significant"] == "True" for row in won[s]) for s in THREE}
@@ -77,29 +78,30 @@ def in_words(verdicts: Rows) -> str:
     of = "" if nulls == n else f" of the {nulls} where a null is defined"
     text = (
         f"LEEP is the best of LEEP, NCE and H-score in {len(won['leep'])} of {n} settings, "
-        f"significantly in {sure['leep']}; its r lies above the best null's in {above}{of}. "
-        f"NCE is best in {len(won['nce'])}, significantly in {sure['nce']}; the H-score in "
+        f"significantly in {sure['leep']}. Its r is higher than the best null's in {above}{of}. "
+        f"NCE is best in {len(won['nce'])}, significantly in {sure['nce']}, and the H-score in "
         f"{len(won['h_score'])}, significantly in {sure['h_score']}. "
     )
     alone = [sum(float(row["p"]) < LEVEL for row in won[s]) for s in THREE]
     close = sum(float(row["ahead"]) < 0.01 for row in verdicts)
     if close:
-        text += f"In {close} the best is ahead of the second by less than .01. "
+        text += f"The best leads the second by less than .01 in {close}. "
     undefined = sum(bool(row["undefined"]) for row in verdicts)
     if undefined:
         text += (
-            f"In {undefined} a score of the three is undefined, being constant, and cannot win. "
+            f"One of the three is constant, therefore undefined, in {undefined}; it cannot be the "
+            "best there. "
         )
     return (
-        f"{text}Significantly: ahead of both others with p < 5 % after Holm's correction over all "
-        f"pairs in all settings; without it LEEP in {alone[0]}, NCE in {alone[1]}, the H-score in "
-        f"{alone[2]}. Settings share sources and target classes, so that their number is not that "
-        "of independent ones."
+        f"{text}A score is significantly the best if it beats both others with p < 5 % after "
+        f"Holm's correction over all pairs in all settings. Without the correction LEEP would be "
+        f"in {alone[0]}, NCE in {alone[1]}, the H-score in {alone[2]}. Settings share sources and "
+        "target classes, so they are not independent."
     )
 
 
 def nulls_in_words(verdicts: Rows) -> str:
-    """In how many settings the best score, and LEEP, is ahead of the best null."""
+    """In how many settings the best score, and LEEP, beats the best null."""
     ahead, sure = (
         {
             who: sum(row[f"{who}_{what}_null"] == "True" for row in verdicts)
@@ -110,7 +112,7 @@ def nulls_in_words(verdicts: Rows) -> str:
     nulls = sum(bool(row["best_null"]) for row in verdicts)
     return (
         f"The best of all scores has a higher r than the best null in {ahead['score']} of "
-        f"{nulls} settings where one is defined, significantly in {sure['score']}; LEEP in "
+        f"{nulls} settings where one is defined, significantly in {sure['score']}. LEEP has in "
         f"{ahead['leep']}, significantly in {sure['leep']} (Holm's correction over all scores in "
         "all settings)."
     )

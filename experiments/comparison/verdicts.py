@@ -1,11 +1,11 @@
-"""Which score is best in every setting, and is it significantly: from studies' results alone.
+"""Which score is best in every setting, and whether significantly, from studies' results alone.
 
-A setting is judged by Pearson's r with accuracy, as in the LEEP article. Intervals, and those of
-differences on the same tasks, cluster on groups where tasks come from several, else on classes. A
-score is best significantly where it is ahead of each other one that is defined with a p below 5 %
-after Holm's correction over all pairs in all settings; so choosing the best after the fact is paid
-for. Scores are held against a setting's best null, which was chosen to be hard to beat, with Holm's
-correction over all scores in all settings.
+A setting is judged by Pearson's r with accuracy, as in the LEEP article. Intervals of r and of
+differences on the same tasks are clustered on groups if tasks come from several groups, else on
+classes. A score is significantly the best if it beats every other defined score with a p below 5 %
+after Holm's correction over all pairs in all settings. The correction accounts for choosing the
+best score after the fact. Scores are also compared with the best null of the setting, which was
+chosen to be hard to beat, with Holm's correction over all scores in all settings.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class Compared(NamedTuple):
     Attributes:
       correlations: one row for each setting, score and statistic (``pearson`` and, where it varies,
         ``pearson|num_classes``).
-      differences: one row for each two scores that were compared, ``family`` "three" or "null".
+      differences: one row for each pair of compared scores, ``family`` "three" or "null".
       verdicts: one row for each setting.
     """
 
@@ -51,8 +51,8 @@ class Compared(NamedTuple):
 def compare(results: Mapping[str, Path]) -> Compared:
     """Compare the scores in each setting.
 
-    A study that has several settings gives several, named ``NAME, PART``; the retrained heads that
-    a meta-transfer study starts from are its baseline, and no setting.
+    A study with several settings gives several rows, named ``NAME, PART``. The retrained heads of a
+    meta-transfer study are its baseline, not a setting.
 
     Args:
       results: ``results.csv`` of a study, by name. Columns that are names of metrics are scores.
@@ -113,7 +113,7 @@ def _correlate(pool: Pool, rows: np.ndarray) -> tuple[Rows, dict[str, Estimate]]
 
 
 def _differences(pool: Pool, rows: np.ndarray, estimates: dict[str, Estimate]) -> Rows:
-    """The three in pairs, and every score and the best null; of those that are defined."""
+    """The three scores in pairs, and every score with the best null, if both are defined."""
     defined = [s for s, e in estimates.items() if np.isfinite(e.value)]
     pairs = [("three", a, b) for a, b in combinations([s for s in THREE if s in defined], 2)]
     null = best([s for s in defined if s in NULLS], estimates)
@@ -127,14 +127,14 @@ def _differences(pool: Pool, rows: np.ndarray, estimates: dict[str, Estimate]) -
 
 
 def best(scores: list[str], estimates: Mapping[str, Estimate]) -> str:
-    """The score of the highest r, the first of those that tie; "" where none is defined."""
+    """The score with the highest r, the first if several tie; "" if none is defined."""
     r = {s: round(estimates[s].value, 6) for s in scores if s in estimates}
     r = {s: value for s, value in r.items() if np.isfinite(value)}
     return max(r, key=lambda s: r[s]) if r else ""
 
 
 def _verdict(estimates: dict[str, Estimate], differences: Rows) -> dict[str, Any]:
-    """What a setting adds to its row of ``verdicts.csv``."""
+    """The columns of a setting in ``verdicts.csv``."""
     winner = best(list(THREE), estimates)
     second = best([s for s in THREE if s != winner], estimates)
     score = best([s for s in estimates if s not in NULLS], estimates)
@@ -164,7 +164,7 @@ def _defined(score: str, estimates: Mapping[str, Estimate]) -> bool:
 
 
 def _ahead(differences: Rows, family: str, score: str, other: str) -> dict[str, Any]:
-    """How much a score is ahead of another, whichever way round they were compared."""
+    """The lead of a score over another, in whichever order they were compared."""
     for row in differences:
         if row["family"] != family or {row["score"], row["other"]} != {score, other}:
             continue

@@ -1,6 +1,6 @@
-"""What fine-tuning is ahead by, epoch by epoch, in levels of a score: written, read and printed.
+"""The lead of fine-tuning, epoch by epoch, in levels of a score: written, read and printed.
 
-``levels.csv`` has one row for each setting, level and epoch; the table and the figure are made from
+``levels.csv`` has one row for each setting, level and epoch. The table and the figure are made from
 it.
 """
 
@@ -77,6 +77,6 @@ def show(path: Path, console: Console) -> None:
     tables = read_correlations(path)
     for setting, (score, levels) in read_levels(path).items():
         print_levels(setting, score, levels, console)
-        title = f"{setting}: scores against that difference, its mean over all epochs"
+        title = f"{setting}: scores against that lead, its mean over all epochs"
         print_correlations(title, tables[setting], console)
     console.print(f"Tables and figures: {path}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Fine-tuning and training from scratch, epoch by epoch, held against the scores."""
+"""Fine-tuning and training from scratch, epoch by epoch, compared with the scores."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ LEVELS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Config(transfer_accuracy.Config):
-    """What transfer is ahead by, epoch by epoch, in levels of a score."""
+    """The lead of transfer, epoch by epoch, in levels of a score."""
 
     learner: Annotated[Literal["fine_tune"], tyro.conf.Suppress] = "fine_tune"
     level_score: str = "leep"
@@ -31,7 +31,7 @@ class Config(transfer_accuracy.Config):
 
 
 def run(config: Config, console: Console) -> Path:
-    """Run both learners, or read them where they have run; hold their curves against the scores."""
+    """Run both learners, or read their saved runs, and compare their curves with the scores."""
     if config.level_score not in metric_names(config.metrics):
         raise ValueError(
             f"--level-score: wanted one of {', '.join(config.metrics)}, got {config.level_score!r}"
@@ -52,7 +52,7 @@ def run(config: Config, console: Console) -> Path:
 
 
 def _learned(study: report.Run, config: Config, console: Console) -> list[Path]:
-    """Runs of both learners; with --overwrite each anew, but once, however often it is stopped."""
+    """Runs of both learners; --overwrite repeats each once, however often it is stopped."""
     if not config.overwrite:
         return [transfer_accuracy.run(_of_learner(config, name), console) for name in LEARNERS]
     journal = Journal(study.path / "learners.journal", {"learners": LEARNERS})

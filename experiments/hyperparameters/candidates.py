@@ -1,7 +1,7 @@
 """The candidates of each choice: source models that differ in one hyper-parameter.
 
-The last candidate of a choice is what one would take without choosing: the training's end, the last
-layer, the widest network, images as they are, all source classes.
+The last candidate of a choice is the default, what you would use without choosing: the end of the
+training, the last layer, the widest network, unchanged images, all source classes.
 """
 
 import dataclasses
@@ -47,8 +47,8 @@ class Origin(NamedTuple):
     Attributes:
       dataset: the source data.
       training: how they are trained.
-      subsets: names of classes or of groups, joined by ``+``, one subset each; none: every group,
-        or the two halves of the classes where there is one group.
+      subsets: names of classes or of groups, joined by ``+``, one subset each. If empty: every
+        group, or the two halves of the classes if there is one group.
       weights: safetensors of a CIFAR-10 ResNet20 whose layers are cut, instead of a trained Conv4.
     """
 
@@ -59,7 +59,7 @@ class Origin(NamedTuple):
 
 
 def checkpoints(origin: Origin) -> list[Candidate]:
-    """Moments of one training."""
+    """Checkpoints of one training."""
     total = origin.training.steps
     at = sorted({max(1, round(moment * total)) for moment in MOMENTS})
     sources = train_checkpoints(NETWORK, origin.dataset, origin.training, at)
@@ -93,7 +93,7 @@ def widths(origin: Origin) -> list[Candidate]:
 
 
 def augmentations(origin: Origin) -> list[Candidate]:
-    """Source images moved, mirrored, and turned to be further classes."""
+    """Source images moved, mirrored, and rotated as additional classes."""
     key, dataset = jax.random.key(origin.training.seed), origin.dataset
     versions = {
         "turned": with_rotations(dataset),
@@ -108,7 +108,7 @@ def augmentations(origin: Origin) -> list[Candidate]:
 
 
 def subsets(origin: Origin) -> list[Candidate]:
-    """Fewer source classes, trained on for as many steps."""
+    """Fewer source classes, trained on for the same number of steps."""
     named = subset_classes(origin)
     parts = {name: of_classes(origin.dataset, classes) for name, classes in named.items()}
     return [

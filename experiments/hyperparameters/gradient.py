@@ -1,8 +1,9 @@
 """Temperature, source-class weights and a mixture of sources, chosen by the gradient of LEEP.
 
-A parameter is fitted on a task's training images, by gradient beside a grid, and judged on its test
-images by the expected empirical predictor of the training images: its mean log-likelihood (held-out
-LEEP) and accuracy. What the parameters do: ``leepjax.choosing.temperature_probs`` and its kin.
+A parameter is fitted on a task's training images, by gradient and by a grid. It is judged on the
+test images by the expected empirical predictor of the training images: its mean log-likelihood
+(held-out LEEP) and its accuracy. ``leepjax.choosing.temperature_probs`` and related functions
+define the parameters.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ Logits = Sequence[jax.Array]  # [n, s_m] of each source; temperature and class w
 
 
 class Judged(NamedTuple):
-    """A parameter of each of t tasks, chosen in each of w ways, and what it is worth.
+    """A parameter of each of t tasks, chosen in each of w ways, and its results.
 
     Attributes:
       params: ``[t, w, ...]``.
@@ -50,9 +51,9 @@ class Family(NamedTuple):
     """A kind of parameter.
 
     Attributes:
-      probs: what it does, ``probs(params, logits) -> [n, s]``.
-      start: where nothing is chosen, by the logits.
-      grid: the few values ``[g, ...]`` that a grid tries, by the logits.
+      probs: its effect, ``probs(params, logits) -> [n, s]``.
+      start: the value when nothing is chosen, given the logits.
+      grid: the few values ``[g, ...]`` that a grid tries, given the logits.
     """
 
     probs: Callable[[Any, Logits], jax.Array]
@@ -94,12 +95,12 @@ def choose(
       test: ``[m, s_m]`` of the test bank.
       tasks: the tasks.
       family: of ``FAMILIES``.
-      devices: that share the tasks; default the first.
+      devices: the devices that share the tasks; default the first.
 
     Returns:
-      What is chosen in the ways of ``WAYS[family]``: ``start`` chooses nothing, ``grid`` the best
-      of a few by cross-fitted LEEP (of a mixture: the best source alone), the others climb the
-      objective they name.
+      The parameters chosen in the ways of ``WAYS[family]``. ``start`` chooses nothing. ``grid``
+      takes the best of a few by cross-fitted LEEP (for a mixture, the best source alone). The
+      others maximise the objective that they name.
     """
     shared = tuple(map(jnp.asarray, train)), tuple(map(jnp.asarray, test))
     return map_tasks(_chooser(family), shared, tasks, devices=devices, desc=family)

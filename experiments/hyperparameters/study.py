@@ -1,4 +1,4 @@
-"""Candidates of each choice scored on every task, and what choosing by a score costs."""
+"""Candidates of each choice scored on every task, and the regret of choosing by a score."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -49,9 +49,9 @@ class Config(StudyConfig):
     """Choosing hyper-parameters of pre-training by scores, task by task."""
 
     preset: Literal["smoke", "default"] = "default"
-    """Sizes: smoke (a minute, nothing to learn from it), default."""
+    """Sizes: smoke (a minute; its results mean nothing), default."""
     source_data: str = "glyphs:latin+greek+cyrillic"
-    """What the source models, Conv4s, are trained on: NAME[:SPLIT]."""
+    """Data that the source models, Conv4s, are trained on: NAME[:SPLIT]."""
     source_weights: Path | None = None
     """Safetensors of a CIFAR-10 ResNet20, whose layers are cut instead of a Conv4's."""
     source_steps: int = 500
@@ -60,11 +60,11 @@ class Config(StudyConfig):
     """Classes or groups of the source data joined by +, one subset each; default each group, or
     the two halves of the classes where the data have no groups."""
     target_data: str = "glyphs:-latin-greek-cyrillic"
-    """What the target tasks are drawn from: NAME[:SPLIT]; within groups, where the data have
-    some."""
+    """Data that the target tasks are drawn from: NAME[:SPLIT]; within groups, if the data have
+    groups."""
     choices: tuple[str, ...] = tuple(CHOICES)
-    """What is chosen: checkpoints, layers, widths, augmentations, subsets. The gradient chooses
-    where subsets are among them."""
+    """What to choose: checkpoints, layers, widths, augmentations, subsets. With subsets, parameters
+    are also chosen by gradient."""
     ways: int = 5
     """Classes of a task."""
     shots: int = 20
@@ -90,7 +90,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def run(config: Config, console: Console) -> Path:
-    """Run the study, or show it where it has already run; return its directory."""
+    """Run the study, or show the saved result; return its directory."""
     _check(config)
     return run_study("hyperparameters", config, console, _run, partial(show_sections, sections))
 
@@ -101,7 +101,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     target = load_small("--target-data", config.target_data, config.data_dir)
     training = SourceRecipe(steps=config.source_steps, seed=config.seed)
     origin = Origin(source_data, training, config.source_subsets, config.source_weights)
-    subset_classes(origin)  # what does not fit shows before long work
+    subset_classes(origin)  # fail before long work
     tasks = named("--target-data", _draw, config, target)
     banks, tasks = only_used(target, tasks)
     membership = task_membership(tasks)
@@ -109,7 +109,9 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     for choice in config.choices:
         candidates = named(f"--choices {choice}", CHOICES[choice], origin)
         made = ", ".join(f"{c.name} ({c.accuracy:.3f})" for c in candidates)
-        console.print(f"Sources of {choice}, accuracy of their own: {made}", soft_wrap=True)
+        console.print(
+            f"Sources of {choice}, with accuracy on their own classes: {made}", soft_wrap=True
+        )
         outputs = [[extract(c.source, bank, devices=devices) for bank in banks] for c in candidates]
         table = score_candidates(candidates, outputs, tasks, devices)
         if choice == "subsets":
@@ -158,7 +160,7 @@ def score_candidates(
         found |= {"validation": half.accuracy, "accuracy": head.accuracy}
         same = np.ones(len(tasks.classes))
         found |= {"source_accuracy": candidate.accuracy * same, "random": 0 * same}
-        found |= {"habit": (i == len(candidates) - 1) * same}
+        found |= {"default": (i == len(candidates) - 1) * same}
         for name, values in found.items():
             columns.setdefault(name, []).append(values)
     table = {name: np.stack(columns[name], 1) for name in (*SCORES, *NULLS, "accuracy")}
@@ -200,7 +202,7 @@ def _cross_fitted(logits: jax.Array, tasks: Tasks) -> jax.Array:
 def _by_gradient(
     outputs: Sequence[Sequence[Outputs]], tasks: Tasks, devices: Sequence[Any]
 ) -> dict[str, Judged]:
-    """Each parameter chosen; temperature and class weights are of the source of all classes."""
+    """Each parameter chosen; temperature and class weights belong to the source of all classes."""
     train, test = ([of_source[i].logits for of_source in outputs] for i in (0, 1))
     judged = {}
     for family in FAMILIES:
@@ -210,7 +212,7 @@ def _by_gradient(
 
 
 def gradient_rows(judged: dict[str, Judged], membership: np.ndarray) -> list[dict[str, Any]]:
-    """Rows of ``gradient.csv``: means over tasks, and what is ahead of the start."""
+    """Rows of ``gradient.csv``: means over tasks, and gains over the start."""
     rows = []
     for family, found in judged.items():
         for i, way in enumerate(WAYS[family]):
@@ -258,7 +260,7 @@ def _draw(config: Config, target: Dataset) -> Tasks:
 
 
 def _check(config: Config) -> None:
-    """What would otherwise show only after minutes."""
+    """Find bad flags before long work."""
     unknown = [name for name in config.choices if name not in CHOICES]
     if unknown or not config.choices:
         got = ", ".join(unknown) or "none"

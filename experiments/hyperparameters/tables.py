@@ -1,4 +1,4 @@
-"""What choosing costs: regret of each selector, its table and its figure."""
+"""The regret of each selector: its table and its figure."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,11 +21,11 @@ from leepjax.report import (
 )
 
 SCORES = ("cross_fitted_leep", "leep", "nce", "h_score", "logme")
-# What a score must beat: a head judged on held-out training images, neighbours and the probe;
-# what looks at no target; what one takes without choosing; chance.
+# The nulls: a head judged on held-out training images, neighbours and the linear probe; what looks
+# at no target; what you would use without choosing; chance.
 NULLS = (
     *("validation", "knn", "linear_probe", "predictive_r2"),
-    *("source_accuracy", "habit", "random"),
+    *("source_accuracy", "default", "random"),
 )
 OURS, OTHER, NULL = "#D55E00", "#0072B2", "0.45"  # Okabe and Ito
 
@@ -36,7 +36,7 @@ def regret_rows(
     accuracy: np.ndarray,
     membership: np.ndarray,
 ) -> list[dict[str, Any]]:
-    """Rows of ``regret.csv``: a choice's mean regret by selector, beside chance and 5-NN.
+    """Rows of ``regret.csv``: mean regret of a choice by selector, compared with chance and 5-NN.
 
     Args:
       choice: its name.
@@ -58,7 +58,7 @@ def regret_rows(
 
 
 def sections(path: Path) -> list[Section]:
-    """The tables of a run directory, and what they say."""
+    """The tables of a run directory, with a summary in words."""
     rows = read_table(path / "regret.csv")
     found = []
     for choice in dict.fromkeys(row["choice"] for row in rows):
@@ -81,23 +81,24 @@ def sections(path: Path) -> list[Section]:
 
 
 def verdict(rows: Sequence[Mapping[str, str]]) -> str:
-    """What a choice's regrets say of cross-fitted LEEP, in words."""
+    """How cross-fitted LEEP compares with chance and 5-NN in one choice, in words."""
     ours = next(row for row in rows if row["selector"] == SCORES[0])
     nulls = [row for row in rows if row["selector"] in NULLS]
     best = min(nulls, key=lambda row: float(row["regret"]))
     said = {"random": "", "knn": ""}
     for other in said:
         low, high = (float(ours[f"less_than_{other}_{end}"]) for end in ("low", "high"))
-        said[other] = "better than" if low > 0 else "worse than" if high < 0 else "not told from"
+        unclear = "not significantly different from"
+        said[other] = "better than" if low > 0 else "worse than" if high < 0 else unclear
     return (
-        f"Choosing by cross-fitted LEEP loses {_points(ours, 'regret')} points to choosing by full "
-        f"training: {said['random']} chance, {said['knn']} 5-NN. Least lost by a null: "
-        f"{best['selector']}, {_points(best, 'regret')}."
+        f"Choosing by cross-fitted LEEP loses {_points(ours, 'regret')} points against choosing by "
+        f"full training. It is {said['random']} chance and {said['knn']} 5-NN. The null that loses "
+        f"least is {best['selector']}, {_points(best, 'regret')}."
     )
 
 
 def gradient_sections(path: Path) -> list[Section]:
-    """What parameters chosen by gradient are worth on images they were not chosen on."""
+    """How good parameters chosen by gradient are on images that were not used to choose them."""
     if not (path / "gradient.csv").exists():
         return []
     lines = []
@@ -116,10 +117,10 @@ def gradient_sections(path: Path) -> list[Section]:
     headings = ["parameter: chosen by", "LEEP", "held out", "ahead of start"]
     headings += ["accuracy", "ahead, points"]
     text = (
-        "LEEP of the training images and, held out, mean log-likelihood of the test images, in "
-        "nats; accuracy of the expected empirical predictor there, in per cent. Start: T = 1, "
-        "equal class weights, equal weights of the sources. Grid: the best of 25 temperatures, or "
-        "the best source alone, by cross-fitted LEEP."
+        "LEEP is that of the training images, in nats. Held out is the mean log-likelihood of the "
+        "test images, in nats. Accuracy is that of the expected empirical predictor on the test "
+        "images, in per cent. Start: T = 1, equal class weights, or equal weights of the sources. "
+        "Grid: the best of 25 temperatures, or the best source alone, by cross-fitted LEEP."
     )
     return [Section("Chosen by gradient", [Sheet(headings, lines)], text)]
 
@@ -165,9 +166,9 @@ def _finding(rows: Sequence[Mapping[str, str]]) -> str:
     near = [r["choice"] for r in ours if float(r["less_than_knn_low"]) > 0]
     far = [r["choice"] for r in ours if float(r["less_than_knn_high"]) < 0]
     return (
-        f"Choosing by cross-fitted LEEP beats chance in {len(chance)} of {len(ours)} choices, 5-NN "
-        f"in {len(near)}{_listed(near)}, is worse than 5-NN in {len(far)}{_listed(far)} (dashed: "
-        "chance; *: null)"
+        f"Choosing by cross-fitted LEEP beats chance in {len(chance)} of {len(ours)} choices and "
+        f"5-NN in {len(near)}{_listed(near)}. It is worse than 5-NN in {len(far)}{_listed(far)}. "
+        "Dashed: chance; *: null"
     )
 
 
@@ -191,6 +192,6 @@ def _points(row: Mapping[str, str], name: str, sign: str = "") -> str:
 
 
 def _estimate(row: Mapping[str, str], name: str) -> Estimate:
-    """A mean and its interval; that of a regret stops at 0, which none is below."""
+    """A mean and its interval; that of a regret is cut at 0, because no regret is negative."""
     found = read_estimate(row, name)
     return Estimate(*np.maximum(found, 0)) if name == "regret" else found

@@ -1,4 +1,4 @@
-"""What a meta-transfer study found, from the files of its run directory.
+"""The results of a meta-transfer study, from the files of its run directory.
 
 ``gains.csv`` has one row for each learner and number of shots, ``accuracy_levels.csv`` one for each
 of these and each level.
@@ -22,12 +22,12 @@ from leepjax.report.learners import STYLE
 
 
 def sections(path: Path) -> list[Section]:
-    """What each learner reaches, and how scores go with that."""
+    """The accuracy of each learner, and the correlation of scores with it."""
     return [_gains(path), side_by_side(read_correlations(path))]
 
 
 def _gains(path: Path) -> Section:
-    """What each learner reaches, and what it is ahead of the retrained head by."""
+    """The accuracy of each learner, and its lead over the retrained head."""
     rows, lines = read_table(path / "gains.csv"), []
     for row in rows:
         n = {k: float(v) for k, v in row.items() if k not in ("learner", "note")}
@@ -48,13 +48,14 @@ def _gains(path: Path) -> Section:
         "queries judged",
     ]
     text = (
-        f"{rows[0]['tasks']} tasks for each number of shots, the same for all learners, of one "
-        "source and one meta-training. ±: 95 % over tasks as if independent, as the field prints "
-        "it; for others: 95 % for tasks of other groups (scripts, alphabets), or of other classes "
-        "where tasks are not drawn within groups. Judged together: normalised by all queries of "
-        "the task, so that each prediction depends on the others (transductive)."
+        f"{rows[0]['tasks']} tasks for each number of shots, the same for all learners, with one "
+        "source and one meta-training. ±: 95 % over tasks, taken as independent, as is usual for "
+        "few-shot results. For others: 95 % for tasks of other groups (scripts, alphabets), or of "
+        "other classes if tasks are not drawn within groups. Queries judged together: all queries "
+        "of the task are normalised together, so each prediction depends on the others "
+        "(transductive)."
     )
-    return Section("What learners that learnt to adapt reach", [Sheet(headings, lines)], text)
+    return Section("Accuracy of the meta-learners", [Sheet(headings, lines)], text)
 
 
 def draw(path: Path) -> None:

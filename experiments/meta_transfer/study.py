@@ -1,4 +1,4 @@
-"""Meta-learners trained and adapted to every task, and scores held against what they reach."""
+"""Meta-learners trained and adapted to every task, and scores compared with their accuracy."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -51,25 +51,25 @@ class Config(ClusterConfig):
     """Scores of a source model against what learners that learnt to adapt reach, task by task."""
 
     preset: Literal["smoke", "default"] = "default"
-    """Sizes: smoke (a minute, nothing to learn from it), default."""
+    """Sizes: smoke (a minute; its results mean nothing), default."""
     source_data: str = "glyphs:latin+greek+cyrillic"
-    """What the source model and the meta-learners are trained on: NAME[:SPLIT]. Images of more
-    than 32 pixels are shrunk to 28."""
+    """Data that the source model and the meta-learners are trained on: NAME[:SPLIT]. Images of
+    more than 32 pixels are shrunk to 28."""
     source_model: str = "conv4"
     """conv4, conv4_max, or resnet20 to resnet56."""
     source_steps: int = 3500
     """Updates of source training, batches of 128."""
     rotations: Literal["auto", "yes", "no"] = "auto"
-    """Train with quarter turns of every class as further classes; auto: where the source data
-    have groups, which are characters, not natural images."""
+    """Train with quarter turns of every class as additional classes. auto: if the source data have
+    groups, because they are then characters, not natural images."""
     shift: int | None = None
-    """Meta-train on images moved by up to so many pixels; default 2 where the source data have
+    """Meta-train on images moved by up to this many pixels; default 2 if the source data have
     groups, else 0."""
     target_data: str = (
         "glyphs:digits+georgian+lao+arrows+syllabics+braille+maths+arabic+tifinagh+ogham"
     )
-    """What the target tasks are drawn from: NAME[:SPLIT]. Groups that the source data have too are
-    left out."""
+    """Data that the target tasks are drawn from: NAME[:SPLIT]. Groups that are also in the source
+    data are left out."""
     algorithms: tuple[str, ...] = ("mtl", "ridge")
     """Meta-learners: maml, fomaml, anil, boil, meta_sgd, maml_pp, proto_maml, unicorn, mtl,
     reptile, cavia, protonet, ridge."""
@@ -88,7 +88,7 @@ class Config(ClusterConfig):
     test_shots: int = 30
     """Test images of a class, at most."""
     across: bool = False
-    """Draw a task's classes across groups, where the data has groups, instead of within one."""
+    """Draw a task's classes across groups instead of within one, if the data has groups."""
     num_tasks: int = 600
     """Target tasks for each number of shots."""
     metrics: tuple[str, ...] = (
@@ -106,8 +106,8 @@ class Config(ClusterConfig):
     level_score: str = "leep"
     """The score whose levels the figure shows; one of --metrics."""
     devices: str = "1"
-    """How many devices share the work: a number, or all; on a CPU each core can be one, for
-    learners that adapt the whole network. Of a meta-step's episodes each device takes as many."""
+    """How many devices share the work: a number, or all. On a CPU each core can be one, for
+    learners that adapt the whole network. Each device takes as many episodes of a meta-step."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -124,7 +124,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def run(config: Config, console: Console) -> Path:
-    """Run the study, or show it where it has already run; return its directory."""
+    """Run the study, or show the saved result; return its directory."""
     _check(config)
     return run_study("meta_transfer", config, console, _run, partial(show_sections, sections))
 
@@ -134,7 +134,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     source_data = load_small("--source-data", config.source_data, config.data_dir)
     target = load_small("--target-data", config.target_data, config.data_dir)
     target = _unseen(source_data, target, console)
-    # What does not fit together shows before long work.
+    # Find what does not fit together before long work.
     tasks = {shots: _tasks(config, target, shots) for shots in config.shots}
     recipes = {name: recipe_of(name, config, source_data) for name in config.algorithms}
     like = untrained(jax.random.key(0), config.source_model, source_data.train)
@@ -194,7 +194,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
 
 
 def recipe_of(name: str, config: Config, source_data: Dataset) -> MetaRecipe:
-    """How an algorithm is meta-trained: its own choices, with what flags say instead."""
+    """How an algorithm is meta-trained: its own choices, unless flags replace them."""
     bank, most = source_data.train, max(config.shots)
     fewest = int(np.bincount(bank.labels).min())
     queries = max(1, min(10, fewest - most)) if config.queries is None else config.queries
@@ -237,7 +237,7 @@ def trained(
 
 
 def _sharing(learner: MetaLearner, devices: Sequence[Any]) -> Sequence[Any]:
-    """The devices for a learner: cores that are devices only where each task has its network."""
+    """The devices for a learner; several CPU cores only if each task has its own network."""
     return devices if learner.whole_network else undivided(devices)
 
 
@@ -283,7 +283,7 @@ def _rotations(config: Config, source_data: Dataset) -> bool:
 
 
 def _check(config: Config) -> None:
-    """What would otherwise show only after minutes."""
+    """Find bad flags before long work."""
     known = [name for name in NETWORKS if name != "mlp"]
     if config.source_model not in known:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Scores of one task's network on another task's images, and nulls that look at no network."""
+"""Scores of one task's network on another task's images, and nulls that use no network."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from leepjax.models import Source
 from leepjax.transfer import compute_outputs
 
 SCORES = ("leep_gain", "nce", "h_score", "knn")  # of a network's outputs
-NULLS = ("knn", "pixels", "same_data")  # what needs no theory, and what looks at no model
+NULLS = ("knn", "pixels", "same_data")  # a null that needs no theory, and nulls that use no model
 
 
 def pairwise_scores(networks: Sequence[Source], bank: Bank) -> dict[str, np.ndarray]:
@@ -39,8 +39,8 @@ def pairwise_scores(networks: Sequence[Source], bank: Bank) -> dict[str, np.ndar
 
 
 def null_scores(bank: Bank, families: Sequence[str]) -> dict[str, np.ndarray]:
-    """What looks at no network, ``{name: [t, t]}``: how near the mean images are to each other, and
-    whether two tasks come from the same data set, where there are several."""
+    """Nulls that use no network, ``{name: [t, t]}``: how close the mean images are, and whether two
+    tasks come from the same data set, if there are several."""
     tasks = range(len(bank.group_names))
     means = np.stack([bank.images[bank.groups == t].mean(0).ravel() / 255 for t in tasks])
     found = {"pixels": -squareform(pdist(means))}

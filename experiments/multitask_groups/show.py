@@ -21,7 +21,7 @@ LABEL = 22  # characters of a task's name in a figure
 
 
 def sections(path: Path) -> list[Section]:
-    """Tables of a run directory, and what they say in words."""
+    """Tables of a run directory, with a summary in words."""
     return [_tasks(path), _comparison(path), _correlation(path)]
 
 
@@ -56,11 +56,11 @@ def _comparison(path: Path) -> Section:
     headings = ["groups by", "sizes", "accuracy", "ahead of alone"]
     others = ["groups by", "ahead of random", "random beaten", f"{first} ahead of these"]
     text = (
-        "* null. Points of accuracy [95 % over tasks]. Random: partitions at random into groups of "
-        "the same sizes; ahead of their mean, and how many have a lower mean accuracy. "
-        f"{finding(path)}."
+        "* null. Points of accuracy [95 % over tasks]. Random: random partitions into groups of "
+        "the same sizes. The table shows the lead over their mean, and how many of them have a "
+        f"lower mean accuracy. {finding(path)}."
     )
-    heading = "What groups reach that were trained together"
+    heading = "The accuracy of groups that were trained together"
     return Section(heading, [Sheet(headings, reached), Sheet(others, against)], text)
 
 
@@ -77,32 +77,31 @@ def _correlation(path: Path) -> Section:
     ]
     headings = ["score", "r within target", "r of pairs", "best-scored partner, points"]
     text = (
-        "* null. Scores of networks trained anew, from other parameters than groups and their "
-        "scores. r within target: of the score of task i's network on task j with what j gains "
-        "over alone when the two are trained together. r of pairs: of affinity with what the two "
-        "gain beyond what each gains and gives on average. Partner: what a task gains more beside "
-        f"the task that scores highest on it than beside another. {SEED}: the gain itself, in "
-        f"another training, in place of a score. 95 % over tasks. {direct_finding(path)}."
+        "* null. The scores come from networks trained again, from other parameters than groups "
+        "and their scores. r within target: the correlation of the score of task i's network on "
+        "task j with what j gains over training alone when the two are trained together. r of "
+        "pairs: the correlation of affinity with what the two gain beyond what each gains and "
+        "gives on average. Partner: how much more a task gains beside the task that scores highest "
+        f"on it than beside an average one. {SEED}: the gain itself, in another training, instead "
+        f"of a score. 95 % over tasks. {direct_finding(path)}."
     )
-    return Section("Do scores go with what pairs gain?", [Sheet(headings, lines)], text)
+    return Section("Do scores predict what pairs gain?", [Sheet(headings, lines)], text)
 
 
 def finding(path: Path) -> str:
     """Whether groups by the first score beat random ones, in words."""
     row = read_table(path / "comparison.csv")[0]
     ahead = read_estimate(row, "ahead")
-    text = f"Groups by {row['grouping']} are {format_mean(ahead, '+')} points ahead of random ones"
+    text = f"Groups by {row['grouping']} lead random groups by {format_mean(ahead, '+')} points"
     if not np.isfinite(ahead.low):
         return f"{text}; too few tasks for an interval"
     if ahead.low > 0:
         return text
-    return (
-        f"{text}: {'behind them' if ahead.high < 0 else 'no better than them, as far as is seen'}"
-    )
+    return f"{text}: {'they are worse' if ahead.high < 0 else 'not significantly better'}"
 
 
 def direct_finding(path: Path) -> str:
-    """The first score's r of pairs held against the best null's, in words."""
+    """The first score's r of pairs compared with the best null's, in words."""
     found = _correlations(path)
     first = next(iter(found))
     r = found[first]["pairs"]
@@ -115,8 +114,8 @@ def direct_finding(path: Path) -> str:
         if not r.low > nulls[best].value:
             text += f"; {first}'s interval does not lie above that null"
     if "ceiling" in found.get(SEED, {}):
-        text += f". Noise leaves a perfect score {format_estimate(found[SEED]['ceiling'])}"
-        text += " within target"
+        text += ". Because of noise a perfect score would have r = "
+        text += f"{format_estimate(found[SEED]['ceiling'])} within target"
     return text
 
 
@@ -131,7 +130,7 @@ def draw(path: Path) -> None:
 
 
 def _draw_affinity(path: Path) -> Figure:
-    """Dendrogram over heat map, groups outlined; beside it what pairs did gain."""
+    """Dendrogram over heat map, groups outlined; beside it the gains of pairs."""
     names = [row["name"][:LABEL] for row in read_table(path / "tasks.csv")]
     rows = read_table(path / "scores.csv")
     first = rows[0]["score"]
@@ -171,7 +170,7 @@ def _draw_affinity(path: Path) -> Figure:
 
 
 def _draw_gains(path: Path) -> Figure:
-    """What each grouping is ahead of alone by, and score against gain over pairs."""
+    """The lead of each grouping over training alone, and score against gain over pairs."""
     rows = [row for row in read_table(path / "comparison.csv") if row["grouping"] != ALONE]
     figure = Figure(figsize=(10.5, 4), layout="constrained")
     figure.suptitle("\n".join(wrap(finding(path), 120)), fontweight="bold", fontsize=9)
@@ -186,7 +185,7 @@ def _draw_gains(path: Path) -> Figure:
     left.axvline(0, color="0.6", lw=0.8)
     left.set_yticks(range(len(rows)), [f"{r['grouping']} ({r['sizes']})" for r in reversed(rows)])
     left.set_xlabel(
-        "ahead of training alone, points (95 % over tasks)\n"
+        "lead over training alone, points (95 % over tasks)\n"
         "grey: nulls; bar: random groups of the same sizes"
     )
     first, gain = rows[0]["grouping"], _pair_gains(path)
@@ -201,7 +200,7 @@ def _draw_gains(path: Path) -> Figure:
     r = _correlations(path)[first]["within_target"]
     right.set_title(f"r within target = {format_estimate(r)}", fontsize=9)
     right.set_xlabel(f"{first} of the partner's network on a task,\nstandardised within the task")
-    right.set_ylabel("gain beside that partner\nless the task's mean, points")
+    right.set_ylabel("gain beside that partner\nminus the task's mean, points")
     return figure
 
 

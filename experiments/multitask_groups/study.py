@@ -1,4 +1,4 @@
-"""Tasks trained alone, in pairs and in groups, and scores held against what that gains."""
+"""Tasks trained alone, in pairs and in groups, and scores compared with the gains."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class Config(ClusterConfig):
     """Scores between tasks, the groups they make, and what training together gains."""
 
     preset: Literal["smoke", "default"] = "default"
-    """Sizes: smoke (a minute, nothing to learn from it), default."""
+    """Sizes: smoke (a minute; its results mean nothing), default."""
     target_data: tuple[str, ...] = (
         "glyphs:latin+greek+cyrillic+armenian+georgian+arrows+hebrew+syllabics+braille+maths"
         "+arabic+tifinagh",
@@ -48,7 +48,7 @@ class Config(ClusterConfig):
     """Where tasks come from: NAME[:SPLIT], one or more; as many tasks of each. Images of more than
     32 pixels are shrunk to 28."""
     num_tasks: int = 12
-    """Tasks in all; no two have a class in common, and each is of one script or alphabet."""
+    """Number of tasks; no two share a class, and each has one script or alphabet."""
     ways: tuple[int, ...] = (10,)
     """Classes of a task: one number, or one for each of --target-data."""
     shots: tuple[int, ...] = (30,)
@@ -62,13 +62,13 @@ class Config(ClusterConfig):
     batch_size: int = 20
     """Images of each task an update."""
     learning_rate: float = 1e-2
-    """Of Adam, lowered to 0 by a cosine."""
+    """Learning rate of Adam, lowered to 0 by a cosine."""
     num_groups: int = 4
     """Groups that a score's tree is cut into."""
     num_random: int = 4
     """Random partitions for each combination of group sizes that scores make."""
     num_seeds: int = 2
-    """Trainings of everything, from other initial parameters; results are means over them."""
+    """Repetitions of all training, from other initial parameters; results are their means."""
     devices: Annotated[Literal["1"], tyro.conf.Suppress] = "1"
 
 
@@ -88,7 +88,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def run(config: Config, console: Console) -> Path:
-    """Run the study, or show it where it has already run; return its directory."""
+    """Run the study, or show the saved result; return its directory."""
     _check(config)
     return run_study("multitask_groups", config, console, _run, partial(show_sections, sections))
 
@@ -227,7 +227,7 @@ def _write(
     alone: np.ndarray,
     reached: dict[Group, np.ndarray],
 ) -> None:
-    """The tables, of which the page, the figures and what is printed are made."""
+    """The tables from which the page, the figures and the printed text are made."""
     train, test = drawn.dataset
     tasks = range(len(train.group_names))
     study.write_table(
@@ -289,10 +289,10 @@ def _write(
 
 
 def _check(config: Config) -> None:
-    """What would otherwise show only after minutes."""
+    """Find bad flags before long work."""
     count = len(config.target_data)
     if len(set(config.target_data)) < max(count, 1):
-        raise ValueError(f"--target-data: wanted one or more, none twice, got {config.target_data}")
+        raise ValueError(f"--target-data: wanted one or more, each once, got {config.target_data}")
     for name in ("ways", "shots"):
         value = getattr(config, name)
         if len(value) not in (1, count) or min(value) < (2 if name == "ways" else 1):

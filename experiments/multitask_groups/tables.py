@@ -1,8 +1,7 @@
-"""What joint training gained, held against the scores and against other groups, with intervals.
+"""The gains of joint training, compared with the scores and with other groups, with intervals.
 
-Tasks are what varies with another draw, so intervals are over tasks, which share no class: of a
-mean with every task as its own cluster; of a correlation over pairs by leaving out one task with
-all its pairs.
+Another draw would have other tasks, so intervals are over tasks, which share no class. In a mean
+every task is its own cluster. In a correlation over pairs, one task is left out with all its pairs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,14 +46,15 @@ def pair_gains(alone: np.ndarray, reached: Reached) -> np.ndarray:
 def correlation_rows(
     scores: Mapping[str, np.ndarray], alone: np.ndarray, reached: Reached
 ) -> list[dict[str, Any]]:
-    """Does a score go with what pairs gain? Rows of ``correlation.csv``.
+    """Does a score correlate with the gains of pairs? Rows of ``correlation.csv``.
 
-    By statistic: ``within_target``, r of the score of i on j with the gain of j beside i, over
-    ordered pairs and given j; ``pairs``, r of affinity with the pair's gain beyond what each of the
-    two gains and gives on average; ``partner``, what every task gains more beside the task that
-    scores highest on it than beside another, in accuracy. ``another seed`` is the gain itself in
-    another training: what a perfect score would reach on one of two (more: the first, and the mean
-    of the others). ``ceiling``: the correlation that noise leaves to a perfect score of the mean.
+    Statistics: ``within_target``, r of the score of i on j with the gain of j beside i, over
+    ordered pairs and given j. ``pairs``, r of affinity with the pair's gain beyond what each of the
+    two gains and gives on average. ``partner``, how much more accuracy a task gains beside the task
+    that scores highest on it than beside an average one. ``another seed`` is the gain itself in
+    another training: what a perfect score would reach on one of two trainings (with more: on the
+    first, and the mean of the others). ``ceiling``: the correlation that a perfect score of the
+    mean can reach in spite of noise.
     """
     gains = pair_gains(alone, reached)
     held = {name: (values, gains.mean(0)) for name, values in scores.items()}
@@ -119,9 +119,9 @@ def comparison_rows(
 ) -> list[dict[str, Any]]:
     """Rows of ``comparison.csv``: every grouping, in accuracy over tasks.
 
-    ``gain``: ahead of training alone; ``ahead``: of random partitions into groups of the same
-    sizes, their mean task by task; ``beaten`` of ``partitions``: how many of these are below it in
-    mean accuracy; ``behind``: what the first grouping is ahead of this one by.
+    ``gain``: lead over training alone. ``ahead``: lead over random partitions into groups of the
+    same sizes, their mean task by task. ``beaten`` of ``partitions``: how many of these have a
+    lower mean accuracy. ``behind``: the lead of the first grouping over this one.
     """
     lone = alone.mean(0)
     first = of_partition(next(iter(chosen.values())), reached)

@@ -31,8 +31,8 @@ def draw_tasks(
 ) -> Drawn:
     """Draw as many tasks of each data set, each of classes that no other task has.
 
-    Parts of one data set can share classes, as Omniglot's small splits share two alphabets: what
-    one task has, another would be tested on.
+    Parts of one data set can share classes, as Omniglot's small splits share two alphabets. Then
+    one task could train on what another is tested on, so used classes are excluded.
 
     The classes of every group (script, alphabet; all classes, where there are none) are shuffled
     and cut into tasks; groups take turns. Images of different sizes are padded to the largest, grey

@@ -52,8 +52,8 @@ class Config(ClusterConfig):
     """Choosing one of several sources for a target: regret against cost."""
 
     preset: Literal["smoke", "default", "real"] = "default"
-    """Sources, target and sizes: smoke (a minute, nothing to learn from it), default (Glyphs),
-    real (CIFAR-10, Glyphs and Omniglot to Fashion-MNIST)."""
+    """Sources, target and sizes: smoke (a minute; its results mean nothing), default (Glyphs), real
+    (CIFAR-10, Glyphs and Omniglot to Fashion-MNIST)."""
     sources: tuple[str, ...] = (
         "conv4@glyphs:latin+greek+cyrillic@1000",
         "conv4@glyphs:latin+greek+cyrillic@100",
@@ -69,7 +69,7 @@ class Config(ClusterConfig):
     weights_dir: Path = Path()
     """Folder of the safetensors of imported sources."""
     target_data: str = "glyphs:georgian"
-    """What the target tasks are drawn from: NAME[:SPLIT]."""
+    """Data that the target tasks are drawn from: NAME[:SPLIT]."""
     ways: int = 5
     """Classes of a task."""
     shots: int = 40
@@ -77,7 +77,7 @@ class Config(ClusterConfig):
     test_shots: int = 30
     """Test images of a class, at most."""
     num_tasks: int = 20
-    """Target tasks; classes of one are from one group, where the data has groups."""
+    """Target tasks; the classes of a task come from one group, if the data has groups."""
     metrics: tuple[str, ...] = (
         "leep",
         "nce",
@@ -90,15 +90,15 @@ class Config(ClusterConfig):
     )
     """Scores to choose by, of leepjax.metrics.METRICS; all: every one."""
     epochs: tuple[int, ...] = (1, 3, 9)
-    """Budgets of the fine-tunes, ascending; each is a whole schedule, the last one full."""
+    """Budgets of the fine-tunings, ascending; each is a whole schedule, the last one full."""
     top: int = 4
     """How many sources a score names for successive halving."""
     learning_rate: float = 0.03
-    """Of all fine-tunes: SGD with Nesterov momentum, cosine."""
+    """Learning rate of all fine-tunings: SGD with Nesterov momentum, cosine."""
     batch_size: int = 20
-    """Of all fine-tunes."""
+    """Batch size of all fine-tunings."""
     validation: float = 0.2
-    """Share of a task's labelled images that fine-tunes are compared by and do not train on."""
+    """Share of a task's labelled images that compare fine-tunings and are not trained on."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -132,7 +132,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class Spec(NamedTuple):
-    """What ``--sources`` says of one source."""
+    """One source, as given in ``--sources``."""
 
     model: str
     data: str
@@ -141,19 +141,19 @@ class Spec(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """Its name in tables."""
         how = "" if self.weights else f" {self.steps}" if self.steps else " untrained"
         return f"{self.model} {self.data}{how}"
 
 
 def run(config: Config, console: Console) -> Path:
-    """Run the study, or show it where it has already run; return its directory."""
+    """Run the study, or show the saved result; return its directory."""
     _check(config)
     return run_study("select_source", config, console, _run, _show)
 
 
 def _show(path: Path, console: Console) -> None:
-    console.width = max(console.width, 120)  # rather lines that wrap than names cut short
+    console.width = max(console.width, 120)  # lines may wrap, but names must not be cut
     show_sections(tables.sections, path, console, "* null. Tables, page and figure")
 
 
@@ -172,7 +172,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     )
     dataset, tasks = only_used(whole, tasks)
     budgets = [_recipe(config, epochs) for epochs in config.epochs]
-    job = make_jobs(key, dataset, tasks, budgets[:1])[0]  # what does not fit shows at once
+    job = make_jobs(key, dataset, tasks, budgets[:1])[0]  # fail before long work
     wide = undivided(devices)
     facts, scores, heads, trials, features = [], [], [], [], {}
     for i, spec in enumerate(specs, start=1):
@@ -222,7 +222,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
 def _named_by_rank(
     features: Mapping[str, np.ndarray], labels: np.ndarray, tasks: Tasks
 ) -> np.ndarray:
-    """``[t, m]`` bool: what ``rank`` says to try; all, where it sees no information."""
+    """``[t, m]`` bool: the sources that ``rank`` recommends; all, if it sees no information."""
     named = []
     for rows, where in zip(tasks.train.indices, tasks.train.where, strict=True):
         there = rows[where]
@@ -247,12 +247,12 @@ def _write(study: report.Run, config: Config, table: Table, tasks: Tasks, bank: 
 
 
 def _source(spec: Spec, config: Config) -> tuple[Source, dict[str, float]]:
-    """A source and what is known of it: accuracy on its own test images, NaN if unknown."""
+    """A source and facts about it: accuracy on its own test images, NaN if unknown."""
     reached = np.nan
     if spec.weights is not None:
         depth = int(spec.model.removeprefix("resnet"))
         source = named("--sources", load_resnet, spec.weights, depth)
-        with contextlib.suppress(ValueError):  # the images it was trained on may not be at hand
+        with contextlib.suppress(ValueError):  # the images it was trained on may be missing
             reached = accuracy(source, load(spec.data, data_dir=config.data_dir).test)
     else:
         dataset = load_small("--sources", spec.data, config.data_dir)
@@ -290,7 +290,7 @@ def _recipe(config: Config, epochs: int) -> Recipe:
 
 
 def _check(config: Config) -> None:
-    """What would otherwise show only after minutes."""
+    """Find bad flags before long work."""
     specs = [_spec(text, config) for text in config.sources]
     names = [spec.name for spec in specs]
     if len(set(names)) < len(names) or len(names) < 2:

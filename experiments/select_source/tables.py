@@ -1,4 +1,4 @@
-"""The tables, words and figure of a choice among sources, from its CSV files."""
+"""The tables, summary and figure of a choice among sources, from its CSV files."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -90,7 +90,7 @@ def choice_rows(table: Table, ways: Sequence[Way]) -> Rows:
 
 
 def sections(path: Path) -> Iterator[Section]:
-    """What was found, from the tables in a run directory."""
+    """The results, from the tables in a run directory."""
     yield _sources(read_table(path / "sources.csv"), _tasks(path))
     yield _ways(read_table(path / "ways.csv"))
     yield _correlations(read_table(path / "correlation.csv"))
@@ -119,12 +119,12 @@ def _sources(rows: Rows, tasks: int) -> Section:
     headings = ["source", "parameters", "Mflop", "own test", "head", "fine-tuned", "best"]
     text = (
         "Mflop: of a forward pass over one image. Own test: accuracy on the source's own test "
-        f"images. Others are means over {tasks} target tasks. Fine-tuned: the whole network, "
-        f"{rows[0]['epochs']} epochs. Best: share of the tasks on which no other source reaches "
-        "more fine-tuned."
+        f"images. The other columns are means over {tasks} target tasks. Fine-tuned: the whole "
+        f"network, {rows[0]['epochs']} epochs. Best: share of the tasks on which no other "
+        "fine-tuned source is more accurate."
     )
     if diverged:
-        text += f" {diverged} fine-tunes diverged, and count as accuracy 0."
+        text += f" {diverged} fine-tunings diverged, and count as accuracy 0."
     return Section(f"{len(rows)} sources", [Sheet(headings, lines)], text)
 
 
@@ -137,19 +137,19 @@ def _ways(rows: Rows) -> Section:
     headings = ["chosen by", "fine-tuned", "regret, points [95 %]", "cost", "best chosen"]
     text = (
         f"{in_words(rows)} Regret: test accuracy lost to the source that was best on the task, in "
-        "points; its interval, and that of differences, is for other tasks of this target and "
-        "these sources. Cost: floating-point operations of all fine-tunes, and of forward passes "
-        "where a score needs them; a full fine-tune of a source is 1, on average over sources. "
-        "Halved: fine-tuned briefly, the better half by validation accuracy for longer, and so on; "
-        "which was best is judged on the test images, and some of every regret is their noise. "
-        "Best null: in hindsight, the one of least regret among those with as many sources tried, "
-        f"for {RANK} with at least as many."
+        "points. Its interval, and that of differences, is for other tasks of this target and "
+        "these sources. Cost: floating-point operations of all fine-tunings, and of forward passes "
+        "if a score needs them. A full fine-tuning of a source costs 1, on average over sources. "
+        "Halved: all are fine-tuned briefly, the better half by validation accuracy for longer, "
+        "and so on. The best source is judged on the test images, so some of every regret is their "
+        "noise. Best null: the null with the smallest regret, in hindsight, among those with as "
+        f"many sources tried; for {RANK} with at least as many."
     )
     return Section("Ways to choose", [Sheet([*headings, "ahead of best null"], lines)], text)
 
 
 def in_words(rows: Rows) -> str:
-    """The best score held against the best null, with one and with several sources fine-tuned."""
+    """The best score and the best null, with one and with several sources fine-tuned."""
     found = []
     held = [row for row in rows if row.get("ahead")]
     for tried in sorted({row["tried"] for row in held if row["by"] != RANK}, key=float):
@@ -157,16 +157,17 @@ def in_words(rows: Rows) -> str:
         best = min(scores, key=lambda r: float(r["regret"]))
         null = next(r for r in rows if (r["by"], r["tried"]) == (best["best_null"], tried))
         clear = [r["by"] for r in scores if float(r["ahead_low"]) > 0]
-        sure = f"ahead of it with an interval above 0: {', '.join(clear)}" if clear else ""
-        sure = sure or "no score is ahead of it with an interval above 0"
+        sure = f"Significantly better than this null: {', '.join(clear)}" if clear else ""
+        sure = sure or "No score is significantly better than this null"
         found.append(
-            f"{'One source' if tried == '1' else f'{tried} sources'} fine-tuned: best score "
-            f"{best['by']}, regret {_points(best, 'regret')}; best null {null['by']}, "
-            f"{_points(null, 'regret')}; {sure}."
+            f"{'One source' if tried == '1' else f'{tried} sources'} fine-tuned: the best score is "
+            f"{best['by']}, regret {_points(best, 'regret')}, and the best null {null['by']}, "
+            f"{_points(null, 'regret')}. {sure}."
         )
     for row in (row for row in rows if row["by"] == RANK):
         found.append(
-            f"What leepjax rank says to try, {_tried(row)}: regret {_points(row, 'regret')}."
+            f"The sources that leepjax rank recommends, {_tried(row)}: regret "
+            f"{_points(row, 'regret')}."
         )
     return " ".join(found)
 
@@ -188,8 +189,8 @@ def _correlations(rows: Rows) -> Section:
     ]
     headings = ["score", "r [95 %] with head's accuracy", "r [95 %] with fine-tuned"]
     text = (
-        "Pearson's r over the sources of a task, mean over tasks; intervals for other tasks and "
-        "other sources."
+        "Pearson's r over the sources of a task, mean over tasks. Intervals are for other tasks "
+        "and other sources."
     )
     return Section("Do scores order the sources?", [Sheet(headings, lines)], text)
 
@@ -251,7 +252,7 @@ def finding(rows: Rows) -> str:
     return (
         f"{best['by']}, the best score, loses {_number(best)} points, {null['by']}, the best null, "
         f"{_number(null)}, at {float(best['cost']):.1f} and {float(null['cost']):.1f} full "
-        f"fine-tunes; halving all sources loses {_number(halved)} at {float(halved['cost']):.1f}"
+        f"fine-tunings; halving all sources loses {_number(halved)} at {float(halved['cost']):.1f}"
     )
 
 
@@ -259,7 +260,7 @@ _ENDS = ("regret", "regret_low", "regret_high")
 
 
 def _aside(rows: Rows, row: dict[str, Any]) -> float:
-    """The cost, a little aside where others of the same kind have the same."""
+    """The cost, moved a little if others of the same kind have the same cost."""
     same = [r for r in rows if (r["tried"], r["short"]) == (row["tried"], row["short"])]
     order = sorted(same, key=lambda r: float(r["cost"])).index(row)
     return float(row["cost"]) * 1.02 ** (order - (len(same) - 1) / 2)
@@ -287,6 +288,6 @@ def _number(row: dict[str, Any]) -> str:
 
 
 def _points(row: dict[str, Any], name: str, sign: str = "") -> str:
-    """In points; the interval of a regret stops at 0, which none is below."""
+    """In points; the interval of a regret is cut at 0, because no regret is negative."""
     found = read_estimate(row, name)
     return format_mean(Estimate(*np.maximum(found, 0)) if name == "regret" else found, sign)

@@ -1,4 +1,4 @@
-"""Ways of choosing a source, looked up in a table of real fine-tunes; what each costs and loses."""
+"""Ways of choosing a source, looked up in a table of real fine-tunings; their regret and cost."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -18,11 +18,11 @@ from leepjax.evaluation import (
 from leepjax.report import estimate_columns
 
 CHANCE, EVERY = "chance", "all sources"
-RANK = "rank's choice"  # the sources that ``leepjax.rank`` says to try
+RANK = "rank's choice"  # the sources that ``leepjax.rank`` recommends
 
 
 class Table(NamedTuple):
-    """What was measured of m sources on t tasks, at r budgets.
+    """The measurements of m sources on t tasks, at r budgets.
 
     Attributes:
       names: ``[m]``.
@@ -31,9 +31,9 @@ class Table(NamedTuple):
       head: ``[t, m]`` test accuracy of the retrained head.
       validation: ``[t, m, r]`` accuracy on held-out images; NaN where training diverged.
       test: ``[t, m, r]`` test accuracy; NaN where training diverged.
-      named: ``[t, m]`` bool, the sources that ``leepjax.rank`` says to try.
+      named: ``[t, m]`` bool, the sources that ``leepjax.rank`` recommends.
       score_cost: ``[m]`` of the forward pass over a task's labelled images.
-      tune_cost: ``[m, r]`` of a fine-tune, in the same unit.
+      tune_cost: ``[m, r]`` of a fine-tuning, in the same unit.
       membership: ``[t, g]`` bool, the clusters (target groups or classes) of each task.
     """
 
@@ -57,16 +57,16 @@ class Table(NamedTuple):
         """``[t, m]`` of every score and null that a source can be chosen by."""
         t = len(self.head)
         facts = {k: np.tile(v, (t, 1)) for k, v in self.facts.items() if k in NULLS}
-        static = static_ranking(self.reached).round(9)  # ties are not for rounding to break
+        static = static_ranking(self.reached).round(9)  # rounding must not break ties
         return {**self.scores, **facts, "static_ranking": static}
 
 
 class Way(NamedTuple):
-    """A way of choosing: by what, how many it has fine-tuned, how; and what it ends with."""
+    """A way of choosing: by what, how many sources are fine-tuned and how; and its choice."""
 
     by: str
     tried: float  # the mean over tasks
-    short: bool  # whether short fine-tunes come first
+    short: bool  # whether short fine-tunings come first
     choice: Choice
 
     @property
@@ -76,9 +76,9 @@ class Way(NamedTuple):
 
 
 def choices(table: Table, top: int) -> list[Way]:
-    """Every way: by each score or null alone, halving what it names, halving all, all in full.
+    """Every way: each score or null alone, halving its first few, halving all, all in full.
 
-    What ``leepjax.rank`` says to try, as many as that is on each task, is halved too.
+    The sources that ``leepjax.rank`` recommends, however many on each task, are halved too.
     """
     validation, cost, m = table.validation, table.tune_cost, len(table.names)
     blind = np.zeros(table.head.shape)
@@ -96,7 +96,7 @@ def choices(table: Table, top: int) -> list[Way]:
 
 
 def _of_named(table: Table) -> Choice:
-    """Halving those that ``rank`` names; where it names one, that one."""
+    """Halving those that ``rank`` recommends; if it recommends one, that one."""
     score = np.where(table.named, 0.0, -np.inf)
     found = [
         successive_halving(score[[t]], table.validation[[t]], table.tune_cost, top=int(tried))
@@ -107,10 +107,10 @@ def _of_named(table: Table) -> Choice:
 
 
 def summary(table: Table, ways: list[Way]) -> list[dict[str, Any]]:
-    """Rows of ``ways.csv``: mean regret with its interval, cost, and what it is ahead of nulls by.
+    """Rows of ``ways.csv``: mean regret with its interval, cost, and lead over the best null.
 
-    ``ahead`` is the regret of the best null that has as many sources fine-tuned, less one's own:
-    for what ``rank`` names, at least as many.
+    ``ahead`` is the regret of the best null with as many sources fine-tuned, minus the row's own
+    regret. For ``rank`` the null has at least as many sources fine-tuned.
     """
     losses = [expected_regret(way.choice.probability, table.reached) for way in ways]
     rows = []

@@ -1,8 +1,8 @@
 r"""Does a score of the source model predict the accuracy of the transferred model?
 
-A source model is trained (or imported), target tasks are drawn, scores are computed from each
-task's labelled images, the model is transferred to each task, and score is held against test
-accuracy: with intervals that cluster on target classes, and beside the nulls. The transfer is a
+A source model is trained (or imported), and target tasks are drawn. Scores are computed from each
+task's labelled images. The model is transferred to each task, and the scores are compared with test
+accuracy, with confidence intervals clustered on target classes, and beside nulls. The transfer is a
 retrained head, the whole network fine-tuned, or, for comparison, the same network from scratch.
 
     python -m experiments.transfer_accuracy
@@ -15,13 +15,13 @@ regimes of the LEEP paper:
         --source-model resnet20 --source-weights cifar10_resnet20.safetensors \
         --target-data fashion_mnist --regime small --num-tasks 200
 
-and with the whole network, for every task a rate chosen on held-out training images:
+and with the whole network, with a learning rate chosen for every task on held-out training images:
 
     python -m experiments.transfer_accuracy --learner fine_tune --devices all \
         --learning-rates 0.01 0.1 --validation 0.2
 
-A run that is interrupted goes on where it was when the same command is given again. Results with
-their intervals are in docs/results.
+To resume an interrupted run, give the same command again. Results with their intervals are in
+docs/results.
 """
 
 from experiments.transfer_accuracy.config import PRESETS as PRESETS

@@ -12,9 +12,9 @@ class Config(ClusterConfig):
     """Scores of a source model against the accuracy of its transfer, task by task."""
 
     preset: Literal["smoke", "default", "paper"] = "default"
-    """Sizes: smoke (a minute, nothing to learn from it), default, paper (1,000 tasks)."""
+    """Sizes: smoke (a minute; its results mean nothing), default, paper (1,000 tasks)."""
     source_data: str = "glyphs:latin+greek+cyrillic"
-    """What the source model is trained on: NAME[:SPLIT]. Not used with --source-weights."""
+    """Data that the source model is trained on: NAME[:SPLIT]. Not used with --source-weights."""
     source_model: str = "conv4"
     """conv4, conv4_max, mlp, resnet20, resnet32, resnet44 or resnet56."""
     source_weights: Path | None = None
@@ -22,19 +22,20 @@ class Config(ClusterConfig):
     source_steps: int = 2000
     """Updates of source training, batches of 128."""
     target_data: str = "glyphs:-latin-greek-cyrillic"
-    """What the target tasks are drawn from: NAME[:SPLIT]."""
+    """Data that the target tasks are drawn from: NAME[:SPLIT]."""
     regime: Literal["subsets", "small", "imbalanced"] = "small"
-    """subsets: 2 to 10 classes; small: 5 classes, as many images of each; imbalanced: 5 classes,
-    a number of images drawn for each."""
+    """subsets: 2 to 10 classes; small: 5 classes with equally many images; imbalanced: 5 classes,
+    each with its own random number of images."""
     ways: tuple[int, ...] = ()
-    """Classes of a task, K or LOW HIGH, where the regime's own is not wanted."""
+    """Classes of a task, K or LOW HIGH; default: the regime's own."""
     shots: tuple[int, ...] = ()
-    """Training images of a class, M or LOW HIGH; default: subsets 1500 at most, small 50 (20 where
-    the data has groups), imbalanced 30 60."""
+    """Training images of a class, M or LOW HIGH; default: subsets 1500 at most, small 50 (20 if the
+    data has groups), imbalanced 30 60."""
     test_shots: int = 1000
     """Test images of a class, at most."""
     num_tasks: int = 200
-    """Tasks of each setting: within groups and across, where the data has groups, else one."""
+    """Tasks of each setting. If the data has groups there are two settings, within and across
+    groups; else there is one."""
     metrics: tuple[str, ...] = (
         "leep",
         "leep_gain",
@@ -48,13 +49,14 @@ class Config(ClusterConfig):
     )
     """Scores to compute, of leepjax.metrics.METRICS; all: every one."""
     learner: Literal["retrain_head", "fine_tune", "from_scratch"] = "retrain_head"
-    """How the source is transferred; from_scratch: not at all, its network learns a task alone."""
+    """How the source is transferred. from_scratch: no transfer, its network is trained on the task
+    alone."""
     protocol: Literal["optimum", "sgd"] = "optimum"
-    """Of retrain_head: heads at the optimum of their objective, or after a fixed budget of SGD."""
+    """For retrain_head: heads at the optimum of their objective, or after a fixed budget of SGD."""
     l2: float = 1e-3
-    """Of retrain_head: penalty on the squared norm of a head's kernel, halved."""
+    """For retrain_head: penalty on the squared norm of a head's kernel, halved."""
     recipe: str = "default"
-    """Of fine_tune and from_scratch: default, leep2020, bit, vtab or kornblith (docstring of
+    """For fine_tune and from_scratch: default, leep2020, bit, vtab or kornblith (docstring of
     leepjax.transfer.recipe)."""
     epochs: int | None = None
     """Of fine_tune and from_scratch, instead of the recipe's."""
@@ -65,7 +67,8 @@ class Config(ClusterConfig):
     weight_decays: tuple[float, ...] = ()
     """Of fine_tune and from_scratch, instead of the recipe's; several are a sweep."""
     validation: float | None = None
-    """Share of a task's training images that chooses its epoch, and its rate in a sweep."""
+    """Share of a task's training images that chooses its epoch, and its learning rate in a
+    sweep."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {

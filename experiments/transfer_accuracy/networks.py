@@ -15,7 +15,7 @@ from leepjax.transfer import RECIPES, NetworkResult, Recipe, fine_tune, from_scr
 
 
 def recipes(config: Config) -> tuple[Recipe, ...]:
-    """What ``--recipe`` names, with what other flags say instead."""
+    """The recipe that ``--recipe`` names, unless other flags replace its values."""
     if config.recipe not in RECIPES:
         raise ValueError(f"--recipe: wanted one of {', '.join(RECIPES)}, got {config.recipe!r}")
     names = ("epochs", "batch_size", "validation")
@@ -37,7 +37,7 @@ def train_networks(
     tasks: Tasks,
     devices: Sequence[Any],
 ) -> NetworkResult:
-    """What fine-tuned networks, or networks from scratch, reach on each task."""
+    """The accuracy of fine-tuned networks, or networks from scratch, on each task."""
     learner = fine_tune if config.learner == "fine_tune" else from_scratch
     journal = study.path / f"{setting}.journal"
     tried = recipes(config)

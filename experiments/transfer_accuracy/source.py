@@ -1,4 +1,4 @@
-"""The source model, and its outputs for what the tasks draw."""
+"""The source model, and its outputs for the images that the tasks draw."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from leepjax.tasks import Split
 
 
 def make_source(config: Config) -> tuple[Source, str]:
-    """The source model, and its test accuracy; imported where weights are given, else trained."""
+    """The source model, and its test accuracy; imported if weights are given, else trained."""
     if config.source_weights is not None:
         depth = int(config.source_model.removeprefix("resnet"))
         source = named("--source-weights", load_resnet, config.source_weights, depth)
@@ -36,7 +36,7 @@ def make_source(config: Config) -> tuple[Source, str]:
 def extract_drawn(
     source: Source, bank: Bank, splits: Sequence[Split], devices: Sequence[Any]
 ) -> Outputs:
-    """Outputs for a bank; where tasks draw less than half of its images, zeros for the others."""
+    """Outputs for a bank; if tasks draw less than half of its images, zeros for the others."""
     rows = np.unique(np.concatenate([split.indices[split.where] for split in splits]))
     if 2 * len(rows) >= len(bank.images):  # the whole serves other tasks too
         return extract(source, bank, devices=devices)

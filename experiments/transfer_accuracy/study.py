@@ -1,4 +1,4 @@
-"""Tasks drawn, scored and transferred to: the rows that the tables of a study are made of."""
+"""Tasks drawn, scored and transferred to: the rows of the study's tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from leepjax.transfer.jobs import make_jobs
 
 
 def run(config: Config, console: Console) -> Path:
-    """Run the study, or show it where it has already run; return its directory."""
+    """Run the study, or show the saved result; return its directory."""
     _check(config)
     return run_study("transfer_accuracy", config, console, _run, report.show_study)
 
@@ -36,7 +36,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     else:
         settings = {config.regime: across}
     if config.learner != "retrain_head":
-        for tasks in settings.values():  # what does not fit together shows before long work
+        for tasks in settings.values():  # fail before long work
             make_jobs(across_key, dataset, tasks, recipes(config))
     source, source_accuracy = make_source(config)
     console.print(f"Source: {len(source.class_names)} classes, test accuracy {source_accuracy}")
@@ -69,7 +69,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
 
 
 def _check(config: Config) -> None:
-    """What would otherwise show only after minutes."""
+    """Find bad flags before long work."""
     if config.source_model not in NETWORKS:
         raise ValueError(
             f"--source-model: wanted one of {', '.join(NETWORKS)}, got {config.source_model!r}"
@@ -96,7 +96,7 @@ def _check(config: Config) -> None:
 
 
 def draw_tasks(key: jax.Array, dataset: Dataset, config: Config, *, within_groups: bool) -> Tasks:
-    """Target tasks of the regime; the group structure of the data decides how many shots."""
+    """Target tasks of the regime; the number of shots depends on whether the data has groups."""
     grouped = len(dataset.train.group_names) > 1
     fewest = int(np.bincount(dataset.train.labels).min())
     ways, shots = {

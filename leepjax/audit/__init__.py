@@ -1,4 +1,4 @@
-"""Published tables of transferability scores, recomputed: a plain table in, tables of rows out."""
+"""Published tables of transferability scores, recomputed: one table in, several tables out."""
 
 from leepjax.audit.pool import Pool as Pool
 from leepjax.audit.pool import read_pool as read_pool

@@ -1,4 +1,4 @@
-"""What became of every column of a table: what it is used for, or why it is not used."""
+"""For every column of a table: what it is used for, or why it is not used."""
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from leepjax.audit.table import TextTable
 class Use(NamedTuple):
     """A column of a file, or a row of it that is named, and what it is used for.
 
-    ``used`` is empty where it is not used, and ``note`` says why; else ``note`` says what is
+    If the column is not used, ``used`` is empty and ``note`` says why. Else ``note`` says what is
     missing.
     """
 
@@ -49,10 +49,10 @@ def uses(table: TextTable, used: Mapping[str, str], known: Collection[str] = ())
 
 
 def facts_of(names: np.ndarray, models: TextTable) -> tuple[dict[str, np.ndarray], list[Use]]:
-    """Facts ``{name: [n]}`` of the models of n rows, and what became of the columns of their file.
+    """Facts ``{name: [n]}`` of the models of n rows, and the use of each column of their file.
 
     Raises:
-      ValueError: a model of the table is not in the file, or stands there twice with two values; or
+      ValueError: a model of the table is not in the file, or is there twice with two values; or
         no column holds numbers.
     """
     given = models.text("model")
@@ -78,7 +78,7 @@ def facts_of(names: np.ndarray, models: TextTable) -> tuple[dict[str, np.ndarray
 
 
 def check_once(models: TextTable, columns: Mapping[str, np.ndarray]) -> None:
-    """A model that stands twice has the same numbers in both rows.
+    """A model that occurs twice has the same numbers in both rows.
 
     Raises:
       ValueError: it has two values; the message names both lines.

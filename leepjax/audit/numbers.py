@@ -1,8 +1,8 @@
-"""Numbers as people print them, read where there is one meaning and refused where there are two.
+"""Numbers as people print them: read if there is one meaning, refused if there are two.
 
 ``71.2 ± 0.3``, ``71.2 (0.3)``, ``$71.2_{\\pm 0.3}$``, ``**71.2**`` and ``71.2*`` are 71.2. Any dash
-is a minus sign, and invisible spaces do not count. The whole column settles what separates decimals
-and what thousands, since a cell such as ``1,234`` does not say.
+is a minus sign, and invisible spaces do not count. The whole column decides what separates decimals
+and thousands, because a single cell such as ``1,234`` is ambiguous.
 """
 
 import math
@@ -80,7 +80,7 @@ class Column(NamedTuple):
 
 
 def read_column(cells: Sequence[str]) -> Column:
-    """Read the cells of one column together, as they settle what a comma means and the unit.
+    """Read the cells of one column together, because together they decide commas and the unit.
 
     >>> read_column(["0,85 ± 0,01", "−1,234", "–"]).values
     array([ 0.85 , -1.234,    nan])

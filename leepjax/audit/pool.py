@@ -1,4 +1,4 @@
-"""Rows to be compared, from a plain table: models on targets, or tasks in settings, with nulls."""
+"""The rows to compare, from a plain table: models on targets, or tasks in settings, with nulls."""
 
 import dataclasses
 import re
@@ -11,7 +11,7 @@ from leepjax.audit.table import TextTable
 from leepjax.evaluation.interval import Estimate, Membership, cluster_membership
 from leepjax.evaluation.reliability import noise_ceiling, static_ranking
 
-PARTS = ("dataset", "target", "setting")  # columns that divide a table, where there is one
+PARTS = ("dataset", "target", "setting")  # columns that divide a table, if there is one
 _NOT_SCORES = (
     *("num_classes", "num_train", "num_test", "task", "seed", "failed", "epoch", "recipe"),
     *("objective", "gap", "iterations", "fold", "index"),
@@ -39,8 +39,8 @@ class Pool:
       factors: ``{name: [n]}`` labels to condition on: class count, group.
       sharing: kinds of cluster that rows of a part may share, the one that nests others first.
       left_out: by part, how many rows had no accuracy: transfers that failed.
-      ceilings: by part, the noise ceiling, where the table has a column ``seed``.
-      columns: what became of every column of the table, and of the facts.
+      ceilings: by part, the noise ceiling, if the table has a column ``seed``.
+      columns: the use of every column of the table and of the facts.
     """
 
     part: np.ndarray
@@ -61,12 +61,12 @@ class Pool:
             yield name, np.flatnonzero(self.part == name)
 
     def scored(self, rows: np.ndarray, score: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Score, accuracy and index of those of some rows that have the score."""
+        """Score, accuracy and index of the given rows that have the score."""
         here = rows[np.isfinite(self.scores[score][rows])]
         return self.scores[score][here], self.accuracy[here], here
 
     def membership(self, rows: np.ndarray) -> Membership:
-        """Clusters of some rows of one part, for its intervals; None where nothing is shared."""
+        """Clusters of some rows of one part, for its intervals; None if the rows share nothing."""
         for kind in self.sharing:
             member = self.clusters[kind][0][rows]
             if member.any(0).sum() > 1:
@@ -75,7 +75,7 @@ class Pool:
 
     @property
     def crossed(self) -> bool:
-        """Whether the same models stand in several parts."""
+        """Whether the same models occur in several parts."""
         return "model" in self.clusters and "target" in self.clusters
 
 
@@ -88,26 +88,26 @@ def read_pool(
     scores: Sequence[str] = (),
     models: TextTable | None = None,
 ) -> Pool:
-    """Make sense of a table's columns.
+    """Interpret the columns of a table.
 
-    Models are named in a column ``model``. The letters that the name begins with are their family,
+    Models are named in a column ``model``. The letters at the start of the name are their family,
     unless there is a column ``family``. Models, parts and columns are the same only if their names
-    are, letter by letter. Where the table has seeds, a score is averaged over those that have it.
-    Rows of tasks are those of ``results.csv`` of a study: ``classes``, numbers with spaces between,
-    and ``group`` are what tasks share.
+    are equal letter by letter. If the table has seeds, a score is averaged over those that have it.
+    Rows of tasks are those of ``results.csv`` of a study. Tasks share ``classes``, numbers with
+    spaces between them, and ``group``.
 
     Args:
       table: one row for each model and target, or each task.
       accuracy: its column; default ``accuracy``, else the only one with that word in its name.
       part: the column within whose values rows are compared; default dataset, target or setting.
       cluster: the column that names what rows of a part share; default groups, else classes.
-      scores: columns; default all that hold numbers, but for those known to be no scores.
+      scores: columns; default all that hold numbers, except those known not to be scores.
       models: facts of models, one row each with a column ``model``; columns of numbers (parameters,
         source_accuracy) become nulls. It has every model of the table, under the same name.
 
     Raises:
       ValueError: a column is missing, a cell is no number (it names line and column), a model
-        or task stands twice in a part, no row has an accuracy, no column is a score, or a model has
+        or task occurs twice in a part, no row has an accuracy, no column is a score, or a model has
         no facts; its nearest name is given.
     """
     reached = _accuracy_column(table, accuracy)
@@ -255,7 +255,7 @@ def _over_seeds(keys: Sequence[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray
 
 
 def _mean(same: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Means ``[m]`` of the values that are there; NaN where none is."""
+    """Means ``[m]`` of the values that are not missing; NaN if all are."""
     weights = (same & np.isfinite(values)).astype(float)
     count = weights.sum(1, keepdims=True)
     mean = (weights / np.maximum(count, 1)) @ np.nan_to_num(values)

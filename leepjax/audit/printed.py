@@ -17,7 +17,7 @@ ROUNDINGS = 1000  # random values that the printed cells may have been rounded f
 
 
 class Cell(NamedTuple):
-    """A printed value: of which part and score, which measure, and how it was rounded.
+    """A printed value: its part, score and measure, and how it was rounded.
 
     ``conventions`` are the names of the statistics that the measure may stand for.
     """
@@ -33,9 +33,9 @@ class Cell(NamedTuple):
 def read_printed(summary: TextTable, parts: set[str]) -> list[Cell]:
     """The values of a summary.
 
-    Two layouts are read: one row for each part and ``measure``, one column a score; or one row for
-    each ``metric``, one column a part, all of the measure that a column of this name says, else
-    weighted tau.
+    Two layouts are read. The first has one row for each part and ``measure``, and one column for
+    each score. The second has one row for each ``metric`` and one column for each part; its measure
+    is named in a column ``measure``, else it is weighted tau.
 
     Raises:
       ValueError: neither layout, an unknown part or measure, or a cell that is no number; it names
@@ -88,7 +88,7 @@ def _check_once(summary: TextTable, keys: list[tuple[str, ...]], cells: list[Any
 
 
 def summary_uses(pool: Pool, summary: TextTable) -> list[Use]:
-    """Columns and scores of a summary: whether the table has what they were printed for."""
+    """Columns and scores of a summary: whether the table has the columns that they describe."""
     scores = dict.fromkeys(cell.score for cell in read_printed(summary, {*pool.part}))
     others = [name for name in summary.columns if name not in scores]
     found = [Use(summary.source, name, "what is printed", "") for name in others]
@@ -102,11 +102,12 @@ def summary_uses(pool: Pool, summary: TextTable) -> list[Use]:
 
 
 def printed_rows(pool: Pool, summary: TextTable) -> Iterator[dict[str, Any]]:
-    """Every printed value whose columns are in the table, held against them.
+    """Every printed value whose columns are in the table, compared with them.
 
-    A row has what the cells give by each convention; ``low`` and ``high`` of that over random
-    values that round to the cells; and ``follows``, the conventions that the value follows from:
-    within its last decimal (``exact``), or, where there is none, within the rounding of the cells.
+    A row has the value that the cells give by each convention; its ``low`` and ``high`` over random
+    values that round to the cells; and ``follows``, the conventions from which the printed value
+    follows within its last decimal (``exact``) or, if there is none, within the rounding of the
+    cells.
 
     Raises:
       ValueError: as :func:`read_printed`.
@@ -148,9 +149,9 @@ def printed_rows(pool: Pool, summary: TextTable) -> Iterator[dict[str, Any]]:
 
 
 def printed_mean_rows(pool: Pool, summary: TextTable) -> list[dict[str, Any]]:
-    """Means over targets of what was printed, beside those of the nulls by the same measure.
+    """Means over targets of the printed values, beside those of the nulls by the same measure.
 
-    ``ahead`` is how much more the static ranking has; its interval takes targets as independent.
+    ``ahead`` is the lead of the static ranking; its interval takes targets as independent.
     """
     found: dict[tuple[str, str], dict[str, float]] = {}
     statistics: dict[str, Statistic] = {}

@@ -21,9 +21,9 @@ _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf
 def read_csv(path: Path) -> TextTable:
     """Read a CSV file with a header line.
 
-    Cells are separated by commas, semicolons or tabs. The text is UTF-8, UTF-16, or, where its
-    bytes are neither, Windows' Latin-1. Names are compared letter by letter, so they are kept as
-    they are but for spaces around them and Unicode's normal form (NFC).
+    Cells are separated by commas, semicolons or tabs. The text is UTF-8 or UTF-16, or, if its bytes
+    are neither, Windows' Latin-1. Names are compared letter by letter. They are kept as they are,
+    except for spaces around them and Unicode's normal form (NFC).
 
     Raises:
       ValueError: it cannot be read or is no text, has no rows, a column twice or without a name,
@@ -88,7 +88,7 @@ def _rows(text: str, mark: str) -> list[Row]:
 
 
 def _most_likely(source: str, readings: dict[str, list[Row]]) -> list[Row]:
-    """What gives every row as many cells as the header has, and the most of them."""
+    """The separator that gives every row as many cells as the header has, and the most of them."""
 
     def columns(mark: str) -> int:
         return len(readings[mark][0][1]) if readings[mark] else 0

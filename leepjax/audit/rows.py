@@ -1,4 +1,4 @@
-"""The tables of an audit: correlations, differences, selection and stability, a row at a time."""
+"""The tables of an audit: correlations, differences, selection and stability, row by row."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -34,21 +34,21 @@ COMPARED = ("pearson", "weighted_tau:both")  # statistics of which scores are co
 
 
 def recompute(pool: Pool, summary: TextTable | None = None) -> dict[str, list[dict[str, Any]]]:
-    """What a table of scores and accuracies says, and whether what was printed follows from it.
+    """Recompute a table of scores and accuracies, and check whether printed values follow from it.
 
     Args:
       pool: the table, as of :func:`read_pool`.
       summary: the correlations that were printed for it: one row for each part and ``measure``, one
-        column a score; or one row for each ``metric``, one column a part.
+        column for each score; or one row for each ``metric``, one column for each part.
 
     Returns:
-      rows by the name of their table, without the tables that have none. ``columns``: what every
-      column of the files is used for, or why it is not. ``rows``: how many rows a part has, and
-      what is wrong with its columns. ``correlations``: of every score, target by target and over
-      all, under every convention of the weighted tau, with intervals that cluster. ``without``:
-      with one class, group, family, model or target left out. ``differences``: of every two scores.
-      ``selection``: what choosing by a score costs. ``stability``: whether targets and conventions
-      agree. ``printed``, ``printed_means``: the summary held against the columns, and its means
+      Rows by the name of their table, without empty tables. ``columns``: what every column of the
+      files is used for, or why it is not. ``rows``: how many rows a part has, and what is wrong
+      with its columns. ``correlations``: of every score, target by target and over all, under every
+      convention of the weighted tau, with clustered intervals. ``without``: the same with one
+      class, group, family, model or target left out. ``differences``: of every two scores.
+      ``selection``: the cost of choosing by a score. ``stability``: whether targets and conventions
+      agree. ``printed``, ``printed_means``: the summary compared with the columns, and its means
       beside those of the nulls.
 
     Raises:
@@ -72,7 +72,7 @@ def recompute(pool: Pool, summary: TextTable | None = None) -> dict[str, list[di
 
 
 def part_rows(pool: Pool) -> list[dict[str, Any]]:
-    """How many rows each part has, what they reached, and what is wrong with its columns."""
+    """How many rows each part has, their accuracy, and what is wrong with its columns."""
     repeated = {part: f"{a} repeats {b}" for part, b, a in repeated_columns(pool)}
     found = []
     for part, rows in pool.parts():
@@ -116,8 +116,9 @@ def without_rows(pool: Pool) -> Iterator[dict[str, Any]]:
 def difference_rows(pool: Pool) -> Iterator[dict[str, Any]]:
     """Every two scores compared on the same rows, adjusted for the number of pairs (Holm).
 
-    ``needed`` is about how many models (or targets, whichever are fewer) would tell them apart four
-    times in five. Williams' test, which takes rows for independent, stands beside Pearson's.
+    ``needed`` is the approximate number of models (or targets, whichever are fewer) with which the
+    difference would be significant four times in five. Pearson's rows also have Williams' test,
+    which takes rows for independent.
     """
     for part, rows in _scopes(pool):
         for name in COMPARED:
@@ -150,7 +151,7 @@ def _compare(pool: Pool, part: str, rows: np.ndarray, name: str, a: str, b: str)
 
 
 def selection_rows(pool: Pool) -> Iterator[dict[str, Any]]:
-    """What choosing models by each score costs, target by target; none where rows are tasks."""
+    """The cost of choosing models by each score, target by target; empty if rows are tasks."""
     if "model" not in pool.clusters:
         return
     for part, rows in pool.parts():
@@ -181,14 +182,14 @@ def stability_rows(correlations: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _scopes(pool: Pool) -> Iterator[tuple[str, np.ndarray]]:
-    """Each part and its rows; then, where the same models stand in several, all of them."""
+    """Each part and its rows; then all of them, if the same models occur in several parts."""
     yield from pool.parts()
     if pool.crossed:
         yield ALL, np.arange(len(pool.part))
 
 
 def _statistics(pool: Pool, part: str, rows: np.ndarray) -> dict[str, tuple[Statistic, Membership]]:
-    """By name, what is computed of some rows of a scope, and what its interval clusters on."""
+    """By name, the statistics for some rows of a scope, and the clusters of their intervals."""
     if part == ALL:
         # Another draw would have other models as well as other targets.
         crossed = cluster_membership(pool.part[rows]), cluster_membership(pool.name[rows])
@@ -201,7 +202,7 @@ def _statistics(pool: Pool, part: str, rows: np.ndarray) -> dict[str, tuple[Stat
     }
     for name, factor in pool.factors.items():
         if len(set(factor[rows])) > 1:
-            # Given the group, what varies with another draw is the classes within groups.
+            # Given the group, another draw would have other classes within groups.
             within = name == "group" and "classes" in pool.clusters
             membership = pool.clusters["classes"][0][rows] if within else shared
             found[f"pearson|{name}"] = partial_pearson(factor[rows]), membership

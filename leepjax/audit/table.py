@@ -1,7 +1,6 @@
-"""A plain table, our own or anybody's: rows are tasks or models, columns scores and accuracies.
+"""A plain table from any source: rows are tasks or models, columns scores and accuracies.
 
-Cells stay the text they were, so that what is wrong with one can be said with its place, and how
-many decimals were printed is known.
+Cells stay text. So an error message can name the cell, and the number of printed decimals is known.
 """
 
 import dataclasses
@@ -60,8 +59,8 @@ class TextTable:
     def half_unit(self, name: str) -> float:
         """Half a unit in the last decimal that any cell of the column shows.
 
-        What was rounded to be printed was at most this far away. Trailing zeros may be cut, so it
-        is the column's cell of most decimals that counts.
+        The unrounded value was at most this far away. Trailing zeros may be cut, so the cell with
+        the most decimals in the column counts.
         """
         return 0.5 * 10.0 ** -max(read_column([*self.text(name)]).decimals, default=0)
 
@@ -70,7 +69,7 @@ class TextTable:
         return read_column([*self.text(name)]).numeric
 
     def why_text(self, name: str) -> str:
-        """Why a column is not taken for one of numbers, by its first cell that is none."""
+        """Why a column does not count as numbers, by its first cell that is no number."""
         errors = read_column([*self.text(name)]).errors
         if not errors:
             return "no cell has a number"
@@ -84,7 +83,7 @@ class TextTable:
         return dataclasses.replace(self, columns=columns, lines=self.lines[rows])
 
     def find(self, wanted: str | None, what: str, likely: Callable[[str], bool]) -> str:
-        """The column that was named, or, where none was, the only likely one.
+        """The named column, or, if none was named, the only likely one.
 
         Args:
           wanted: its name, or None.

@@ -1,14 +1,15 @@
 """Parameters of source predictions chosen by the gradient of a score.
 
-With theta_m the softmax of source m over its own s_m classes, these are probabilities for which
-LEEP is defined as for those of any one source:
+Let theta_m be the softmax of source m over its own s_m classes. These are probabilities, and LEEP
+is defined for them as for those of a single source:
 
     temperature_probs    softmax(l / T)                    T = 1 changes nothing
     class_weight_probs   softmax(l + b), b of each class   b = 0 changes nothing
     mixture_probs        (w_1 theta_1, ..., w_M theta_M)   of the disjoint union of the classes
 
-P(y | z) of a class z of source m does not depend on w, the weight cancels; so LEEP of the mixture
-is the mean logarithm of sum_m w_m p_m(y_i | x_i), concave in w: a gradient finds its maximum.
+P(y | z) of a class z of source m does not depend on w, because the weight cancels. So LEEP of the
+mixture is the mean logarithm of sum_m w_m p_m(y_i | x_i). It is concave in w, so a gradient finds
+its maximum.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ import optax  # noqa: E402
 def maximise(
     objective: Callable[[Any], jax.Array], start: Any, *, steps: int = 150, rate: float = 0.1
 ) -> Any:
-    """The best parameters that Adam meets on its way up an objective; the start is among them.
+    """The best parameters that Adam visits while it maximises an objective, the start included.
 
     Args:
       objective: a differentiable function of the parameters, such as LEEP of
@@ -37,7 +38,7 @@ def maximise(
       rate: its learning rate.
 
     Returns:
-      parameters like ``start``, whose objective is at least that of the start. Works under ``jit``
+      Parameters like ``start``, whose objective is at least that of the start. Works under ``jit``
       and ``vmap``: one program chooses for many tasks.
 
     >>> import jax.numpy as jnp

@@ -1,8 +1,8 @@
 """Groups of tasks to train together, from scores of each task's network on the other tasks.
 
-Scores between t tasks are a table ``[t, t]``: of the network of task i on the images of task j at
-``[i, j]``. The diagonal is never read. They become an affinity (:func:`affinity`), the affinity a
-tree (average linkage), and the tree groups.
+Scores between t tasks are a table ``[t, t]`` with the score of the network of task i on the images
+of task j at ``[i, j]``. The diagonal is never read. The scores become an affinity
+(:func:`affinity`), the affinity a tree (average linkage), and the tree groups.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ Partition = tuple[Group, ...]  # groups in order of their first tasks, which asc
 
 
 def group_tasks(scores: np.ndarray, num_groups: int) -> Partition:
-    """Groups of the tasks that scores say go well together.
+    """Groups of tasks that help each other according to the scores.
 
     Args:
       scores: ``[t, t]`` of the network of task i on task j, larger is better; at least four tasks.
-      num_groups: how many groups at most; fewer only where several would part at once.
+      num_groups: how many groups at most; fewer only if several would split at once.
 
     Raises:
       ValueError: scores of another shape, or not finite off the diagonal, or another number.
@@ -50,7 +50,8 @@ def affinity(scores: np.ndarray) -> np.ndarray:
 def standardise_columns(scores: np.ndarray) -> np.ndarray:
     """Scores ``[t, t]`` standardised in each column over the other tasks; 0 on the diagonal.
 
-    What makes a task easy raises all scores on it alike. It would be close to every task:
+    An easy task has high scores from all others. Without standardising it would be close to every
+    task:
 
         z_ij = (s_ij - mean_{k != j} s_kj) / std_{k != j} s_kj,   0 where the column is constant
 
@@ -71,16 +72,16 @@ def standardise_columns(scores: np.ndarray) -> np.ndarray:
 
 
 def pair_interaction(table: np.ndarray) -> np.ndarray:
-    """What two tasks have in a table beyond what each has with all; symmetric, diagonal 0.
+    """What two tasks have in common beyond what each has with all; symmetric, diagonal 0.
 
-    The interaction of an additive model of pairs: with a_ij = (z_ij + z_ji) / 2 = m + u_i + u_j +
-    rest, sum u = 0, the least-squares u follow from the means r_i over the t - 1 others, and the
-    rest is what is returned:
+    This is the interaction of an additive model of pairs, a_ij = (z_ij + z_ji) / 2 = m + u_i + u_j
+    + rest, with sum u = 0. The least-squares u follow from the means r_i over the t - 1 others. The
+    rest is returned:
 
         u_i = (r_i - m) (t - 1) / (t - 2)
 
-    A task that goes well with every other, such as an easy or a rich one, would be put into one
-    group with all of them. Its own effect u does not say with which it goes best.
+    Without this, a task that has high scores with every other, such as an easy or a rich one, would
+    join all of them in one group. Its own effect u does not show with which it goes best.
 
     Raises:
       ValueError: no square table of four tasks or more (of three nothing remains), or not finite
@@ -115,7 +116,7 @@ def average_linkage(affinities: np.ndarray) -> np.ndarray:
 
 
 def cut_tree(linked: np.ndarray, num_groups: int) -> Partition:
-    """Groups of a linkage, at most ``num_groups``: fewer only where several would part at once."""
+    """Groups of a linkage, at most ``num_groups``: fewer only if several would split at once."""
     return _partition(fcluster(linked, num_groups, "maxclust"))
 
 
@@ -124,7 +125,7 @@ def random_partitions(sizes: Sequence[int], number: int, seed: int) -> list[Part
 
     Args:
       sizes: tasks of each group.
-      number: how many partitions; fewer are returned where there are fewer.
+      number: how many partitions; fewer are returned if there are fewer.
       seed: of the draw.
 
     >>> len(random_partitions((2, 2), 5, seed=0))  # four tasks have no more

@@ -1,11 +1,11 @@
-"""Choosing one of several source models by a score, by short real fine-tunes, or by both.
+"""Choosing one of several source models by a score, by short real fine-tunings, or by both.
 
-Every way of choosing is successive halving: a score names the sources that are tried, all of these
-are fine-tuned briefly, the better half of them for longer, and so on; the best of those that were
-fine-tuned in full is chosen. One source named by the score is fine-tuned in full at once; all of
-them and a single budget are fine-tuning everything; a score that says nothing is choosing blindly.
-It is a function of a table of fine-tunes, so that what any way of choosing costs, and what it ends
-with, is looked up.
+Every way of choosing is a case of successive halving. A score names the sources that are tried. All
+of these are fine-tuned briefly, the better half of them for longer, and so on. The best of those
+that were fine-tuned in full is chosen. If the score names one source, it is fine-tuned in full at
+once. With all sources and a single budget, everything is fine-tuned. A constant score chooses
+blindly. The function takes a table of fine-tunings and looks up the cost and the result of any way
+of choosing.
 """
 
 from typing import NamedTuple
@@ -18,11 +18,11 @@ ROUNDS = 16  # random orders, each in all its rotations and their reverses, that
 
 
 class Choice(NamedTuple):
-    """What a way of choosing ends with on each of t targets, on average over how ties break.
+    """The result of a way of choosing on each of t targets, on average over ways to break ties.
 
     Attributes:
       probability: ``[t, m]`` that each source is chosen; rows sum to 1.
-      cost: ``[t]`` what its fine-tunes cost, in the unit of the costs given.
+      cost: ``[t]`` of its fine-tunings, in the unit of the given costs.
     """
 
     probability: np.ndarray
@@ -34,19 +34,19 @@ def successive_halving(
 ) -> Choice:
     """Fine-tune the ``top`` sources of highest score, drop half of them at each budget, keep one.
 
-    At each budget those left are fine-tuned anew, from the source; the better half by validation
-    accuracy, of an odd number the larger, goes on to the next, and of those at the last budget the
-    best is chosen. A single one that is left goes to the last budget at once. Where validation
-    accuracies tie, the score decides; where scores tie too, chance, over which this is the mean:
-    exactly where one source is named, else over a fixed set of orders, in which a constant score
-    names each source equally often.
+    At each budget the remaining sources are fine-tuned again, from the source. The better half by
+    validation accuracy (the larger half of an odd number) goes on to the next budget. The best at
+    the last budget is chosen. A single remaining source goes to the last budget at once. If
+    validation accuracies tie, the score decides. If scores tie too, chance decides, and the result
+    is the mean over it: the exact mean if one source is named, else the mean over a fixed set of
+    orders, in which a constant score names each source equally often.
 
     Args:
       score: ``[t, m]`` of m sources on t targets, larger is better; NaN comes after all others.
       validation: ``[t, m, r]`` accuracy on held-out images after each of r budgets, ascending; NaN
         where training diverged, which comes after all others.
-      cost: ``[m, r]`` of one fine-tune.
-      top: how many sources the score names; 1: no fine-tune but the chosen one's.
+      cost: ``[m, r]`` of one fine-tuning.
+      top: how many sources the score names; 1: only the chosen source is fine-tuned.
 
     Raises:
       ValueError: shapes do not go together, or ``top`` is not 1 to m; it names the argument.
@@ -75,7 +75,7 @@ def successive_halving(
         raise ValueError(f"cost: wanted {list(validation.shape[1:])}, got {list(cost.shape)}")
     if not 1 <= top <= m:
         raise ValueError(f"top: wanted 1 to {m}, the number of sources, got {top}")
-    if top == 1:  # of one there is nothing to compare: any accuracy will do
+    if top == 1:  # one source has nothing to compare with: any accuracy will do
         probability = best_of_top_k(score, np.zeros_like(score))
         return Choice(probability, probability @ cost[:, -1])
     ties = _orders(m)[:, None, :]

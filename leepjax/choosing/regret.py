@@ -1,9 +1,9 @@
-"""What choosing models by a score costs: the measures of model selection, many targets at once.
+"""The cost of choosing models by a score: measures of model selection, many targets at once.
 
 All take ``score [..., m]`` and ``accuracy [..., m]`` of m models, and return ``[...]``: leading
-axes are targets, seeds or replicates. One rule for ties holds for all: among models that tie, those
-to be chosen are drawn at random, and what is returned is the expectation. So a constant score has
-the regret of chance. A score of NaN is undefined, and comes after all others.
+axes are targets, seeds or replicates. All treat ties alike: tied models are drawn at random, and
+the expectation is returned. So a constant score has the regret of chance. A score of NaN is
+undefined, and comes after all others.
 """
 
 import numpy as np
@@ -12,12 +12,13 @@ import numpy as np
 def rel_at_k(score: np.ndarray, accuracy: np.ndarray, k: int = 1) -> np.ndarray:
     """Rel@k: best accuracy among the k models of highest score, relative to the best of all.
 
-    Up to 1, larger is better. It is close to 1 for any score where all models are good: read it
-    beside what a null has. Source: Li, Jia, Sang, Zhu, Green, Wang, Gong, Ranking neural
+    Up to 1, larger is better. If all models are good it is close to 1 for any score, so compare it
+    with the value of a null. Source: Li, Jia, Sang, Zhu, Green, Wang, Gong, Ranking neural
     checkpoints, CVPR 2021.
 
     Raises:
-      ValueError: shapes differ, accuracies are not finite, or k is not 1 to m. So do all here.
+      ValueError: shapes differ, accuracies are not finite, or k is not 1 to m. The other functions
+        here raise it too.
 
     >>> print(rel_at_k(np.array([3.0, 2.0, 1.0]), np.array([0.5, 1.0, 0.7])))
     0.5
@@ -68,9 +69,9 @@ def expected_recall(probability: np.ndarray, accuracy: np.ndarray) -> np.ndarray
 
 
 def pairwise_accuracy(score: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
-    """Share of the pairs of models of unequal accuracy that the score orders rightly, in [0, 1].
+    """Share of the pairs of models of unequal accuracy that the score orders correctly, in [0, 1].
 
-    A tie in the score counts half; 0.5 is chance, NaN where all accuracies are equal.
+    A tie in the score counts half; 0.5 is chance; NaN if all accuracies are equal.
     """
     score, accuracy = _checked(score, accuracy, 1)
     s, a = (
@@ -85,8 +86,8 @@ def pairwise_accuracy(score: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
 def best_of_top_k(score: np.ndarray, accuracy: np.ndarray, k: int = 1) -> np.ndarray:
     """``[..., m]`` probability that each model is the most accurate of the k of highest score.
 
-    Models above the k-th score are among the k. Of the n that tie there r are drawn at random: that
-    none of the c most accurate of them is drawn has the probability
+    Models above the k-th score are among the k. Of the n models that tie at the k-th score, r are
+    drawn at random. The probability that none of the c most accurate of them is drawn is
 
         prod_{i<c} (n - r - i) / (n - i)
 

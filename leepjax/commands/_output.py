@@ -46,7 +46,7 @@ def write_output(path: Path, text: str) -> None:
     """Write a result as UTF-8, whole or not at all; what is no text in names becomes ``\\udcXX``.
 
     Raises:
-      ValueError: it cannot be written; what was there is still there.
+      ValueError: it cannot be written; an existing file is still there.
     """
     try:
         with whole(path.resolve()) as part:

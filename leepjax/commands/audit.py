@@ -1,18 +1,18 @@
-r"""``leepjax audit``: what is a published table of transferability scores worth?
+r"""``leepjax audit``: recompute a published table of transferability scores.
 
     leepjax audit TABLE.csv --summary SUMMARY.csv
 
 recomputes the correlations of every score with accuracy, target by target and over all of them,
-under every convention of the weighted tau, with intervals that cluster and beside nulls; holds what
-was printed against what the columns give; and says what choosing by each score would have cost.
-TABLE has one row for each model and target, or for each task: scores and accuracies as columns
-(``leepjax.audit.read_pool`` says how they are found, ``leepjax.audit.recompute`` how SUMMARY is
-laid out). ``results.csv`` of a study is such a table.
+under every convention of the weighted tau, with clustered confidence intervals and beside nulls. It
+compares the printed values with those that the columns give, and reports the cost of choosing by
+each score. TABLE has one row for each model and target, or for each task, with scores and
+accuracies as columns (``leepjax.audit.read_pool`` says how they are found,
+``leepjax.audit.recompute`` how SUMMARY is laid out). ``results.csv`` of a study is such a table.
 
     leepjax audit tllib_model_ranking.csv \
         --summary tllib_model_ranking_summary.csv --models docs/results/torchvision_models.csv
 
-What it finds in that table is in docs/results.
+The results for that table are in docs/results.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from leepjax.audit import read_csv, read_pool, recompute
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """A published table recomputed: conventions, intervals, nulls, and what was printed."""
+    """Recompute a published table: conventions, intervals, nulls, and the printed values."""
 
     table: Positional[Path]
     """CSV, one row for each model and target or for each task, scores and accuracies as columns."""
@@ -43,16 +43,16 @@ class Audit:
     cluster: str | None = None
     """Column that names what rows of a part share; default group, else classes, else nothing."""
     scores: tuple[str, ...] = ()
-    """Columns of scores; default all that hold numbers, but for those known to be no scores."""
+    """Columns of scores; default all that hold numbers, except those known not to be scores."""
     output_dir: Path | None = None
-    """Where results go; default runs/audit/KEY, KEY of the configuration and the files' content."""
+    """Where results go; default runs/audit/KEY, KEY computed from configuration and files."""
     overwrite: bool = False
-    """Start anew where the same command has already run."""
+    """Start again if the same command has already run."""
 
 
 def audit_table(config: Audit, console: Console) -> None:
-    """Audit the table, or show the audit where it has already run."""
-    # Drawing comes with these two; the other commands start without.
+    """Audit the table, or show the saved audit."""
+    # These two import drawing; the other commands start without it.
     from leepjax import report
     from leepjax.commands.audit_sections import sections
 

@@ -25,7 +25,7 @@ LEFT_OUT = {"classes": "class", "group": "group", "family": "family", "model": "
 
 
 def sections(path: Path) -> Iterator[Section]:
-    """What an audit found, from the tables in its directory."""
+    """The results of an audit, from the tables in its directory."""
     tables = {file.stem: read_table(file) for file in path.glob("*.csv")}
     crossed = any(row["part"] == ALL for row in tables["correlations"])
     if "printed" in tables:
@@ -42,17 +42,17 @@ def sections(path: Path) -> Iterator[Section]:
         text = (
             f"Of {len(p)} comparisons of two scores or nulls, each by r and by weighted τ, "
             f"{sum(value < 0.05 for value in p)} are significant at 5 % after Holm's correction. "
-            "needed: about how many models or targets, whichever are fewer here, would tell the "
-            "two apart four times in five."
+            "needed: the approximate number of models or targets, whichever are fewer here, with "
+            "which the difference would be significant four times in five."
         )
-        yield Section("The static ranking beside every score", [differences], text)
+        yield Section("The static ranking compared with every score", [differences], text)
     for part in tables["rows"]:
         yield Section(_title(part), [_correlations(part["part"], tables)])
     yield _columns(tables["columns"])
 
 
 def _columns(rows: Rows) -> Section:
-    """What every column of the files is used for, or why not: text, since a table would be cut."""
+    """The use of every column of the files, or why it has none, as text: a table would be cut."""
     said = []
     for file in dict.fromkeys(row["file"] for row in rows):
         columns: dict[str, list[str]] = {}
@@ -61,7 +61,7 @@ def _columns(rows: Rows) -> Section:
                 named = f"{row['column']} ({row['note']})" if row["note"] else row["column"]
                 columns.setdefault(row["used"] or "not used", []).append(named)
         said.append(f"{file}: {'; '.join(f'{k}: ' + ', '.join(v) for k, v in columns.items())}.")
-    return Section("What every column is used as", text=" ".join(said))
+    return Section("How every column is used", text=" ".join(said))
 
 
 def _title(part: dict[str, str]) -> str:
@@ -109,7 +109,7 @@ def _selection(rows: Rows) -> Section:
             [starred(score, NULLS), *(_cell(np.mean(c) if c else np.nan) for c in columns)]
         )
     headings = ["score", *(name.replace("_", " ") for name in measures)]
-    return Section("Choosing models by a score, means over targets", [Sheet(headings, lines)])
+    return Section("Choosing models by a score: means over targets", [Sheet(headings, lines)])
 
 
 def _differences(rows: Rows) -> Sheet:
@@ -148,7 +148,10 @@ def _printed(rows: Rows) -> Section:
         cells = [row["measure"], _cell(float(row["printed"])), values, could, follows]
         lines.append([name, *cells])
     headings = ["target, score", "measure", "printed", "recomputed", "could be", "follows"]
-    text = "A weighted tau is recomputed ranked by accuracy, by score, both ways." if lines else ""
+    text = (
+        "A weighted tau is recomputed with pairs weighted by the rank of the accuracy, by that of "
+    )
+    text = f"{text}the score, and by both." if lines else ""
     return Section(heading, [Sheet(headings, lines)] if lines else [], text)
 
 
@@ -160,13 +163,13 @@ def _printed_means(rows: Rows) -> Section:
         mean = _cell(float(row["mean"]))
         lines.append([starred(row["score"], NULLS), row["measure"], row["targets"], mean, cell])
     headings = ["score", "measure", "targets", "mean", "static ranking ahead by [95 %, targets]"]
-    return Section("As printed, means over targets, beside nulls", [Sheet(headings, lines)])
+    return Section("Printed values, means over targets, beside nulls", [Sheet(headings, lines)])
 
 
 def _stability(tables: dict[str, Rows]) -> str:
     return " ".join(
-        f"Two studies that differ in their {row['component']} alone rank the scores with a mean "
-        f"Kendall τ of {float(row['kendall']):.2f} ({row['pairs']} pairs)."
+        f"Rankings of the scores by two studies that differ only in their {row['component']} have "
+        f"a mean Kendall τ of {float(row['kendall']):.2f} ({row['pairs']} pairs)."
         for row in tables.get("stability", ())
         if int(row["pairs"])
     )

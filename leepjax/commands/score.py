@@ -29,9 +29,10 @@ class Score:
     target: Literal["auto", "class", "multilabel", "regression"] = "auto"
     """What labels are, where dtype and shape do not say it: whole numbers that are no classes."""
     kind: Literal["probs", "logits", "features"] = "probs"
-    """What the array of an .npy is: probabilities of the source classes, logits, or features."""
+    """What the array of an .npy holds: probabilities of the source classes, logits, or
+    features."""
     metrics: tuple[str, ...] = ()
-    """Which; default LEEP, its gain, NCE, H-scores and LogME, those that the arrays suffice for."""
+    """Which scores; default LEEP, its gain, NCE, H-scores and LogME, if the arrays suffice."""
 
 
 def score_one(config: Score, console: Console) -> None:

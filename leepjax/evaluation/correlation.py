@@ -1,14 +1,14 @@
 """Correlations of a score with accuracy, for many replicates of a table's rows at once.
 
 Every statistic takes ``counts [r, n]``: how often each of the n rows is in each of r replicates, 0
-or 1 for subsets, any whole number for bootstrap samples; and returns r values. A delete-one table
-is one call with a matrix instead of a loop. All are Daniels' (1944) general coefficient
+or 1 for subsets, any whole number for bootstrap samples. It returns r values. So all delete-one
+values take one call with a matrix instead of a loop. All are Daniels' (1944) general coefficient
 
     sum_ij a_ij b_ij / sqrt(sum_ij a_ij^2  sum_ij b_ij^2)
 
-with a_ij = x_i - x_j, differences of ranks, or signs, so that replicates are matrix products: in
-float64 NumPy, which needs no compilation. A statistic of a score or an accuracy that does not vary
-is undefined: NaN; so is one of fewer than three rows.
+with a_ij = x_i - x_j, differences of ranks, or signs. So replicates are matrix products, in float64
+NumPy, which needs no compilation. A statistic is undefined, NaN, if the score or the accuracy does
+not vary, or if there are fewer than three rows.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from scipy.stats import kendalltau
 
 Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
-_BLOCK = 2000  # replicates at a time: what is [r, n] then stays in the cache
+_BLOCK = 2000  # replicates at a time, so that arrays [r, n] stay in the cache
 RANK_BY = ("accuracy", "score", "both")
 _RELATIVE = 1e-6  # scores are float32: variation below this, relative to the largest, is rounding
 
@@ -39,7 +39,7 @@ def pearson(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
     counts = np.asarray(counts, float)
     size = np.maximum(counts.sum(1), 1)
     (x, floor_x), (y, floor_y) = _about_mean(x), _about_mean(y)
-    # About the mean of all rows first: what cancels below is then small.
+    # Centre on the mean of all rows first, so that little cancels below.
     products = np.stack([x, y, x * x, y * y, x * y], 1)
     mean_x, mean_y, xx, yy, xy = (counts @ products / size[:, None]).T
     xx, yy, xy = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
@@ -85,8 +85,8 @@ def weighted_kendall(
 ) -> np.ndarray:
     """Weighted Kendall's tau: a pair weighs 1/rank_i + 1/rank_j, rank 1 the best row.
 
-    Which ranking that is decides the value, and on close calls its sign, so it has no default.
-    Rows that tie in it are ranked by the other. Source: Vigna, A weighted correlation index for
+    The choice of ranking decides the value, and sometimes its sign, so it has no default. Rows that
+    tie in it are ranked by the other variable. Source: Vigna, A weighted correlation index for
     rankings with ties, WWW 2015. ``scipy.stats.weightedtau(accuracy, score)`` is ``"both"``, with
     ``rank=None`` ``"accuracy"``.
 
@@ -118,10 +118,10 @@ def weighted_kendall(
 
 
 def partial_pearson(factor: np.ndarray) -> Statistic:
-    """Pearson's r given a factor: ``x`` and ``y`` each about their mean at the level of the row.
+    """Pearson's r given a factor: ``x`` and ``y`` are centred within each level of the factor.
 
-    With the class count as factor it is the partial correlation given the number of classes; with
-    the group (script, alphabet), the group-centred correlation. ``factor [n]`` is any labels.
+    With the class count as factor it is the partial correlation given the number of classes. With
+    the group (script, alphabet) it is the group-centred correlation. ``factor [n]`` is any labels.
     """
     _, level = np.unique(factor, return_inverse=True)
     member = np.eye(level.max() + 1)[level]  # [n, levels]
@@ -137,7 +137,7 @@ def partial_pearson(factor: np.ndarray) -> Statistic:
 
         xx, yy, xy = within(x, x), within(y, y), within(x, y)
         total = np.maximum(counts.sum(1), 1)
-        # Centring leaves rounding noise where a variable varies only between levels.
+        # Centring leaves rounding noise if a variable varies only between levels.
         return _ratio(xy, xx, yy, counts, (xx / total > floor_x) & (yy / total > floor_y))
 
     return statistic
@@ -161,7 +161,7 @@ def mean_over_groups(statistic: Statistic, groups: np.ndarray) -> Statistic:
 
 
 def _about_mean(v: np.ndarray) -> tuple[np.ndarray, float]:
-    """``v`` about its mean, and the variance below which it does not vary."""
+    """``v`` minus its mean, and the variance below which it counts as constant."""
     v = np.asarray(v, float)
     return v - (v.mean() if len(v) else 0), (_RELATIVE * np.abs(v).max(initial=0)) ** 2
 

@@ -1,4 +1,4 @@
-"""Is one score better than another on the same rows, and how many rows would it take to tell."""
+"""Is one score better than another on the same rows, and how many rows would show it."""
 
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ def difference(
     y: np.ndarray,
     membership: Membership = None,
 ) -> Difference:
-    """How much better one score goes with accuracy than another does on the same rows.
+    """How much better one score correlates with accuracy than another on the same rows.
 
     Args:
       statistic: one of this package's correlations.
@@ -36,12 +36,12 @@ def difference(
       membership: the clusters, as of :func:`leepjax.evaluation.jackknife`.
 
     Returns:
-      correlation of x less that of other, in [-2, 2]; its interval from the two clustered ones and
-      their correlation (Zou, Toward using confidence intervals to compare correlations,
-      Psychological Methods 2007), and the two-sided p-value of equal correlations, Student's t of
-      the difference of the two Fisher z, which has its size with g - 1 degrees of freedom even
-      for the weighted tau (2 to 6 % where the two are equally good). Interval and p may disagree
-      where p is close to .05, for the weighted tau below it.
+      The correlation of x minus that of other, in [-2, 2]. Its interval comes from the two
+      clustered intervals and their correlation (Zou, Toward using confidence intervals to compare
+      correlations, Psychological Methods 2007). The two-sided p-value of equal correlations is
+      that of Student's t for the difference of the two Fisher z. With g - 1 degrees of freedom it
+      keeps its level even for the weighted tau (2 to 6 % when both are equally good). Interval and
+      p may disagree when p is close to .05, for the weighted tau below it.
 
     Raises:
       ValueError: the lengths of the arguments differ; it names the argument.
@@ -67,7 +67,7 @@ def difference_of(joint: Spread, i: int, j: int) -> Difference:
         return Difference(value, np.nan, np.nan, np.nan)
     error = np.sqrt(max(variances.sum() - 2 * shared, 0))
     z = abs(np.arctanh(a.value) - np.arctanh(b.value))
-    # The same score, but for a scale: the variances cancel, down to the root of their rounding.
+    # The same score up to a scale: the variances cancel, down to the root of their rounding.
     if z < 1e-9 and error <= 1e-6 * np.sqrt(variances.sum()):
         return Difference(0.0, 0.0, 0.0, 1.0)
     scale = np.sqrt(variances.prod())
@@ -92,9 +92,9 @@ def williams(r_x: float, r_other: float, r_scores: float, rows: int) -> tuple[fl
       rows: their number.
 
     Returns:
-      Student's t, positive where r_x is the larger, and its two-sided p-value; NaN where the
-      correlations are undefined or no three variables have them. Where rows share clusters it is
-      far too sure: use :func:`difference`. Source: Williams, The comparison of regression
+      Student's t, positive if r_x is the larger, and its two-sided p-value. NaN if the correlations
+      are undefined, or if no three variables can have them. If rows share clusters the p-value is
+      far too small: use :func:`difference`. Source: Williams, The comparison of regression
       variables, JRSS B 1959; recommended by Steiger, Psychological Bulletin 1980.
 
     Raises:
@@ -115,10 +115,10 @@ def williams(r_x: float, r_other: float, r_scores: float, rows: int) -> tuple[fl
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's adjustment of ``p [m]`` for m comparisons; NaN ones stay out and are not counted.
+    """Holm's adjustment of ``p [m]`` for m comparisons; NaN values are skipped and not counted.
 
-    A comparison is significant at 5 % among all where its adjusted value is below .05. Source:
-    Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statistics 1979.
+    A comparison is significant at 5 % among all if its adjusted value is below .05. Source: Holm,
+    A simple sequentially rejective multiple test procedure, Scand. J. Statistics 1979.
 
     >>> holm(np.array([0.01, 0.04, 0.03]))
     array([0.03, 0.06, 0.06])
@@ -132,17 +132,17 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def clusters_needed(estimate: Estimate | Difference, clusters: int) -> float:
-    """About how many clusters (models, tasks, classes) it takes to tell a correlation from 0.
+    """Approximate number of clusters (models, tasks, classes) that show a correlation is not 0.
 
     Args:
       estimate: a correlation, or a difference of two, as estimated.
-      clusters: independent units that it is from.
+      clusters: the number of independent units that the estimate comes from.
 
     Returns:
-      the number with which a true effect of this size would be told from 0 at 5 % four times in
-      five, if errors fall with the square root of the number; inf where it is 0, NaN where
-      undefined. An effect estimated from few clusters makes it a rough one; the wider interval of
-      a weighted tau, one that errs upwards.
+      The number with which a true effect of this size would be significant at 5 % four times in
+      five, if errors fall with the square root of the number. inf if the effect is 0, NaN if it is
+      undefined. The number is rough if the effect was estimated from few clusters. For a weighted
+      tau, whose interval is wider, it is rather too large.
 
     >>> clusters_needed(Estimate(0.4, 0.05, 0.66), clusters=30)
     44.0

@@ -1,34 +1,34 @@
 """Intervals of a correlation over rows that share clusters: the delete-one-cluster jackknife.
 
-Tasks drawn from the same few classes are not independent, so an interval that resamples tasks is
-far too narrow: 200 tasks of 5 of 10 classes hold ten classes' worth of evidence. What varies with
-another draw of the target is the classes, so they are what is left out, one at a time with all
-tasks that contain it:
+Tasks drawn from the same few classes are not independent. An interval that resamples tasks is then
+far too narrow: 200 tasks of 5 of 10 classes have the evidence of ten classes. Another draw of the
+target would have other classes, so classes are left out, one at a time with all tasks that contain
+it:
 
     V = (g - 1)/g * sum_c (z_(-c) - mean)^2,    z = arctanh(r),    interval z +- t_{g-1} sqrt(V)
 
-which is the right variance of a U-statistic over class sets (Arvesen 1969), whatever the overlap.
-The noise of each single task, however, enters once for every class it contains: instead of its
+This is the right variance of a U-statistic over class sets (Arvesen 1969), whatever the overlap.
+However, the noise of each single task enters once for every class that it contains. Instead of its
 variance V_t (delete-one-task) the jackknife has (g - 1) k / (g - k) V_t, with k clusters in a task.
-The excess is taken off, in so far as tasks overlap little:
+The excess is subtracted, in so far as tasks overlap little:
 
     V - (1 - k/g)^4 ((g - 1) k / (g - k) - 1) V_t,   at least V_t
 
-The fourth power is the one number here that was chosen by simulation. Rows that nothing connects
-are clusters of their own. Where rows are crossed, such as models by targets, the V of both
-clusterings add, less that of single rows, which both contain; at least the larger (Cameron, Gelbach
-and Miller, JBES 2011).
+The fourth power is the only number here that was chosen by simulation. Rows that share nothing are
+clusters of their own. If rows are crossed, such as models by targets, the V of both clusterings are
+added, and the V of single rows, which both contain, is subtracted; the result is at least the
+larger of the two (Cameron, Gelbach and Miller, JBES 2011).
 
 Student's t with g - 1 degrees of freedom takes the z_(-c) for normal. The weighted tau is decided
-by the few rows at the top, so of its z_(-c) few are far from the mean, and V varies from sample to
-sample as that of few clusters does; of many rows it is smallest where the tau came out high. The
-variance of a variance of g values with excess kurtosis K is V^2 (2/(g - 1) + K/g), that of f
-degrees of freedom V^2 2/f (Satterthwaite 1946); hence, for the weighted tau,
+by the few rows at the top, so few of its z_(-c) are far from the mean. V then varies from sample to
+sample like that of few clusters. With many rows it is smallest when the tau came out high. The
+variance of a variance of g values with excess kurtosis K is V^2 (2/(g - 1) + K/g). That of f
+degrees of freedom is V^2 2/f (Satterthwaite 1946). Hence, for the weighted tau,
 
     1/f = 1/(g - 1) + max(K, 0)/(2 g),    K unbiased, of the z_(-c)
 
-Its mean over crossed parts of a table covers with g - 1. `experiments/coverage.py` prints the
-coverage of all this beside the usual intervals.
+Its mean over crossed parts of a table has the right coverage with g - 1. `experiments/coverage.py`
+prints the coverage of these intervals and of the usual ones.
 """
 
 from typing import NamedTuple
@@ -50,12 +50,12 @@ class Estimate(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """How far the Fisher z of several scores' correlations vary, together.
+    """The joint variation of the Fisher z of several scores' correlations.
 
     Attributes:
       values: ``[s]`` the correlations.
-      covariance: ``[s, s]`` of their arctanh; NaN where fewer than three clusters say anything.
-      clusters: how many of them count; where rows are crossed, of the clustering with the fewest.
+      covariance: ``[s, s]`` of their arctanh; NaN if fewer than three clusters are informative.
+      clusters: how many clusters count; if rows are crossed, of the clustering with the fewest.
       freedom: ``[s]`` degrees of freedom of the intervals: clusters - 1, of a weighted tau fewer.
       deleted: ``[s, g]`` the correlations with one cluster left out; NaN where undefined.
     """
@@ -75,19 +75,19 @@ def cluster_membership(names: np.ndarray) -> np.ndarray:
 def jackknife(
     statistic: Statistic, x: np.ndarray, y: np.ndarray, membership: Membership = None
 ) -> tuple[Estimate, np.ndarray]:
-    """Estimate with a 95 % interval that clusters, and the delete-one-cluster values behind it.
+    """Estimate with a clustered 95 % interval, and the delete-one-cluster values behind it.
 
     Args:
       statistic: one of this package's correlations, in [-1, 1].
       x: ``[n]`` score.
       y: ``[n]`` accuracy.
       membership: ``[n, g]`` bool, the clusters (target classes, groups, models) of each row;
-        several of them where rows are crossed; None where rows are independent.
+        several such arrays if rows are crossed; None if rows are independent.
 
     Returns:
-      The estimate, and ``[g]`` values with all rows of one cluster left out; NaN where that
-      leaves nothing to correlate. Clusters of which that is true do not count towards g; with
-      fewer than three left the interval is undefined, and so is that of a correlation of 1 or -1.
+      The estimate, and ``[g]`` values with all rows of one cluster left out, NaN if that leaves
+      nothing to correlate. Such clusters do not count towards g. The interval is undefined if fewer
+      than three clusters are left, or if the correlation is 1 or -1.
 
     Raises:
       ValueError: the lengths of the arguments differ; it names the argument.

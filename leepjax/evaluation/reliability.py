@@ -45,8 +45,8 @@ def noise_ceiling(accuracy: np.ndarray) -> Estimate:
     Returns:
       square root of the reliability 1 - MSW/MSB of a mean over seeds (one-way analysis of variance;
       Spearman, 1904, for the root), in [0, 1], with its 95 % interval from the F distribution
-      (Shrout and Fleiss, Psychological Bulletin 1979). A score at its ceiling can only be told from
-      a better one by more seeds. NaN where nothing varies.
+      (Shrout and Fleiss, Psychological Bulletin 1979). Only more seeds can distinguish a score
+      at its ceiling from a better one. NaN where nothing varies.
 
     Raises:
       ValueError: fewer than two seeds or three rows, or values that are not finite.
@@ -81,9 +81,9 @@ def stability(
       values: ``[n, s]`` correlation of each of s scores in each study.
 
     Returns:
-      by component, the mean of Kendall's tau-b between the rankings of scores by two studies that
+      By component, the mean of Kendall's tau-b between the rankings of scores by two studies that
       differ in this component only, and the number of such pairs for which it is defined; NaN, 0
-      where there is none. In [-1, 1], 1 where all agree. After Agostinelli, Pándy, Uijlings,
+      if there is none. In [-1, 1], 1 if all agree. After Agostinelli, Pándy, Uijlings,
       Mensink, Ferrari, How stable are transferability metrics evaluations?, ECCV 2022.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The finding of a study: how each score goes with accuracy, and how much of that is its own."""
+"""The finding of a study: how each score correlates with accuracy, and given which factors."""
 
 from typing import NamedTuple, Protocol
 
@@ -13,7 +13,7 @@ from leepjax.evaluation.correlation import (
 )
 from leepjax.evaluation.interval import Estimate, jackknife
 
-# What looks at no model, what needs no theory, and, over models, what looks at no target.
+# Nulls: they use no model, need no theory, or, over models, use no target.
 NULLS = (
     *("neg_label_entropy", "knn", "linear_probe", "predictive_r2"),
     *("static_ranking", "parameters", "source_accuracy"),
@@ -21,15 +21,15 @@ NULLS = (
 
 
 class Correlation(NamedTuple):
-    """How one score goes with accuracy over the tasks of a study.
+    """The correlation of one score with accuracy over the tasks of a study.
 
     Attributes:
       score: its name.
-      estimates: by statistic: ``pearson``, ``spearman``, ``kendall``; ``pearson|num_classes`` where
-        tasks differ in their class counts; ``pearson|group`` where they come from several groups.
-        Intervals cluster on the target classes. Where tasks come from groups, those of the first
-        four cluster on the groups instead, in which the classes nest: they say what to expect of
-        new groups, ``pearson|group`` of new classes of the same groups.
+      estimates: by statistic: ``pearson``, ``spearman``, ``kendall``; ``pearson|num_classes`` if
+        tasks differ in their class counts; ``pearson|group`` if they come from several groups.
+        Intervals are clustered on the target classes. If tasks come from groups, in which classes
+        are nested, the intervals of the first four are clustered on the groups instead: they are
+        for new groups. That of ``pearson|group`` is for new classes of the same groups.
       without_class: ``[C]`` Pearson's r with all tasks that contain a class left out, by class id.
     """
 
@@ -39,7 +39,7 @@ class Correlation(NamedTuple):
 
 
 class Targets(Protocol):
-    """What tasks are of; ``leepjax.tasks.Tasks`` says it, and anything with these two does.
+    """The classes and groups of tasks: ``leepjax.tasks.Tasks``, or anything with these two.
 
     Attributes:
       classes: ``[t, k]`` class ids of each task, >= 0, padded with -1.
@@ -53,10 +53,10 @@ class Targets(Protocol):
 
 
 def task_membership(tasks: Targets) -> np.ndarray:
-    """What tasks share, for intervals to cluster on: ``[t, g]`` bool, who has what.
+    """Which clusters each task belongs to, ``[t, g]`` bool, for intervals.
 
-    The groups that tasks come from, where there are several (classes nest in them); otherwise the
-    classes that tasks hold, by their ids.
+    The clusters are the groups that tasks come from, if there are several (classes are nested in
+    them); otherwise the classes of the tasks, by their ids.
     """
     groups = np.asarray(tasks.groups)
     names = np.unique(groups)
@@ -70,7 +70,7 @@ def _holds(classes: np.ndarray) -> np.ndarray:
 
 
 def _first_odd(x: np.ndarray) -> str:
-    """Where an array has something else than finite numbers, for messages."""
+    """Where an array has a value that is not finite, for messages."""
     if x.ndim != 1 or x.dtype.kind == "O":
         return ""
     odd = np.flatnonzero(~np.isfinite(x)) if x.dtype.kind in "iuf" else np.arange(len(x))
@@ -80,7 +80,7 @@ def _first_odd(x: np.ndarray) -> str:
 def correlate(
     scores: dict[str, np.ndarray], accuracy: np.ndarray, tasks: Targets
 ) -> list[Correlation]:
-    """Correlations of all scores with accuracy, with intervals that cluster on classes or groups.
+    """Correlations of all scores with accuracy, with intervals clustered on classes or groups.
 
     Args:
       scores: ``{name: [t]}``.

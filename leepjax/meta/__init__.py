@@ -1,4 +1,4 @@
-"""Learning to adapt: meta-learners, episodes to train them on, and what they reach on tasks."""
+"""Learning to adapt: meta-learners, episodes to train them on, and their accuracy on tasks."""
 
 from leepjax._extras import require
 

@@ -19,15 +19,15 @@ from leepjax.data.transform import TURNS
 
 @dataclasses.dataclass(frozen=True)
 class EpisodeShape:
-    """What an episode looks like.
+    """The shape of an episode.
 
     Attributes:
       ways: its classes.
       shots: labelled images of each, to adapt to.
       queries: further images of each, to judge the adapted model by.
       rotations: whether a character turned by 90, 180 or 270 degrees is another class.
-      shift: each image is moved by up to so many pixels, up or down and left or right, what comes
-        in being black; a further image of its class.
+      shift: each image is moved by up to so many pixels, up or down and left or right, padded with
+        black; it is then a new image of its class.
       within: share in ``[0, 1]`` of episodes whose classes come from one group (script, alphabet).
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a trained meta-learner reaches on target tasks: adapt to each, test it."""
+"""The accuracy of a trained meta-learner on target tasks: adapt to each, test it."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -24,10 +24,10 @@ CHUNK = 20  # tasks that a device holds at once
 
 
 class AdaptationResult(NamedTuple):
-    """What adapting to each of t tasks reaches.
+    """The results of adapting to each of t tasks.
 
     Attributes:
-      accuracy: ``[t]`` share of the test images that are labelled right.
+      accuracy: ``[t]`` share of the test images with a correct prediction.
       loss: ``[t]`` mean cross-entropy on them.
       failed: ``[t]`` 1 where the adapted model's predictions are not finite, else 0.
     """
@@ -55,7 +55,7 @@ def adapt_tasks(
 
     Args:
       learner: the learner.
-      meta: what it knows, from :func:`meta_train`.
+      meta: its parameters, from :func:`meta_train`.
       dataset: the banks that the tasks are of.
       tasks: few-shot tasks, all with the learner's number of classes, and with the same numbers of
         images.

@@ -1,9 +1,10 @@
 """Meta-learners by name, each with where it starts and how it is trained.
 
-Names are the papers', and inner rates of MAML and BOIL (.4 and .5, which they take in one step) and
-CAVIA (1). Other inner rates, numbers of steps, and the recipes of meta-training are ours, for
-hundreds of classes and not thousands. What starts from fresh parameters normalises by the batch, as
-its authors do, and so judges queries together; what starts from a source by the source's averages.
+Names come from the papers, and so do the inner rates of MAML and BOIL (.4 and .5, which they take
+in one step) and CAVIA (1). Other inner rates, numbers of steps, and the recipes of meta-training
+are ours, for hundreds of classes and not thousands. Learners that start from random parameters
+normalise by the batch, as their authors do, so they predict all queries together. Learners that
+start from a source normalise by the source's averages.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""CAVIA: a task adapts a short context vector; what it does to the network is shared.
+"""CAVIA: a task adapts a short context vector; its effect on the network is shared.
 
 L. Zintgraf, K. Shiarlis, V. Kurin, K. Hofmann, S. Whiteson: Fast Context Adaptation via
 Meta-Learning, ICML 2019. The context, zero at the start of every task, scales and shifts the

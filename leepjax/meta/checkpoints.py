@@ -1,4 +1,4 @@
-"""Where meta-training goes on from: the newest checkpoint of one configuration, in a folder."""
+"""Checkpoints of meta-training: the newest one of one configuration, in a folder."""
 
 import json
 import shutil
@@ -96,7 +96,7 @@ class Checkpoints:
         except Exception as error:  # Orbax passes on whatever its parsers and its storage raise.
             aside = self.folder / "damaged"
             warnings.warn(
-                f"{self.folder} is damaged and trained anew ({error}); what it held is in {aside}",
+                f"{self.folder} is damaged and trained again ({error}); it was moved to {aside}",
                 stacklevel=3,
             )
             shutil.rmtree(aside, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What a meta-learner is, and the one step that trains all of them.
+"""Meta-learners, and the one step that trains all of them.
 
 A meta-learner adapts to a task from a few labelled images; training lowers, over many episodes, the
 loss that the adapted model has on further images of the same task:
@@ -25,11 +25,11 @@ from leepjax.tasks import Strategy, use_vmap
 
 
 class Meta(NamedTuple):
-    """What a meta-learner knows.
+    """The parameters of a meta-learner.
 
     Attributes:
       params: pytree of arrays that meta-training changes.
-      fixed: pytree of arrays that it does not: pre-trained kernels, running averages.
+      fixed: pytree of arrays that it does not change: pre-trained kernels, running averages.
     """
 
     params: Any
@@ -112,11 +112,11 @@ def assemble(
 
 
 class EpisodeInfo(NamedTuple):
-    """How the model that was adapted to an episode does on its queries.
+    """The results of the adapted model on the queries of an episode.
 
     Attributes:
-      loss: ``[]`` what meta-training lowers.
-      right: ``[q]`` bool, which queries are labelled right.
+      loss: ``[]`` that meta-training lowers.
+      right: ``[q]`` bool, which queries are predicted correctly.
     """
 
     loss: Any

@@ -1,4 +1,4 @@
-"""Meta-transfer learning: pre-trained kernels stay, how strongly they act is meta-learnt.
+"""Meta-transfer learning: pre-trained kernels stay fixed, and their strength is meta-learnt.
 
 Q. Sun, Y. Liu, T.-S. Chua, B. Schiele: Meta-Transfer Learning for Few-Shot Learning, CVPR 2019.
 The kernel W of every convolution, frozen, is scaled by a learnt factor for each pair of an input

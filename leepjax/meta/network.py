@@ -1,7 +1,7 @@
-"""A source's network as meta-learners use it: features of images by given parameters, and a head.
+"""A source's network for meta-learners: features of images by given parameters, and a head.
 
-Parameters are plain dicts; a head for the episodes' classes stands beside the network's own, which
-no meta-learner uses.
+Parameters are plain dicts. The head for the episodes' classes is separate from the network's own
+head, which no meta-learner uses.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Reptile: move towards what training on each task ends at.
+"""Reptile: move towards the parameters at the end of training on each task.
 
 A. Nichol, J. Achiam, J. Schulman: On First-Order Meta-Learning Algorithms, arXiv:1803.02999, 2018.
 Their update, theta <- theta + epsilon mean (phi_task - theta), is gradient descent at rate epsilon

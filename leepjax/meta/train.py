@@ -1,4 +1,4 @@
-"""Meta-training: steps over batches of episodes, with checkpoints to go on from."""
+"""Meta-training: steps over batches of episodes, with checkpoints to resume from."""
 
 import contextlib
 import dataclasses
@@ -142,8 +142,8 @@ def meta_train(
 ) -> tuple[Meta, MetaInfo]:
     """Train a meta-learner on episodes of a bank.
 
-    With a checkpoint folder the same call goes on where an earlier one was stopped, to the same
-    result, and returns at once where it had ended.
+    With a checkpoint folder the same call resumes where an earlier one was stopped, with the same
+    result, and returns at once if that one had ended.
 
     Args:
       key: typed JAX key, of what the learner starts from and of the episodes.
@@ -159,7 +159,7 @@ def meta_train(
         devices by rounding alone, and training may go on with others.
 
     Returns:
-      What the learner then knows, and the course of the training.
+      The learner's parameters, and the log of the training.
 
     Raises:
       ValueError: a bank too small for the episodes; a folder of another configuration; a loss

@@ -1,4 +1,4 @@
-"""Figures of a study: score against accuracy, as the field prints it, with intervals."""
+"""Figures of a study: score against accuracy, as in the literature, with intervals."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ def scatter(
     The band is the usual one for independent tasks; r's interval clusters.
 
     Args:
-      path: where to; the suffix names the format (``.svg``, ``.png``); None: nowhere, as in a
+      path: the file; its suffix names the format (``.svg``, ``.png``). None: no file, as in a
         notebook, which shows the figure that is returned.
       title: of the whole figure.
       scores: ``{name: [t]}``.

@@ -1,4 +1,4 @@
-"""Learners side by side: what each is ahead of a retrained head by, and in levels of a score."""
+"""Learners side by side: the lead of each over a retrained head, also in levels of a score."""
 
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
@@ -33,7 +33,7 @@ def gain_rows(
     Args:
       shots: labelled images of a class.
       accuracies: ``[t]`` of each learner on the same tasks, the baseline ``HEAD`` among them.
-      notes: by learner, what a reader must know of the predictions.
+      notes: by learner, a note on its predictions.
       membership: ``[t, g]`` bool, the clusters (target groups or classes) of each task.
     """
     rows = []
@@ -42,8 +42,8 @@ def gain_rows(
         row = {"learner": name, "shots": shots, "tasks": len(accuracy), "note": notes[name]}
         for what, values in (("accuracy", accuracy), ("gain", gain)):
             row |= estimate_columns(what, mean(values, membership))
-            # Few-shot papers print this beside a mean, tasks taken as independent: to compare with
-            # their numbers, not to judge by.
+            # Few-shot papers print this half-width, which takes tasks for independent. It is here
+            # to compare with their numbers, not to judge by.
             half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
             row |= {f"{what}_half": float(half)}
         rows.append(row)
@@ -51,7 +51,7 @@ def gain_rows(
 
 
 def side_by_side(settings: Mapping[str, Sequence[Correlation]]) -> Section:
-    """Pearson's r of every score, a column for each setting, so many beside each other."""
+    """Pearson's r of every score, one column for each setting, several side by side."""
     names, sheets = list(settings), []
     for start in range(0, len(names), COLUMNS):
         shown = names[start : start + COLUMNS]
@@ -130,7 +130,7 @@ def plot_accuracy_levels(rows: Sequence[Mapping[str, Any]]) -> "Figure":
 
 
 def _finding(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What the levels show, in words, of the learner that reaches most at the most shots."""
+    """What the levels show, in words, for the most accurate learner at the most shots."""
     most = max(int(row["shots"]) for row in rows)
     here = [row for row in rows if int(row["shots"]) == most]
     names = list(dict.fromkeys(row["learner"] for row in here))
@@ -139,6 +139,6 @@ def _finding(rows: Sequence[Mapping[str, Any]]) -> str:
     lowest, highest = means[best][0], means[best][-1]
     score = rows[0]["score"]
     return (
-        f"{best} reaches {highest:.2f} at {most} shots where {score} is highest, "
-        f"{lowest:.2f} where it is lowest"
+        f"At {most} shots {best} reaches {highest:.2f} where {score} is highest and {lowest:.2f} "
+        "where it is lowest"
     )

@@ -1,4 +1,4 @@
-"""What fine-tuning is ahead by, epoch by epoch, in levels of a score: a table and a figure."""
+"""The lead of fine-tuning, epoch by epoch, in levels of a score: a table and a figure."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def print_levels(setting: str, score: str, levels: Sequence[Level], console: Console) -> None:
-    """Print what fine-tuning is ahead by in each level, after the first epochs and the last."""
+    """Print the lead of fine-tuning in each level, after the first epochs and the last."""
     last = len(levels[0].mean) - 1
     shown = sorted({epoch for epoch in (1, 2, 5, 10, 20, 50, last) if epoch <= last})
-    title = f"{setting}: fine-tuned − from scratch, test accuracy [95 %], after so many epochs"
+    title = f"{setting}: fine-tuned − from scratch, test accuracy [95 %], by number of epochs"
     console.print(title, style="bold", soft_wrap=True)
     grid = Table(box=SIMPLE_HEAD)
     grid.add_column(score, no_wrap=True)
@@ -40,12 +40,12 @@ def print_levels(setting: str, score: str, levels: Sequence[Level], console: Con
 
 
 def finding(levels: Sequence[Level], score: str) -> str:
-    """What the levels show, in words: the highest held against the lowest, half-way."""
+    """What the levels show, in words: the highest compared with the lowest, half-way."""
     low, high, last = levels[0], levels[-1], len(levels[0].mean) - 1
     middle = max(1, last // 2)
     text = (
-        f"After {middle} of {last} epochs fine-tuning is ahead by {high.mean[middle]:+.2f} where "
-        f"{score} is highest and {low.mean[middle]:+.2f} where it is lowest"
+        f"After {middle} of {last} epochs the lead of fine-tuning is {high.mean[middle]:+.2f} "
+        f"where {score} is highest and {low.mean[middle]:+.2f} where it is lowest"
     )
     if not np.isfinite([high.low[middle], low.low[middle]]).all():
         return f"{text}; too few tasks for intervals"
@@ -57,9 +57,9 @@ def draw_levels(path: Path | None, title: str, score: str, levels: Sequence[Leve
     """Draw one line for each level, with the 95 % bands of the lowest and the highest.
 
     Args:
-      path: where to; the suffix names the format; None: nowhere, the figure is returned.
-      title: what the figure finds.
-      score: name of the score that the levels are of.
+      path: the file; its suffix names the format. None: no file, the figure is returned.
+      title: the finding.
+      score: name of the score that defines the levels.
       levels: lowest first; their means are accuracy differences after 0, 1, ... epochs.
     """
     require("figures")

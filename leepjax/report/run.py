@@ -1,11 +1,11 @@
-"""A run directory: what was asked for, what happened, what came out.
+"""A run directory: the configuration, a log, and the results.
 
-``config.json`` is the configuration with versions and device, ``metrics.jsonl`` one JSON object a
-line as things happen, and tables are CSV files. A run is written into a folder beside its directory
-that takes the directory's name at the end: what is there is whole. A run that was interrupted
-leaves that folder if it holds a journal (``*.journal``) of finished work, and the same command goes
-on from there. ``files.json``, written last, holds a checksum of every file: what has changed since
-is refused when it is read.
+``config.json`` is the configuration with versions and device. ``metrics.jsonl`` has one JSON object
+a line, written as things happen. Tables are CSV files. A run is written into a temporary folder
+beside its directory. At the end the folder takes the directory's name, so an existing directory is
+complete. An interrupted run leaves that folder if it holds a journal (``*.journal``) of finished
+work, and the same command resumes there. ``files.json``, written last, holds a checksum of every
+file. A file that has changed since is refused when it is read.
 """
 
 import dataclasses
@@ -53,7 +53,7 @@ class Run:
     Attributes:
       path: the directory to write to, or to read where ``finished``.
       final: the directory it becomes.
-      finished: whether a run of this configuration has come to its end there.
+      finished: whether a run of this configuration has ended there.
       started: ``time.perf_counter()`` when it was opened.
     """
 
@@ -80,17 +80,18 @@ class Run:
 def open_run(
     experiment: str, config: Any, *, output_dir: Path | None = None, overwrite: bool = False
 ) -> Iterator[Run]:
-    """Open the run directory of a configuration, to write a run or to read one that is there.
+    """Open the run directory of a configuration, to write a run or to read an existing one.
 
-    It is opened before long work starts, so that a directory that cannot be written shows at once.
-    An exception inside the block leaves everything as it was, but for journals, which are kept.
+    Open it before long work starts, so that a directory that cannot be written is found at once.
+    An exception inside the block leaves everything as it was, except journals, which are kept.
 
     Args:
       experiment: name of the experiment.
       config: its configuration, a dataclass.
-      output_dir: the directory; default ``runs/EXPERIMENT/KEY``, KEY of the configuration.
-      overwrite: start anew; the run that is there is deleted when this one has ended. (The same
-        command, interrupted, goes on.)
+      output_dir: the directory; default ``runs/EXPERIMENT/KEY``, KEY computed from the
+        configuration.
+      overwrite: start again; the existing run is deleted when this one has ended. (The same
+        command, interrupted, resumes.)
 
     Raises:
       ValueError: the directory cannot be written, is in use by another process, is damaged, or
@@ -129,7 +130,7 @@ def open_run(
             yield Run(partial, path, False, time.perf_counter())
             (partial / _LOCK).unlink()
             seal(partial / _FILES, sorted(f for f in partial.rglob("*") if f.is_file()))
-            if held is not None:  # whole at every moment, if under another name
+            if held is not None:  # complete at every moment, perhaps under another name
                 aside = path.with_name(f".{path.name}.old")
                 os.replace(path, aside)
                 os.replace(partial, path)
@@ -178,7 +179,7 @@ def _check_same(path: Path, there: dict[str, Any], wanted: dict[str, Any]) -> No
 
 
 def _check_files(path: Path, held: Mapping[str, Any]) -> None:
-    """Refuse a finished run that is not as it was written; an earlier version's says nothing."""
+    """Refuse a finished run that has changed; runs of earlier versions have no checksums."""
     if "checksums" in held:
         try:
             check_seal(path / held["checksums"])

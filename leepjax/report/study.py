@@ -1,6 +1,6 @@
 """The tables of a study, written from arrays and read back to be shown and drawn.
 
-``results.csv`` has one row a task: setting, group, classes, every score, what the learner reached.
+``results.csv`` has one row a task: setting, group, classes, every score, the learner's results.
 ``correlation.csv`` has one row for each setting, score and statistic, with its interval;
 ``without_class.csv`` Pearson's r of every score with all tasks that contain one class left out.
 Tasks whose training diverged are in the first table, with the epoch in which they ``failed``, and
@@ -156,7 +156,7 @@ def draw_study(path: Path) -> None:
         scores = {c.score: np.array([float(row[c.score]) for row in rows]) for c in table}
         accuracy = np.array([float(row["accuracy"]) for row in rows])
         figure = scatter(path / f"{setting}.png", verdict(table), scores, accuracy, table)
-        figure.set_layout_engine("none")  # laying out takes longest: once is enough
+        figure.set_layout_engine("none")  # the layout takes longest, so it is computed once
         figure.savefig(path / f"{setting}.svg", dpi=150)
 
 

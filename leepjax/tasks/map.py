@@ -1,4 +1,4 @@
-"""Apply a function to many tasks: bucketed by class count, in chunks that fit, over devices."""
+"""Apply a function to many tasks, bucketed by class count, in chunks that fit, over devices."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -131,8 +131,8 @@ def _sharded(fn: Callable[[Any, Tasks], Any], mesh: Mesh) -> Callable[[Any, Task
 def serial_lapack() -> dict[str, str] | None:
     """``compiler_options`` for programs with several batches of LAPACK's functions, on a CPU.
 
-    In jaxlib 0.10 each such batch holds a thread while it waits for others of the same pool: as
-    many at once as there are threads wait for ever. By this schedule there is one at a time.
+    In jaxlib 0.10 each such batch holds a thread while it waits for others of the same pool. With
+    as many batches as threads, all wait for ever. With this schedule one runs at a time.
     """
     affected = (0, 10) <= jax.__version_info__[:2] < (0, 12)
     schedule = "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"

@@ -23,7 +23,7 @@ Count = int | tuple[int, int]  # a number, or an inclusive range to draw it from
 
 
 class Split(NamedTuple):
-    """Images of every task: index into a bank, label within the task, and what is padding.
+    """Images of every task: index into a bank, label within the task, and a mask of padding.
 
     Attributes:
       indices: ``[t, m]`` int32 rows of the bank; 0 where padded.
@@ -131,7 +131,7 @@ def sample_tasks(
 
 
 def only_used(dataset: Dataset, tasks: Tasks) -> tuple[Dataset, Tasks]:
-    """The images that tasks draw, so that no network has to see the others; and the same tasks."""
+    """The images that tasks draw, so that no network has to process the others; and the tasks."""
     train, of_train = _used(dataset.train, tasks.train)
     test, of_test = _used(dataset.test, tasks.test)
     return Dataset(train, test), tasks._replace(train=of_train, test=of_test)

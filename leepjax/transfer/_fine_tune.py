@@ -1,9 +1,9 @@
-"""Fine-tuning and from-scratch training of many tasks: the whole network moves, not its head alone.
+"""Fine-tuning and from-scratch training of many tasks: the whole network is trained, not its head.
 
-Jobs (a task with a recipe) go in waves: as many as the devices hold at once. A wave is trained to
-its end, tested after every epoch, and written down; memory holds one wave, whatever the number of
-tasks. The order of a job's images is drawn on the host from the task's own images, so that it is
-the same alone, in any wave, and on any number of devices.
+Jobs (a task with a recipe) run in waves, as many as the devices hold at once. A wave is trained to
+its end, tested after every epoch, and saved. Memory holds one wave, whatever the number of tasks.
+The order of a job's images is drawn on the host from the task's own images. So it is the same
+alone, in any wave, and on any number of devices.
 """
 
 import dataclasses
@@ -34,12 +34,12 @@ CHUNK = 32  # jobs a device holds at once, by vmap
 
 
 class NetworkResult(NamedTuple):
-    """What training a network on each of t tasks reached.
+    """The results of training a network on each of t tasks.
 
     Attributes:
-      accuracy: ``[t]`` share of the test images that are labelled right, after epoch ``epoch``.
-      epoch: ``[t]`` the epoch that counts: the best on validation images where there are any, else
-        the last; of a task that failed, the one before.
+      accuracy: ``[t]`` share of the test images with a correct prediction, after epoch ``epoch``.
+      epoch: ``[t]`` the epoch that counts: the best on validation images if there are any, else
+        the last; for a failed task, the one before.
       failed: ``[t]`` the first epoch whose loss was not finite; 0 where there was none.
       recipe: ``[t]`` which of several recipes was best on validation images.
       test_accuracy: ``[t, epochs + 1]`` after each epoch, at first before any; NaN where a task has
@@ -128,7 +128,7 @@ def from_scratch(
     journal: Path | None = None,
     cluster: str | None = None,
 ) -> NetworkResult:
-    """Train the source's network on each task from fresh parameters: what transfer is worth.
+    """Train the source's network on each task from random parameters, to compare transfer with.
 
     Arguments, result and errors are those of :func:`fine_tune`. The source's parameters are not
     used, so a recipe cannot decay towards them, normalise by their averages, or start from a

@@ -18,10 +18,10 @@ TOLERANCE = 5e-6  # by how much the objective of an "optimum" head may exceed it
 
 
 class HeadResult(NamedTuple):
-    """What a retrained head reached on each of t tasks.
+    """The results of a retrained head on each of t tasks.
 
     Attributes:
-      accuracy: ``[t]`` share of the test images that are labelled right.
+      accuracy: ``[t]`` share of the test images with a correct prediction.
       objective: ``[t]`` training objective at the end (module docstring of softmax_regression).
       gap: ``[t]`` by how much the objective may exceed its minimum: the certificate of protocol
         "optimum", at most 5e-6 there (``Certificate`` says how it is estimated).

@@ -9,7 +9,7 @@ with ZP at hand a line-search step costs one softmax and no pass over the featur
 then two batched products with the features, one for ZP and one for the gradient; each reads them in
 the layout that XLA's CPU backend runs near memory bandwidth (``[t, d, n]`` and ``[t, n, d]``, both
 kept), several times faster than the other way round. Tasks go in blocks whose features
-stay in the cache; a finished task stands still while the rest of its block goes on.
+stay in the cache; a finished task stays as it is while the rest of its block goes on.
 """
 
 from functools import partial
@@ -39,7 +39,7 @@ class Heads(NamedTuple):
 
 
 class Certificate(NamedTuple):
-    """What says that a head is the optimum.
+    """How far from the optimum a head can be.
 
     Attributes:
       objective: ``[t]`` value of f.

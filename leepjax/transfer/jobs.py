@@ -1,4 +1,4 @@
-"""Jobs on the host: which images a task trains on with a recipe, in which order.
+"""Jobs on the host: the images that a task trains on with a recipe, and their order.
 
 All of it is drawn from the caller's key and the task's own images, so it is the same whether a task
 comes alone or among others.

@@ -1,8 +1,8 @@
 """Joint training of several tasks: one body, one head for each task.
 
-The tasks are the groups of a bank, and share no class. All heads are one, with a logit for every
-class of every task; the logits of an image are those of its own task's classes, the others are
-masked. A task alone is one task trained like this.
+The tasks are the groups of a bank, and share no class. One head has a logit for every class of
+every task. For an image only the logits of its own task's classes count; the others are masked. A
+task alone is trained in the same way.
 """
 
 from collections.abc import Callable, Sequence

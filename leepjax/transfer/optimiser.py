@@ -1,7 +1,7 @@
 """A recipe as an optax optimiser, its rates traced numbers.
 
-Every leaf of the parameters has a factor on the learning rate: the body's rate, the head's, or
-nothing for what is frozen. Which parameters move is thus a tree of numbers, not another program.
+Every leaf of the parameters has a factor on the learning rate: the body's rate, the head's, or zero
+if it is frozen. So the choice of trained parameters is a tree of numbers, not another program.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
-"""How a network is trained on a target task, and the recipes that the field has published.
+"""How a network is trained on a target task, and published recipes.
 
-A recipe is static but for three numbers, its rates and its weight decay (`Rates`): those are
-arrays, so that all settings of a sweep share one compiled program.
+A recipe is static except for three numbers, its learning rates and its weight decay (`Rates`).
+These are arrays, so that all settings of a sweep share one compiled program.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class Recipe:
         decoupled in AdamW, times the learning rate.
       decay_towards: ``"zero"``, or ``"source"``: L2-SP (X. Li, Y. Grandvalet, F. Davoine, Explicit
         Inductive Bias for Transfer Learning with Convolutional Networks, ICML 2018), in which the
-        head, which the source has not, still decays towards zero.
+        head, which the source does not have, still decays towards zero.
       schedule: ``"constant"``, ``"cosine"`` to zero, or ``"step"``: a tenth at each milestone.
       milestones: shares of all steps, ascending, of schedule ``"step"``.
       warmup: share of all steps over which the rate rises linearly from zero.
@@ -47,7 +47,7 @@ class Recipe:
         batches of all tasks, and what batch normalisation makes of them, are alike.
       batch_size: images a step; at most the images of the smallest task.
       batch_norm: ``"batch"``, ``"running"`` or ``"frozen"`` (``leepjax.models.BatchNormMode``).
-      flip: mirror images left to right at random, each epoch anew.
+      flip: mirror images left to right at random, again in each epoch.
       crop: pad by so many pixels on each side and cut the old size out at random.
       label_smoothing: share of the target that is spread over all of the task's classes.
       head: ``"zero"``, or ``"optimum"``: start from the retrained head, LP-FT (A. Kumar, A.
@@ -198,10 +198,10 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
         _KORNBLITH, tuple(10 ** (-4 + i / 2) for i in range(7)), (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
     ),
 }
-"""Published protocols, by name. Their steps are for thousands of images of ImageNet's size; what a
-task of a few hundred small images cannot have, a batch of 512 or 20,000 steps, is scaled down, and
-said so here. Several recipes are a sweep, chosen from on held-out training images; the published
-ones then train once more with those images, ours do not.
+"""Published protocols, by name. Their steps are for thousands of images of ImageNet's size. A task
+of a few hundred small images cannot have a batch of 512 or 20,000 steps, so these are scaled down,
+as noted below. Several recipes are a sweep; the best is chosen on held-out training images. The
+published protocols then train once more with those images; ours do not.
 
 ``default``
   10 epochs of SGD with Nesterov momentum, rate 0.03, cosine; small enough for a CPU.

@@ -1,8 +1,8 @@
 """The programs that train and test networks on tasks: pure functions of one task, laid out.
 
-A *job* is one task trained with one recipe. A dispatch takes every job some steps further. Jobs
-are laid out by one of two strategies, on which the results do not depend: a device holds one, and
-takes a step a dispatch; or it holds several, by `vmap`, and takes an epoch's steps, by `scan`.
+A *job* is one task trained with one recipe. A dispatch trains every job for some steps. There are
+two strategies with the same results. A device holds one job and takes one step a dispatch; or it
+holds several jobs, by `vmap`, and takes the steps of an epoch, by `scan`.
 """
 
 from collections.abc import Callable

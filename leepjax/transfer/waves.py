@@ -193,7 +193,7 @@ class Waves:
 
 
 class _Curves:
-    """What a wave's jobs reached, ``[epochs][jobs]``; tests begin before the first epoch."""
+    """The results of a wave's jobs, ``[epochs][jobs]``; tests begin before the first epoch."""
 
     def __init__(self, jobs: int):
         self.failed = [0] * jobs

@@ -108,5 +108,5 @@ def test_finding_says_whether_the_levels_are_told_apart(low, high, end):
         return Level((0.0, 1.0), 5, np.full(7, mean), *(np.full(7, end) for end in interval))
 
     text = finding([level(0.15, low), level(0.35, high)], "leep")
-    assert text.startswith("After 3 of 6 epochs fine-tuning is ahead by +0.35 where leep is high")
+    assert text.startswith("After 3 of 6 epochs the lead of fine-tuning is +0.35 where leep is hi")
     assert text.endswith(end)

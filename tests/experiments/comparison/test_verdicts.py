@@ -78,12 +78,12 @@ def test_verdicts_are_counted(verdicts):
     text = in_words(written)
     assert in_words(written[:3]).count("null") == 1  # all have one
     assert text.startswith(
-        f"LEEP is the best of LEEP, NCE and H-score in {leep} of 5 settings, significantly in 1; "
-        f"its r lies above the best null's in {above}. NCE is best in "
+        f"LEEP is the best of LEEP, NCE and H-score in {leep} of 5 settings, significantly in 1. "
+        f"Its r is higher than the best null's in {above}. NCE is best in "
     )
-    assert "significantly in 1; the H-score in 0, significantly in 0." in text.replace("  ", " ")
-    assert "In 2 a score of the three is undefined, being constant, and cannot win" in text
-    assert "settings where one is defined, significantly in 2; LEEP" in nulls_in_words(written)
+    assert "significantly in 1, and the H-score in 0, significantly in 0." in text
+    assert "One of the three is constant, therefore undefined, in 2;" in text
+    assert "settings where one is defined, significantly in 2. LEEP" in nulls_in_words(written)
 
 
 def test_an_undefined_score_cannot_win(verdicts):
@@ -113,8 +113,10 @@ def test_significance_needs_the_adjusted_p(verdicts):
     assert not among["significant"]
     assert among["p"] == first["p"] < 0.05
     written = [{k: str(v) for k, v in among.items()}]
-    assert "significantly in 0; its r lies" in in_words(written)
-    assert "without it LEEP in 1, NCE in 0, the H-score in 0" in in_words(written)
+    assert "significantly in 0. Its r is higher" in in_words(written)
+    assert "Without the correction LEEP would be in 1, NCE in 0, the H-score in 0" in in_words(
+        written
+    )
 
 
 def test_the_best_must_beat_both_others(verdicts):
@@ -124,7 +126,7 @@ def test_the_best_must_beat_both_others(verdicts):
     row = verdicts(both=columns)["both"]
     assert row["ahead"] < 0.01
     written = [{k: str(v) for k, v in row.items()}]
-    assert "In 1 the best is ahead of the second by less than .01." in in_words(written)
+    assert "The best leads the second by less than .01 in 1." in in_words(written)
     assert row["best_of_three"] in ("leep", "nce")
     assert row["p_holm"] > 0.05
     assert not row["significant"]

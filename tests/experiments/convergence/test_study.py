@@ -27,7 +27,7 @@ def table(path):
 def test_levels_hold_the_difference_of_the_two_runs(tmp_path, capsys):
     main([*FLAGS, "--output-dir", str(tmp_path)])
     out = capsys.readouterr().out
-    assert "After 1 of 2 epochs fine-tuning is ahead by" in out
+    assert "After 1 of 2 epochs the lead of fine-tuning is" in out
     assert "leep" in out
     curves = [
         np.array([float(r["test_accuracy"]) for r in table(tmp_path / d / "curves.csv")])

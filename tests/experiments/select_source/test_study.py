@@ -65,7 +65,7 @@ def test_an_interrupted_study_goes_on_to_the_same_tables(tmp_path, capsys, monke
     assert "data:image/svg+xml" in page
     assert (tmp_path / "run" / "regret.png").stat().st_size > 10_000
     shown = capsys.readouterr().out
-    assert "One source fine-tuned: best score" in shown
+    assert "One source fine-tuned: the best score is" in shown
     number = len(trained)
     # Nothing runs again; where weights lie is not what a run is.
     main([*SMALL, "--output-dir", str(tmp_path / "whole"), "--weights-dir", str(tmp_path)])

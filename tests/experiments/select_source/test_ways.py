@@ -67,7 +67,9 @@ def test_what_rank_names_is_halved_and_one_source_is_fine_tuned_at_once():
     row = next(r for r in summary(TABLE, choices(TABLE, top=2)) if r["by"] == RANK)
     assert row["regret"] == pytest.approx(0.1)
     assert row["best_null"] in {w.by for w in choices(TABLE, top=2) if w.null}
-    assert "to try, 1.75, halved: regret 10.0" in in_words([{k: str(v) for k, v in row.items()}])
+    assert "recommends, 1.75, halved: regret 10.0" in in_words(
+        [{k: str(v) for k, v in row.items()}]
+    )
 
 
 def test_nulls_need_no_forward_pass_but_those_of_features():
@@ -119,8 +121,8 @@ def test_scores_are_held_against_the_best_null_with_as_many_tries():
     half = 3.182446 * np.std([0, 0.4, 0.3, 0.8], ddof=1) / 2  # independent tasks: Student's t
     assert leep["regret_high"] == pytest.approx(0.375 + half, rel=1e-6)
     text = [{k: str(v) for k, v in row.items()} for row in rows.values()]
-    assert "One source fine-tuned: best score leep, regret 37.5" in in_words(text)
-    assert "no score is ahead of it with an interval above 0" in in_words(text)
+    assert "One source fine-tuned: the best score is leep, regret 37.5" in in_words(text)
+    assert "No score is significantly better than this null" in in_words(text)
     assert finding(text).startswith("leep, the best score, loses 37.5 points, ")
 
 
