@@ -9,7 +9,7 @@ import numpy as np
 
 from leepjax._extras import require
 from leepjax._text import decimal
-from leepjax.ranking.inputs import arrays_of, load
+from leepjax.ranking.inputs import arrays_of, find_labels, load
 from leepjax.ranking.result import Ranking
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def best_layers(ranking: Ranking) -> Ranking:
     kept_leading = np.flatnonzero(np.isin(leading, rows))
     columns = {
         field: {name: x[rows] for name, x in getattr(ranking, field).items()}
-        for field in ("scores", "shuffled", "facts")
+        for field in ("scores", "shuffled", "facts", "took")
     }
     return dataclasses.replace(
         ranking,
@@ -122,13 +122,13 @@ def head_accuracies(sources: Any, bank: Any, seed: int = 0) -> dict[str, float]:
     Args:
       sources: by name, as :func:`leepjax.rank` takes them; one that fails is left out, as the
         ranking says why.
-      bank: the samples; classes of a single one are left out.
+      bank: the samples, or their labels alone; classes of a single sample are left out.
       seed: of the halves, which are the same for all sources and have half of each class.
     """
     from leepjax.tasks import Tasks  # late: scores alone need no networks
     from leepjax.transfer import retrain_head
 
-    labels = bank.labels
+    labels = find_labels(bank, {})
     train, test = _halves(labels, seed)
     classes, codes = np.unique(labels[train], return_inverse=True)
     tasks = Tasks(

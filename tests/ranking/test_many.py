@@ -71,7 +71,12 @@ def fake(m, n, monkeypatch=None):
         score = [0.2 + 0.05 * rng.random(), [0.0], pack(u)]
         return {
             "scores": {"predictive_r2": score, "leep": [-1.0 - rng.random(), [-2.0], None]},
-            **{"unscored": [], "facts": {"parameters": float(i + 1)}, "dimensions": 8},
+            **{
+                "unscored": [],
+                "facts": {"parameters": float(i + 1)},
+                "dimensions": 8,
+                "took": [0] * 3,
+            },
         }
 
     if monkeypatch is None:

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from leepjax.data import Bank, Dataset
 from leepjax.metrics import score
-from leepjax.ranking import rank, scored
+from leepjax.ranking import left_out, rank, scored
 from leepjax.tasks import sample_tasks, score_tasks
 from leepjax.transfer import retrain_head
 
@@ -144,7 +144,7 @@ def test_a_metric_that_fails_takes_no_other(monkeypatch):
     def no_memory(*_):
         raise MemoryError
 
-    monkeypatch.setattr(scored, "held_out", no_memory)
+    monkeypatch.setattr(left_out, "held_out", no_memory)
     found = rank(sources, LABELS, **ASKED)
     assert set(found.scores) == {"cross_fitted_leep", "h_score"}
 

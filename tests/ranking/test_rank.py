@@ -495,10 +495,10 @@ def test_no_sources_and_names_twice():
         ),
         ({"parameters": "11M"}, "parameters: wanted one number, got '11M' of dtype <U3"),
         ({"parameters": [1, 2]}, r"parameters: wanted one number, got dtype int64, shape \[2\]"),
-        ({"seconds": 3.0}, "seconds: wanted one value, got 3 with the source and 2 in facts"),
+        ({"parameters": 3}, "parameters: wanted one value, got 3 with the source and 2 in facts"),
     ],
 )
 def test_what_comes_with_a_source_is_said_by_what_it_is(more, message):
     source = {"probs": np.eye(3)[LABELS % 3] * 0.7 + 0.1, **more}
     with pytest.raises(ValueError, match=message):
-        rank({"a": source}, LABELS, metrics=["leep"], nulls=[], facts={"a": {"seconds": 2}})
+        rank({"a": source}, LABELS, metrics=["leep"], nulls=[], facts={"a": {"parameters": 2}})
