@@ -6,8 +6,7 @@ from jax.typing import ArrayLike
 
 from leepjax.metrics._checks import check_choice, check_count
 from leepjax.metrics._evaluate import evaluate
-from leepjax.metrics._product import product
-from leepjax.metrics.platform import row_of_class, sum_by_class
+from leepjax.metrics.platform import product, row_of_class, sum_by_class
 
 FLOOR = 1e-4  # of a variance, in the features' own unit squared
 GAP = 1e-6  # eigenvalues closer than this part of the larger are not told apart

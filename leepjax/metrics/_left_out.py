@@ -9,8 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from leepjax.metrics._product import product
-from leepjax.metrics.platform import eigh, target
+from leepjax.metrics.platform import eigh, product, target
 
 # Penalties, relative to the mean eigenvalue; from the largest, which wins a tie.
 PENALTIES = tuple(10 ** (k / 2) for k in range(4, -9, -1))

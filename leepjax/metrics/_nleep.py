@@ -8,8 +8,7 @@ from leepjax.metrics._checks import check_count, check_key
 from leepjax.metrics._evaluate import evaluate
 from leepjax.metrics._gbc import centred, principal_coordinates
 from leepjax.metrics._leep import _leep
-from leepjax.metrics._product import product
-from leepjax.metrics.platform import sum_by_class
+from leepjax.metrics.platform import product, sum_by_class
 
 COMPONENTS_PER_CLASS = 5
 SAMPLES_PER_COMPONENT = 5

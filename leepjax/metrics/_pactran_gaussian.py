@@ -6,8 +6,8 @@ from jax.typing import ArrayLike
 
 from leepjax.metrics._checks import check_number
 from leepjax.metrics._evaluate import evaluate
-from leepjax.metrics._product import product
 from leepjax.metrics._softmax_regression import fit
+from leepjax.metrics.platform import product
 
 
 def pactran_gaussian(

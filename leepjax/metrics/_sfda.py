@@ -5,8 +5,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from leepjax.metrics._evaluate import evaluate
-from leepjax.metrics._product import product
-from leepjax.metrics.platform import eigh, row_of_class, sum_by_class
+from leepjax.metrics.platform import eigh, product, row_of_class, sum_by_class
 
 SLOPE = 5.0  # shrinkage falls as exp(-SLOPE * largest eigenvalue)
 LEAST_SHRINKAGE = 1e-10

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from leepjax.metrics._product import product
+from leepjax.metrics.platform import product
 
 NEWTON_STEPS, CG_STEPS, LINE_STEPS = 40, 200, 20
 FORCING = 0.25  # Newton's equation is solved to this part of the gradient, or better near the end

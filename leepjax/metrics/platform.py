@@ -13,7 +13,7 @@ another platform, say so while it is traced:
 What differs, and why. On a TPU, by its compiler's account, a scatter (``segment_sum``) and a gather
 of rows go row by row and copy their operands several times, while products with one-hot labels read
 them once; the default eigensolver is a program that takes minutes to compile, and a product over
-all rows up to 18 s, so that it takes blocks of rows (``_sums.py``, ``_product.py``). On a CPU the
+all rows up to 18 s, so that sums of features take blocks of rows (``_sums.py``). On a CPU the
 opposite holds: blocks of rows that stay in cache (``_sums.py``), half of a symmetric product
 (``_moments.py``), a Cholesky factor in place of a spectrum, and LAPACK. A GPU has the plain forms:
 none was measured.
@@ -50,6 +50,11 @@ def programs_for(platform: str) -> AbstractContextManager:
 def use_one_hot(num_classes: int) -> bool:
     """Whether products with one-hot labels are the better form of sums and rows by class."""
     return target() == "tpu" and num_classes <= MOST_ONE_HOT
+
+
+def product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """``a @ b`` in the precision of the arrays: a TPU would round them to bfloat16 first."""
+    return jnp.matmul(a, b, precision="highest")
 
 
 def sum_by_class(x: jax.Array, labels: jax.Array, num_classes: int) -> jax.Array:

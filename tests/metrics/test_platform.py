@@ -9,7 +9,6 @@ import pytest
 from jax import export
 
 from leepjax.metrics import (
-    _product,
     _sums,
     h_score,
     leep,
@@ -118,30 +117,6 @@ def test_blocks_of_rows_on_a_tpu_add_up(length, monkeypatch):
         found = jax.jit(both)(features[:29])
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-3, atol=1e-5)
-
-
-def test_products_by_blocks_on_a_tpu(monkeypatch):
-    monkeypatch.setattr(_product, "TPU_ROWS", 4)
-    monkeypatch.setattr(_product, "LONG", 16)
-    rng = np.random.default_rng(0)
-    x, y, m = (rng.normal(size=s).astype(np.float32) for s in ((21, 5), (21, 3), (5, 3)))
-
-    def products(x, y, m):
-        return _product.product(x, m), _product.product(x.T, y), _product.product(x[:8], m)
-
-    def total(*args):
-        return sum(jnp.sum(jnp.sin(out)) for out in products(*args))
-
-    with platform.programs_for("tpu"):
-        found = jax.jit(products)(x, y, m), jax.jit(jax.grad(total, (0, 1, 2)))(x, y, m)
-        text = jax.jit(products).lower(x, y, m).as_text()
-        batched = jax.vmap(products)(*(jnp.stack([a, 2 * a]) for a in (x, y, m)))
-    assert text.count("stablehlo.while") == 2  # the last one is short
-    expected = products(x, y, m), jax.grad(total, (0, 1, 2))(x, y, m)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
-    for a, b in zip(batched, expected[0], strict=True):
-        np.testing.assert_allclose(a, [b, 4 * b], rtol=1e-5, atol=1e-5)
 
 
 def test_subsets_and_streams_are_the_same_in_both_forms():
