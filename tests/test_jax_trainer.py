@@ -72,7 +72,7 @@ def test_two_workers_are_one_process(monkeypatch, tmp_path):
     from ray.train.v2.jax import JaxTrainer
 
     # GPUs are declared, or each worker is alone; on the CPU they are one device a process.
-    ray.init(num_cpus=3, num_gpus=2, include_dashboard=False, log_to_driver=True)
+    ray.init("local", num_cpus=3, num_gpus=2, include_dashboard=False)
     try:
         trainer = JaxTrainer(
             on_a_worker,
