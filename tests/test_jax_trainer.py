@@ -86,4 +86,5 @@ def test_two_workers_are_one_process(monkeypatch, tmp_path):
         ray.shutdown()
     for name, value in scores(*arrays()).items():
         assert found["scores"][name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+    assert "refused" not in found, found.get("refused")
     np.testing.assert_allclose(found["meta"], trained(jax.devices()[:1]), rtol=1e-4)
