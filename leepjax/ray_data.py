@@ -6,6 +6,7 @@ they come. A block that is lost with its node is read again, and counts once.
 
 import functools
 import io
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,10 +82,12 @@ def stream_dataset(dataset: Any, begin: Stream, columns: Mapping[str, str]) -> S
     """
     ray = import_ray()
     begin = jax.device_get(begin)
-    arguments = {"held": [ray.put(begin)], "columns": dict(columns), "here": versions()}
-    options = {"batch_format": "numpy", "num_cpus": 1, "runtime_env": environment()}
+    # Of the resources that maps have by themselves, so that Ray makes one task of this and of what
+    # made the rows: they then never leave it.
+    shared = {"held": [ray.put(begin)], "here": versions(), "variables": environment()["env_vars"]}
+    arguments, options = {**shared, "columns": dict(columns)}, {"batch_format": "numpy"}
     states = dataset.map_batches(_fold, batch_size=None, fn_kwargs=arguments, **options)
-    states = states.map_batches(_fold_states, batch_size=TOGETHER, fn_kwargs=arguments, **options)
+    states = states.map_batches(_fold_states, batch_size=TOGETHER, fn_kwargs=shared, **options)
     state = begin
     try:
         for batch in states.iter_batches(batch_size=1, batch_format="numpy"):
@@ -146,12 +149,10 @@ class _Network:
         return {**batch, **arrays}
 
 
-def _fold(
-    batch: dict[str, Any], held: list[Any], columns: dict[str, str], here: dict[str, str]
-) -> dict[str, Any]:
+def _fold(batch: dict[str, Any], columns: dict[str, str], **shared: Any) -> dict[str, Any]:
     """A block as one state, or what is wrong with it."""
     try:
-        begin = _begin(held, here)
+        begin = _begin(**shared)
         missing = [column for column in columns.values() if column not in batch]
         if missing:
             raise ValueError(f"wanted a column {missing[0]!r}, got {', '.join(batch) or 'none'}")
@@ -167,15 +168,12 @@ def _fold(
         return _row(b"", kind + one_line(error))
 
 
-def _fold_states(
-    batch: dict[str, Any], held: list[Any], columns: dict[str, str], here: dict[str, str]
-) -> dict[str, Any]:
+def _fold_states(batch: dict[str, Any], **shared: Any) -> dict[str, Any]:
     """Several states as one, or the first that is wrong."""
-    del columns
     wrong = [error for error in batch["error"] if error]
     if wrong:
         return _row(b"", wrong[0])
-    begin = _begin(held, here)
+    begin = _begin(**shared)
     states = (_restore(begin, state) for state in batch["state"])
     return _row(_changed(begin, functools.reduce(streaming.merge, states, begin)))
 
@@ -189,10 +187,11 @@ _HELD: dict[
 ] = {}  # the stream that this worker's pass begins with, by its object's name
 
 
-def _begin(held: list[Any], here: dict[str, str]) -> Stream:
+def _begin(held: list[Any], here: dict[str, str], variables: dict[str, str]) -> Stream:
     name = held[0].hex()
     if name not in _HELD:
         check_versions(here)
+        os.environ.update(variables)  # where the caches are
         keep_programs()
         _HELD.clear()
         _HELD[name] = jax.tree.map(jnp.asarray, import_ray().get(held[0]))

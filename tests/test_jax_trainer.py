@@ -72,7 +72,7 @@ def test_two_workers_are_one_process(monkeypatch, tmp_path):
     from ray.train.v2.jax import JaxTrainer
 
     # GPUs are declared, or each worker is alone; on the CPU they are one device a process.
-    ray.init(num_cpus=3, num_gpus=2, include_dashboard=False, log_to_driver=True)
+    ray.init("local", num_cpus=3, num_gpus=2, include_dashboard=False)
     try:
         trainer = JaxTrainer(
             on_a_worker,
@@ -86,4 +86,5 @@ def test_two_workers_are_one_process(monkeypatch, tmp_path):
         ray.shutdown()
     for name, value in scores(*arrays()).items():
         assert found["scores"][name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+    assert "refused" not in found, found.get("refused")
     np.testing.assert_allclose(found["meta"], trained(jax.devices()[:1]), rtol=1e-4)
