@@ -159,6 +159,7 @@ img {{ max-width: 100%; background: #fff }}
   :root {{ color-scheme: light; font-size: 10pt }}
   body {{ margin: 0; max-width: none }}
   div {{ overflow: visible }}
+  table {{ font-size: 7pt }}
   th, td {{ padding: .1rem .4rem }}
   h2 {{ break-after: avoid }}
   tr, img, figure {{ break-inside: avoid }}
