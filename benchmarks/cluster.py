@@ -94,7 +94,7 @@ def work(config: Config, folder: Path, cluster: str | None, journal: Path | None
 @contextmanager
 def two_nodes() -> Iterator[Any]:
     """A Ray cluster of two nodes, one CPU each, as ``ray.cluster_utils.Cluster``."""
-    from ray.cluster_utils import Cluster
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
     nodes = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}

@@ -50,7 +50,7 @@ class Problem(NamedTuple):
     recipe: MetaRecipe
     meta: Meta
     batches: list[Episodes]
-    preprocess: Preprocess
+    preprocess: Callable[[jax.Array], jax.Array]
 
 
 def run(config: Config, console: Console) -> Path:

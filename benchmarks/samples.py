@@ -97,7 +97,7 @@ def processor_seconds() -> float:
 
 def main(config: Config) -> None:
     """Score both ways, and print what it took."""
-    import ray.data
+    import ray.data  # pyright: ignore[reportMissingImports]
 
     batches = max(1, round(config.millions * 1e6 / BATCH))
     samples = batches * BATCH

@@ -21,18 +21,14 @@ Example:
   (True, [array(1.5)])
 """
 
-import contextlib
 import inspect
-import itertools
 import json
 import os
 import socket
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,19 +37,10 @@ from jax._src import distributed as _jax_distributed  # of public names none has
 from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from safetensors.numpy import load, save
 
+from leepjax._exchange import TIME_LIMIT, Settings, end_after, exchange, line
+from leepjax._exchange import time_limit as time_limit
 from leepjax._store import Journal, digest
-
-SMALL = 2**20  # bytes that go through the service of process 0; what is larger, over the devices
-BLOCK = 2**26  # bytes of each process at once, over the devices
-TIME_LIMIT = 3600.0  # seconds; shares of work are as long as they are
-
-
-class _Settings:
-    limit = TIME_LIMIT
-    numbers = itertools.count()  # of exchanges, the same in every process
-    published: ClassVar[list[str]] = []  # keys that this process has to delete
 
 
 def initialize(
@@ -106,7 +93,7 @@ def initialize(
     known = inspect.signature(jax.distributed.initialize).parameters
     late = f"wanted {num_processes or 'all'} processes, not all came in {connect_timeout:g} s"
     try:
-        with _end_after(connect_timeout, f"distributed: {late}; are the others running?"):
+        with end_after(connect_timeout, f"distributed: {late}; are the others running?"):
             jax.distributed.initialize(
                 coordinator,
                 num_processes,
@@ -124,12 +111,12 @@ def initialize(
                 )
                 jax.block_until_ready(jax.jit(jnp.sum)(ones))
     except (ValueError, TypeError) as error:
-        got = f"{coordinator!r}, {num_processes}, {process_id} ({_line(error)})"
+        got = f"{coordinator!r}, {num_processes}, {process_id} ({line(error)})"
         raise ValueError(
             "distributed: wanted coordinator, num_processes and process_id, given or detected, "
             f"got {got}"
         ) from None
-    _Settings.limit = time_limit
+    Settings.limit = time_limit
 
 
 def is_main() -> bool:
@@ -192,14 +179,14 @@ def gather(what: str, compute: Callable[[], Any]) -> list[Any]:
     """
     if jax.process_count() == 1:
         return [jax.tree.map(np.asarray, compute())]
-    return _exchange(what, compute, range(jax.process_count()))
+    return exchange(what, compute, range(jax.process_count()))
 
 
 def from_main(what: str, compute: Callable[[], Any], like: Any) -> Any:
     """What ``compute()`` returns in process 0, in all; ``like`` is a tree of its structure."""
     if jax.process_count() == 1:
         return jax.tree.map(np.asarray, compute())
-    return _exchange(what, compute if is_main() else lambda: like, [0])[0]
+    return exchange(what, compute if is_main() else lambda: like, [0])[0]
 
 
 def gather_plain(what: str, compute: Callable[[], Any]) -> list[Any]:
@@ -253,43 +240,6 @@ def open_journal(
     return (opened[0], opened[0].rows) if opened else (None, rows)
 
 
-@contextlib.contextmanager
-def time_limit(what: str, seconds: float | None = None) -> Iterator[None]:
-    """End this process, with one line, if what is inside takes longer: by default as configured.
-
-    Around work with arrays that several processes share: where one of them is stuck, the others
-    wait in a collective that nothing else interrupts. The work inside must end with the result on
-    the host, or with ``jax.block_until_ready``. In a single process it does nothing.
-    """
-    if jax.process_count() == 1:
-        yield
-        return
-    seconds = _Settings.limit if seconds is None else seconds
-    with _end_after(
-        seconds,
-        f"{what}: process {jax.process_index()} of {jax.process_count()} waited {seconds:g} s for "
-        "the others, one of which is stuck; what is finished is kept: run it again",
-    ):
-        yield
-
-
-@contextlib.contextmanager
-def _end_after(seconds: float, line: str) -> Iterator[None]:
-    """End this process with a line, from a thread: what waits in C++ hears of no exception."""
-
-    def end() -> None:
-        print(f"error: {line}", file=sys.stderr, flush=True)
-        os._exit(1)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
 def _answer(coordinator: str, seconds: float) -> None:
     host, _, port = coordinator.rpartition(":")
     end, reason = time.monotonic() + seconds, "no time"
@@ -306,87 +256,7 @@ def _answer(coordinator: str, seconds: float) -> None:
     )
 
 
-def _exchange(what: str, compute: Callable[[], Any], senders: Sequence[int]) -> list[Any]:
-    """What some processes compute, in all: published under their number, read by everyone."""
-    me, number = jax.process_index(), next(_Settings.numbers)
-    client: Any = _jax_distributed.global_state.client
-    error, value = None, None
-    try:
-        value = compute()
-        leaves = [np.asarray(x, order="C") for x in jax.tree.leaves(value)]
-        payload = save({str(i): x for i, x in enumerate(leaves)})
-    except Exception as caught:
-        error, payload = caught, b""
-    mine = f"leepjax/{number}/{me}"
-    if me in senders:
-        head = {"what": what, "size": len(payload), "error": error and _line(error)}
-        client.key_value_set_bytes(f"{mine}/payload", payload if len(payload) <= SMALL else b"")
-        client.key_value_set(mine, json.dumps(head))
-    if error is not None:
-        raise error
-    heads = []
-    for sender in senders:
-        get = client.blocking_key_value_get
-        head = json.loads(_read(what, sender, get, f"leepjax/{number}/{sender}"))
-        if head["what"] != what:
-            got = f"process {me} is at {what!r}, process {sender} at {head['what']!r}"
-            raise RuntimeError(f"distributed: wanted one call in all processes, but {got}")
-        if head["error"] is not None:
-            raise RuntimeError(f"{what}: process {sender} failed: {head['error']}")
-        heads.append(head)
-    largest = max(head["size"] for head in heads)
-    if largest > SMALL:
-        with time_limit(what):
-            payloads = _collect(payload if me in senders else b"", largest)
-    else:
-        get = client.blocking_key_value_get_bytes
-        payloads = {s: _read(what, s, get, f"leepjax/{number}/{s}/payload") for s in senders}
-    received = []
-    for sender, head in zip(senders, heads, strict=True):
-        arrays = load(payloads[sender][: head["size"]])
-        leaves = [arrays[str(i)] for i in range(len(arrays))]
-        received.append(jax.tree.unflatten(jax.tree.structure(value), leaves))
-    if len(senders) == jax.process_count():  # all are here, so all have read what came before
-        for key in _Settings.published:
-            client.key_value_delete(key)
-        _Settings.published = []
-    if me in senders:
-        _Settings.published += [mine, f"{mine}/payload"]
-    return received
-
-
-def _collect(payload: bytes, largest: int) -> list[bytes]:
-    """The payloads of all processes, each padded to the largest, over the devices in blocks."""
-    whole = np.frombuffer(payload.ljust(largest, b"\0"), np.uint8)
-    blocks = [
-        np.reshape(process_allgather(whole[i : i + BLOCK]), (jax.process_count(), -1))
-        for i in range(0, largest, BLOCK)
-    ]
-    return [bytes(row) for row in np.concatenate(blocks, 1)]
-
-
-def _read(what: str, sender: int, get: Callable[[str, int], Any], key: str) -> Any:
-    try:
-        return get(key, int(1000 * _Settings.limit))
-    except RuntimeError as error:
-        got = _line(error)
-        if "DEADLINE" in got:
-            me, count = jax.process_index(), jax.process_count()
-            raise TimeoutError(
-                f"{what}: process {me} waited {_Settings.limit:g} s for process {sender} of "
-                f"{count}, which is stuck or far behind; what is finished is kept: run it again, "
-                "with a larger time_limit if it was only slow"
-            ) from None
-        raise RuntimeError(
-            f"{what}: process {sender} cannot be reached, or has ended: {got}"
-        ) from None
-
-
 def _data(x: Any) -> Any:
     """What a typed key holds; anything else as it is."""
     is_key = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
     return jax.random.key_data(x) if is_key else x
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -155,9 +155,11 @@ def contenders(
         model.to(memory_format=layout)  # pyright: ignore[reportCallIssue]  (a stub lacks it)
         start = {name: a.clone() for name, a in model.state_dict().items()}
         network = torch.compile(model) if compiled else model
+        preprocess = source.preprocess
+        assert isinstance(preprocess, Preprocess)  # of images
 
         def inputs(rows: torch.Tensor) -> torch.Tensor:
-            return to_input(bank[rows], source.preprocess).contiguous(memory_format=layout)
+            return to_input(bank[rows], preprocess).contiguous(memory_format=layout)
 
         def call() -> float:
             last = []

@@ -52,10 +52,11 @@ def map_tasks(
     part = distributed.part_of(devices)
     mesh = task_mesh(part.devices)
     if part.joint:
-        distributed.check_same(desc, tasks=tasks, shared=shared)
+        what = desc or "map_tasks"
+        distributed.check_same(what, tasks=tasks, shared=shared)
         mine = _take(tasks, part.rows(len(tasks.classes)))
         options = {"devices": part.devices, "chunk": chunk, "desc": desc}
-        parts = distributed.gather(desc, lambda: map_tasks(fn, shared, mine, **options))
+        parts = distributed.gather(what, lambda: map_tasks(fn, shared, mine, **options))
         whole = jax.tree.map(lambda *x: np.concatenate(x), *parts)
         return _take(whole, np.arange(len(tasks.classes)))
     run = _sharded(fn, mesh)

@@ -260,7 +260,8 @@ class _Training:
 
     @cached_property
     def waves(self) -> Waves:
-        return Waves(*self.what, self.layout)
+        key, source, dataset, recipes, heads, scratch = self.what
+        return Waves(key, source, dataset, recipes, heads, scratch, self.layout)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"what": self.what, "where": self.where}
