@@ -77,7 +77,11 @@ def work(config: Config, folder: Path, cluster: str | None, journal: Path | None
     where: dict[str, Any] = {"cluster": cluster, "journal": journal}
     if config.what == "sources":
         paths = sorted(folder.glob("*.npz")) or write_sources(folder, config.count)
-        return json.dumps(leepjax.rank(sorted(paths), **where).to_dict())
+        shown = leepjax.rank(sorted(paths), **where).to_dict()
+        for part in (shown, *shown["sources"]):  # but how long it took, and when it was made
+            for seconds in ("elapsed", "made", "took"):
+                part.pop(seconds, None)
+        return json.dumps(shown)
     digits, source, tasks = _digits(config.count)
     key = jax.random.key(1)
     if config.what == "tasks":

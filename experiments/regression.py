@@ -107,7 +107,7 @@ def moved(images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.
     return out, np.column_stack([done, ink])
 
 
-def tested(features: np.ndarray, numbers: np.ndarray, n: int) -> np.ndarray:
+def ridge_r2(features: np.ndarray, numbers: np.ndarray, n: int) -> np.ndarray:
     """``[t]`` R² of ridge heads to each column, fitted to the first n rows, on the others.
 
     The penalty is that of least error over five folds of the n.
@@ -178,7 +178,7 @@ def _run(study: report.Run, config: Config, devices: Sequence[Any], console: Con
     for c in range(config.classes):
         console.print(f"class {c + 1} of {config.classes}", highlight=False)
         task = slice(c * each, (c + 1) * each)
-        truth = {name: tested(x[task], done[task], config.images) for name, x in features.items()}
+        truth = {name: ridge_r2(x[task], done[task], config.images) for name, x in features.items()}
         labelled = {
             name: {"features": x[task][: config.images].astype(np.float32)}
             for name, x in features.items()

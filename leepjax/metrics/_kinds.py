@@ -106,6 +106,7 @@ def _check(labels: jax.Array, shared: Mapping[str, Any], counts: Mapping[str, in
         if odd.any():
             at = int(odd.argmax())
             got = f"{np.asarray(labels[at])} at sample {at}"
-            raise ValueError(f"labels: wanted 0 and 1 in [n, labels], got {got}")
+            got = f"got {[*labels.shape]} with {got}" if labels.shape[1] == 1 else f"got {got}"
+            raise ValueError(f"labels: wanted 0 and 1 in [n, labels], {got}")
     first = {"labels": labels[:, 0], **shared}
     evaluate_all({"": (Kernel(neg_entropy), {})}, first, counts, {})

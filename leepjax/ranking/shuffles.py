@@ -20,8 +20,8 @@ def shuffle(labels: np.ndarray, i: int = 0, groups: np.ndarray | None = None) ->
     Whole groups change places, in which they keep their order: where they are of several sizes, one
     begins where the one before ends. ``groups [n]`` ascend.
 
-    >>> print(shuffle(np.array([1, 1, 1, 2, 2, 3]), 1, np.array([0, 0, 0, 1, 1, 2])))
-    [1 1 1 3 2 2]
+    >>> print(shuffle(np.array([1, 1, 1, 2, 2, 3]), 3, np.array([0, 0, 0, 1, 1, 2])))
+    [3 2 2 1 1 1]
     """
     rng = np.random.default_rng(i)
     if groups is None:

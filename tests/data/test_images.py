@@ -212,7 +212,7 @@ def test_the_cache(tmp_path, cache, caplog):
     assert not caplog.text  # nothing is decoded again
     (stored,) = cache.glob("*.npy")
     stored.write_bytes(stored.read_bytes()[:-1] + b"\xff")
-    with pytest.warns(UserWarning, match=r"is damaged.*made anew"):
+    with pytest.warns(UserWarning, match=r"is damaged.*made again"):
         np.testing.assert_array_equal(one(file), COLOUR)
     Image.fromarray(COLOUR[::-1]).save(file)  # another file of that name
     os.utime(file, ns=(1, 1))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from experiments.regression import PENALTIES, TARGETS, _ridge, main, moved, tested
+from experiments.regression import PENALTIES, TARGETS, _ridge, main, moved, ridge_r2
 
 
 def test_images_are_moved_as_it_says():
@@ -37,7 +37,7 @@ def test_heads_are_scikit_learns():
     for penalty, said in zip(PENALTIES, _ridge(x[:60], y[:60], x[60:]), strict=True):
         expected = Ridge(penalty * unit).fit(x[:60], y[:60]).predict(x[60:])
         np.testing.assert_allclose(said, expected, atol=1e-8)
-    r2 = tested(x, y, 60)
+    r2 = ridge_r2(x, y, 60)
     residual = y[60:] - Ridge(0.01 * unit).fit(x[:60], y[:60]).predict(x[60:])
     near = 1 - np.square(residual).sum(0) / np.square(y[60:] - y[:60].mean(0)).sum(0)
     np.testing.assert_allclose(r2, near, atol=0.05)

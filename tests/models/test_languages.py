@@ -122,7 +122,7 @@ def test_damaged_layers_are_made_anew(bert, cache):
     first = [np.array(x) for x in extract_layers(bert, bank)]
     (file,) = cache.glob("layers/*/layer1.npy")
     file.write_bytes(file.read_bytes()[:-3] + b"abc")
-    with pytest.warns(UserWarning, match="made anew"):
+    with pytest.warns(UserWarning, match="made again"):
         again = extract_layers(bert, bank)
     np.testing.assert_array_equal(again[1], first[1])
 
