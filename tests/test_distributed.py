@@ -55,6 +55,7 @@ def check(results):
         assert code == 0, f"process {number}: {said[:2000]} ... {said[-2000:]}"
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     check(start(2, tmp_path, *CHECKS))
 
@@ -102,6 +103,7 @@ def test_one_of_four_stuck_in_its_share(tmp_path):
     assert waited in results[0][1]
 
 
+@pytest.mark.slow
 def test_one_of_two_stuck_in_a_step(tmp_path):
     results = ended(start(2, tmp_path, "stuck_in_step", wait=False), SOON)
     assert results[0][0] == 1
