@@ -58,6 +58,10 @@ from leepjax import audit, choosing, evaluation, report, tasks
 labels = np.arange(30) % 3
 features = np.eye(3)[labels] + 0.1 * np.random.default_rng(0).normal(size=(30, 3))
 ranking = leepjax.rank({"a": {"features": features}}, labels, metrics=["h_score"], nulls=())
+ranking = leepjax.rank(
+    {"a": {"features": features, "seconds": 0.1}}, labels, metrics=["h_score"], nulls=()
+)
+assert ranking.cost and ranking.to_dict() and str(ranking)
 print(ranking.names, not {"flax", "optax", "matplotlib"} & {*sys.modules})
 """
     assert run(code).stdout == "('a',) True\n"

@@ -20,9 +20,11 @@ PARTS = {"load": "loading", "forward": "forward passes", "scores": "scores"}
 
 
 def epochs() -> int:
-    """Passes over the samples that fine-tuning makes by default."""
-    from leepjax.transfer import Recipe  # late: whoever ranks arrays does not train
-
+    """Passes over the samples that fine-tuning makes by default; 0 where nothing can be trained."""
+    try:
+        from leepjax.transfer import Recipe  # late: whoever ranks arrays does not train
+    except ImportError:  # the extra that brings it is not installed
+        return 0
     return Recipe().epochs
 
 
